@@ -1,1 +1,24 @@
-//! Tidegate.
+//! Tidegate: inference on an edge gateway, with the overflow bursting into any cloud and back.
+//!
+//! The map, and who may import whom (`tests/tidy.rs` holds the house to it):
+//!
+//! - [`logic`] decides: pure and synchronous, imports nothing of ours.
+//! - [`actors`] are thin shells around it: monitor, scheduler, local runner, burst, discovery, publisher.
+//! - [`host`] touches the box, [`wire`] knows the bytes on MQTT, [`mqtt`] carries bytes and knows no type of ours.
+//! - [`gateway`] is the HTTP data plane, [`console`] the API for people and monitoring.
+//! - [`model`] is the built-in ONNX server and [`wrap`] the wrapper around any server; both stand alone.
+//! - [`journal`] holds what was promised to a provider, on disk, before it is asked.
+//! - [`node`] builds all of it and is the one file that knows everybody.
+
+pub mod actors;
+pub mod cli;
+pub mod console;
+pub mod gateway;
+pub mod host;
+pub mod journal;
+pub mod logic;
+pub mod model;
+pub mod mqtt;
+pub mod node;
+pub mod wire;
+pub mod wrap;

@@ -1,0 +1,1 @@
+//! The API, metrics and health for people and monitoring.

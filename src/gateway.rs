@@ -1,0 +1,1 @@
+//! The HTTP data plane: listen, admission, balance, forward.

@@ -1,0 +1,1 @@
+//! What touches the box: the probe, processes, free ports.

@@ -1,0 +1,1 @@
+//! What was promised to a provider, on disk, before it is asked.

@@ -1,0 +1,10 @@
+//! Decisions. No IO, no clock, no async, no actors, no serde: time, randomness and load come in as arguments, actions
+//! and timers go out as data.
+
+pub mod breaker;
+pub mod budget;
+pub mod fleet;
+pub mod load;
+pub mod plan;
+pub mod policy;
+pub mod route;

@@ -1,0 +1,1 @@
+//! Bytes over MQTT: the link to a broker and the embedded broker.

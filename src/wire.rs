@@ -1,0 +1,1 @@
+//! The messages on MQTT, as packed CBOR and as their JSON mirror.

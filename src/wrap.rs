@@ -1,0 +1,1 @@
+//! The wrapper around a server: the shim of a local replica, and an instance's readiness, lease and drain.
