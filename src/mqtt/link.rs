@@ -10,7 +10,7 @@ use std::time::Duration;
 use rumqttc::Outgoing as Sent;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill, LastWillProperties, Packet, PublishProperties};
-use rumqttc::v5::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 use tokio::sync::{Notify, watch};
 
 use super::backlog::Backlog;
@@ -186,20 +186,21 @@ fn hand_over(shared: &Shared, client: &AsyncClient) {
     loop {
         let mut backlog = shared.backlog();
         let Some(message) = backlog.next() else { return };
-        if publish(client, &message).is_err() {
+        if !publish(client, &message) {
             backlog.put_back(message);
             return;
         }
     }
 }
 
-fn publish(client: &AsyncClient, message: &Outgoing) -> Result<(), ClientError> {
+/// Returns whether the client had room for it.
+fn publish(client: &AsyncClient, message: &Outgoing) -> bool {
     let properties = PublishProperties {
         message_expiry_interval: message.expiry.map(whole_seconds),
         ..PublishProperties::default()
     };
     let (topic, payload) = (message.topic.clone(), message.payload.clone());
-    client.try_publish_with_properties(topic, qos(message.qos), message.retained, payload, properties)
+    client.try_publish_with_properties(topic, qos(message.qos), message.retained, payload, properties).is_ok()
 }
 
 /// Polls the client's event loop for ever; the only place that waits for the network.
