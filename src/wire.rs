@@ -1,8 +1,9 @@
 //! The messages on MQTT and on the lease channel: their shapes, their topics, their bytes.
 //!
-//! Two trees carry the same messages: packed CBOR below `tidegate/v1/{fleet}` (described in `docs/wire.cddl`) and a JSON
-//! mirror below `tidegate-json/v1/{fleet}` for people and tools. The JSON tree is never input. This module knows no MQTT
-//! library: it says which bytes go to which topic and how they are to be delivered, and it reads what comes back.
+//! Two trees carry the same messages: packed CBOR below `tidegate/v1/{fleet}` (described in `docs/wire.cddl`) and a
+//! JSON mirror below `tidegate-json/v1/{fleet}` for people and tools. The JSON tree is never input. This module knows
+//! no MQTT library: it says which bytes go to which topic and how they are to be delivered, and it reads what comes
+//! back.
 //!
 //! Three rules keep packed CBOR compatible, since a key is a field's position:
 //! - fields are only ever appended; a removed field stays as a reserved one;

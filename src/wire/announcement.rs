@@ -1,4 +1,5 @@
-//! The announcement on the shared discovery topic: who is here, how to reach it, what it serves and what it has to spare.
+//! The announcement on the shared discovery topic: who is here, how to reach it, what it serves and what it has to
+//! spare.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,8 @@ pub struct Announcement {
     /// Seconds after receipt until the announcement is stale.
     #[serde(default)]
     pub ttl_s: u64,
-    /// When it was sent, RFC 3339 in UTC. For people: receivers count age from receipt, since a gateway may boot in 1970.
+    /// When it was sent, RFC 3339 in UTC. For people: receivers count age from receipt, since a gateway may boot in
+    /// 1970.
     #[serde(default)]
     pub sent_at: String,
     /// The program's version.

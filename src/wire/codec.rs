@@ -57,8 +57,8 @@ impl From<Problem> for WireError {
     }
 }
 
-/// The message as packed CBOR: integer keys, definite lengths. Refuses a message over [`MAX_PAYLOAD_BYTES`] and one with
-/// a number that is not finite, since every reader would refuse it.
+/// The message as packed CBOR: integer keys, definite lengths. Refuses a message over [`MAX_PAYLOAD_BYTES`] and one
+/// with a number that is not finite, since every reader would refuse it.
 pub fn to_cbor<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
     let payload = serde_cbor::ser::to_vec_packed(message).map_err(|error| WireError::Unwritable(error.to_string()))?;
     within_limit(&payload)?;

@@ -81,7 +81,7 @@ pub struct EventData {
     /// Where that replica runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
-    /// Replicas wanted before and after are told by the reason; this is the number after.
+    /// Replicas wanted from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<u32>,
     /// The measure that decided.

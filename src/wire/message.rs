@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::codec::{WireError, from_cbor, from_json};
+use super::codec::{WireError, encode, from_cbor, from_json};
 use super::topics::{Encoding, Root, Topic};
 use super::{Announcement, BurstStatus, Event, EventKind, LoadReport, NodeState, ServiceStatus};
 
@@ -43,6 +43,19 @@ impl Message {
         };
         message.agrees_with(root, topic)?;
         Ok(message)
+    }
+
+    /// The payload for a tree of `encoding`; empty to clear what is retained.
+    pub fn encode(&self, encoding: Encoding) -> Result<Vec<u8>, WireError> {
+        match self {
+            Self::Announcement(message) => encode(encoding, message),
+            Self::State(message) => encode(encoding, message),
+            Self::Load(message) => encode(encoding, message),
+            Self::Service(message) => encode(encoding, message),
+            Self::Burst(message) => encode(encoding, message),
+            Self::Event(message) => encode(encoding, message),
+            Self::Cleared => Ok(Vec::new()),
+        }
     }
 
     /// The message as the JSON tree shows it; null where it was cleared.

@@ -1,6 +1,6 @@
-//! Enums on the wire: a number in CBOR, a word in JSON, both written down once. By hand rather than derived, because the
-//! derived form takes a variant's position for its number and wants the catch-all last, where every new variant would
-//! move it.
+//! Enums on the wire: a number in CBOR, a word in JSON, both written down once. By hand rather than derived, because
+//! the derived form takes a variant's position for its number and wants the catch-all last, where every new variant
+//! would move it.
 
 /// Writes an enum with a number and a word for each variant. `Other` is number 0 and the word `other`; it stands for
 /// whatever a newer version says. A number is never used again for something else.

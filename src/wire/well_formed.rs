@@ -2,8 +2,8 @@
 //! hold, no number that is not finite. The decoder is no longer maintained, and what comes from a broker may come from
 //! anyone; this pass neither recurses nor allocates, so its bounds are easy to see.
 //!
-//! Stricter than RFC 8949 on purpose: indefinite lengths, tags and simple values other than false, true and null are not
-//! part of the format that `docs/wire.cddl` describes.
+//! Stricter than RFC 8949 on purpose: indefinite lengths, tags and simple values other than false, true and null are
+//! not part of the format that `docs/wire.cddl` describes.
 
 /// Messages nest four deep; the rest is room for fields to come.
 const MAX_DEPTH: usize = 16;
@@ -88,7 +88,8 @@ impl Reader<'_> {
         Ok(0)
     }
 
-    /// An array (one item an entry) or a map (two). Each item takes a byte at least, so a count that cannot fit is a lie.
+    /// An array (one item an entry) or a map (two). Each item takes a byte at least, so a count that cannot fit is a
+    /// lie.
     fn nested(&self, count: u64, items_per_entry: u64) -> Result<u64, &'static str> {
         let items = count.checked_mul(items_per_entry).ok_or(TOO_LONG)?;
         if usize::try_from(items).is_ok_and(|items| items <= self.remaining()) { Ok(items) } else { Err(TOO_LONG) }
