@@ -116,6 +116,32 @@ fn keys_of_a_newer_version_are_skipped_wherever_they_stand() {
 }
 
 #[test]
+fn a_number_is_as_wide_as_the_cddl_says() {
+    let schema = Schema::load();
+    let mut widths = [0, 0];
+    for sample in samples::all() {
+        let message = read(&sample.cbor());
+        for Place { rule, path } in maps_in(&schema, sample.rule, &message) {
+            let keys = entries(&mut message.clone(), &path).iter().map(|(key, _)| unsigned(key)).collect::<Vec<_>>();
+            for (index, &key) in keys.iter().enumerate() {
+                let kind = schema.field(&rule, key).kind.trim_end_matches(" / null");
+                let Some(wide) = ["uint .size 4", "uint"].iter().position(|uint| *uint == kind) else { continue };
+                let decode = |number: u64| {
+                    let payload = changed(&message, &path, |entries| entries[index].1 = Value::from(number));
+                    sample.decode(&payload)
+                };
+                let over = u64::from(u32::MAX) + 1;
+                assert!(decode(over - 1).is_ok(), "{} {rule} {key}", sample.name);
+                assert_eq!(decode(over).is_ok(), wide == 1, "{} {rule} {key}", sample.name);
+                assert_eq!(decode(u64::MAX).is_ok(), wide == 1, "{} {rule} {key}", sample.name);
+                widths[wide] += 1;
+            }
+        }
+    }
+    assert!(widths.iter().all(|&fields| fields > 10), "{widths:?}");
+}
+
+#[test]
 fn a_number_of_a_newer_version_reads_as_other() {
     for number in [200_u64, 1_000, u64::MAX] {
         let payload = write(&Value::Map(vec![
