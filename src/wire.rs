@@ -13,6 +13,7 @@
 //! The golden vectors in `tests/golden/wire-v1` hold every release to them.
 
 mod announcement;
+pub mod board;
 mod burst_status;
 mod codec;
 mod event;
@@ -29,7 +30,7 @@ pub use announcement::{Announcement, AnnouncementKind, Endpoints, PlacementRule,
 pub use burst_status::{BurstState, BurstStatus};
 pub use codec::{MAX_PAYLOAD_BYTES, WireError, encode, from_cbor, from_json, to_cbor, to_json};
 pub use event::{Event, EventData, EventKind, Placement};
-pub use lease::{LeaseRenewal, LeaseState, LeaseStatus};
+pub use lease::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus};
 pub use load_report::{LoadReport, ServiceLoadReport};
 pub use message::{Message, describe};
 pub use service_status::ServiceStatus;

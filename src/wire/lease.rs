@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::numbered::numbered_enum;
 
+/// Where an instance takes renewals (POST, JSON [`LeaseRenewal`] in, [`LeaseStatus`] out).
+pub const LEASE_PATH: &str = "/.tidegate/lease";
+/// Carries `Bearer TOKEN` to an instance. A header of our own, so that the client's `Authorization` passes through.
+pub const LEASE_TOKEN_HEADER: &str = "x-tidegate-authorization";
+
 /// From the owner node: live on for `ttl_ms` from the receipt of this.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRenewal {
