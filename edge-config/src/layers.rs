@@ -12,7 +12,7 @@ use crate::origin::{Origin, Origins};
 use crate::problem::Problem;
 use crate::profile::Profile;
 use crate::sources::Sources;
-use crate::toml_layer::{self, Table, join};
+use crate::toml_layer::{self, Table};
 
 /// Longest configuration file, in bytes. A hand-written one has a few thousand; a wrong path may name a disk.
 pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -244,6 +244,6 @@ mod tests {
     fn a_variable_names_its_key_and_a_replicas_environment_keeps_its_letters() {
         assert_eq!(environment_path("TIDEGATE__NODE__STATE_DIR"), ["node", "state_dir"]);
         let path = environment_path("TIDEGATE__SERVICE__DIGITS__LOCAL__ENV__Api__KEY");
-        assert_eq!(join("", &path.join(".")), "service.digits.local.env.Api__KEY");
+        assert_eq!(path.join("."), "service.digits.local.env.Api__KEY");
     }
 }

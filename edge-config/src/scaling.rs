@@ -119,18 +119,23 @@ fn threshold(section: &mut Section<'_>, metric: Metric) -> f64 {
     }
 }
 
+/// Slack for sums of decimals: 0.95 and half of 0.10 make 1, also in binary.
+const TOLERANCE: f64 = 1e-9;
+
 /// The band must leave an edge on both sides that the metric can reach.
 fn check_band(section: &mut Section<'_>, scaling: &Scaling) {
     if !section.sound(&["threshold", "band"]) {
         return;
     }
-    let shape = Quantity { metric: scaling.metric, least: Least::From(0.0) };
-    if scaling.band >= 2.0 * scaling.threshold {
-        let limit = shape.show(&(2.0 * scaling.threshold));
+    let Scaling { metric, threshold, band, .. } = *scaling;
+    let show = |value: f64| Quantity { metric, least: Least::From(0.0) }.show(&value);
+    if metric.is_share() && threshold >= 1.0 {
+        section.refuse("threshold", "must be under 1.0, since nothing ever exceeds the whole");
+    } else if band >= 2.0 * threshold {
+        let limit = show(2.0 * threshold);
         section.refuse("band", format!("must be under {limit}, twice the threshold, or nothing is ever taken down"));
-    } else if scaling.threshold + scaling.band / 2.0 > scaling.metric.most() {
-        let limit = shape.show(&(2.0 * (scaling.metric.most() - scaling.threshold)));
-        section.refuse("band", format!("must be at most {limit}, or the upper edge is never reached"));
+    } else if metric.is_share() && threshold + band / 2.0 > 1.0 + TOLERANCE {
+        section.refuse("band", format!("must be smaller: with threshold = {threshold} its upper edge is beyond 1.0"));
     }
 }
 
@@ -148,7 +153,12 @@ impl Metric {
         !matches!(self, Self::RequestRate | Self::LatencyP95)
     }
 
-    /// The highest threshold: what is used up at 1 cannot go beyond, but requests can wait.
+    /// Shares of the machine end at the whole; requests, however, can wait.
+    fn is_share(self) -> bool {
+        matches!(self, Self::Cpu | Self::Memory | Self::Network)
+    }
+
+    /// The highest threshold or band.
     fn most(self) -> f64 {
         match self {
             Self::Cpu | Self::Memory | Self::Network => 1.0,
@@ -165,9 +175,10 @@ impl Metric {
         }
     }
 
-    /// 0.10 at the usual 0.80 and in proportion elsewhere, but never beyond what the metric reaches.
+    /// 0.10 at the usual 0.80 and in proportion elsewhere, but never beyond the whole.
     fn band_for(self, threshold: f64) -> f64 {
-        (threshold / 8.0).min(2.0 * (self.most() - threshold))
+        let band = threshold / 8.0;
+        if self.is_share() { band.min(2.0 * (1.0 - threshold)).max(0.0) } else { band }
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Section<'a> {
     table: Option<&'a Table>,
     known: Vec<&'static str>,
     broken: Vec<&'static str>,
+    /// Something else stands where the table should be; that is told, and what the table lacks is not.
+    misplaced: bool,
 }
 
 /// A value that is set, with where it was.
@@ -52,7 +54,7 @@ struct Found<'a> {
 
 impl<'a> Section<'a> {
     pub(crate) fn root(context: &'a Context, table: &'a Table) -> Self {
-        Self { context, path: Vec::new(), table: Some(table), known: Vec::new(), broken: Vec::new() }
+        Self { context, path: Vec::new(), table: Some(table), known: Vec::new(), broken: Vec::new(), misplaced: false }
     }
 
     pub(crate) fn is_present(&self) -> bool {
@@ -73,16 +75,17 @@ impl<'a> Section<'a> {
     }
 
     fn child(&self, key: &str) -> Section<'a> {
-        let table = self.table.and_then(|table| table.get(key)).and_then(|value| match &value.kind {
-            ValueKind::Table(table) => Some(table),
-            ValueKind::Nil => None,
-            _ => {
-                self.report(key, Some(toml_value(value)), "must be a table", self.origin_of(key, value));
-                None
-            }
-        });
+        let value = self.table.and_then(|table| table.get(key));
+        let (table, misplaced) = match value.map(|value| &value.kind) {
+            Some(ValueKind::Table(table)) => (Some(table), false),
+            Some(ValueKind::Nil) | None => (None, self.misplaced),
+            Some(_) => (None, true),
+        };
+        if let Some(value) = value.filter(|_| misplaced) {
+            self.report(key, Some(toml_value(value)), "must be a table", self.origin_of(key, value));
+        }
         let path = self.path.iter().cloned().chain([key.to_owned()]).collect();
-        Section { context: self.context, path, table, known: Vec::new(), broken: Vec::new() }
+        Section { context: self.context, path, table, known: Vec::new(), broken: Vec::new(), misplaced }
     }
 
     /// The value of `key`, or `default` when it is not set or not right.
@@ -110,7 +113,7 @@ impl<'a> Section<'a> {
     /// The value of `key`, which must be set: `None` means that a problem was told.
     pub(crate) fn required<S: Shape>(&mut self, key: &'static str, shape: &S) -> Option<S::Out> {
         let value = self.optional(key, shape);
-        if value.is_none() && !self.broken.contains(&key) {
+        if value.is_none() && !self.misplaced && !self.broken.contains(&key) {
             self.refuse(key, format!("is missing; it must be {}", shape.allowed()));
         }
         value
