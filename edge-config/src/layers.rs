@@ -9,7 +9,7 @@ use config::{ConfigError, Map, Source, Value, ValueKind};
 
 use crate::model_layer;
 use crate::origin::{Origin, Origins};
-use crate::problem::Problem;
+use crate::problem::{Problem, one_of};
 use crate::profile::Profile;
 use crate::sources::Sources;
 use crate::toml_layer::{self, Table};
@@ -184,7 +184,10 @@ impl Stack {
         for (key, value) in &layer {
             if !matches!(value.kind, ValueKind::Table(_)) {
                 let origin = self.origins.of(key, value);
-                let advice = format!("is not allowed outside of a table; tables are {}", crate::SECTIONS.join(", "));
+                let advice = match key.as_str() {
+                    "service" | "adapter" => format!("must be tables by name, as in [{key}.NAME]"),
+                    _ => format!("is not allowed outside of a table; tables are {}", one_of(crate::SECTIONS)),
+                };
                 self.problems.push(Problem { key: key.clone(), value: None, advice, origin });
             }
         }

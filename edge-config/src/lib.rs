@@ -41,6 +41,8 @@
 //! assert!(wrong.to_string().contains("did you mean `tick`?"));
 //! ```
 
+#![warn(missing_docs)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

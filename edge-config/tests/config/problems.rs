@@ -100,10 +100,16 @@ fn values_outside_of_a_table_are_told_together_with_the_rest() {
         found,
         [
             "edge.toml:1: node is not allowed outside of a table; tables are node, mqtt, gateway, console, service, \
-             adapter, budget",
+             adapter or budget",
             "edge.toml:3: mqtt.json = 1 must be true or false"
         ]
     );
+}
+
+#[test]
+fn what_repeats_is_a_table_by_name() {
+    one("[[service]]\nname = \"s\"", "edge.toml:1: service must be tables by name, as in [service.NAME]");
+    one("adapter = \"a\"", "edge.toml:1: adapter must be tables by name, as in [adapter.NAME]");
 }
 
 #[test]
