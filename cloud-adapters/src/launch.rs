@@ -158,10 +158,10 @@ fn command_problem(argv: &[String], env: &BTreeMap<String, String>) -> Option<&'
     if argv.iter().any(|argument| argument.contains('\0')) {
         return Some("its command holds a NUL byte");
     }
-    let is_variable = |(name, value): (&String, &String)| {
-        !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
-    };
-    (!env.iter().all(is_variable)).then_some("a variable of its environment has an empty name, or = or NUL where it may not")
+    let is_variable =
+        |(name, value): (&String, &String)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+    (!env.iter().all(is_variable))
+        .then_some("a variable of its environment has an empty name, or = or NUL where it may not")
 }
 
 #[cfg(test)]

@@ -31,9 +31,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{
-    AdapterError, Capabilities, CloudAdapter, Instance, LaunchId, LaunchRequest, LifeBound, Owner,
-};
+use crate::{AdapterError, Capabilities, CloudAdapter, Instance, LaunchId, LaunchRequest, LifeBound, Owner};
 use account::{Account, AccountLock};
 use children::Children;
 use directory::InstanceDirectory;
@@ -118,7 +116,9 @@ impl Provider {
         let directory = self.account.instance(&request.launch);
         match directory.labels()? {
             None => self.start_new(request, &directory)?,
-            Some(labels) if !labels.owner().is_same_node(&request.owner) => return Err(taken(request, &labels.owner())),
+            Some(labels) if !labels.owner().is_same_node(&request.owner) => {
+                return Err(taken(request, &labels.owner()));
+            }
             // A crash fell between the directory and its process: this is the launch that mends it.
             Some(_) if directory.was_never_spawned() => self.spawn(request, &directory)?,
             Some(_) => {}

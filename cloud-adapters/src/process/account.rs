@@ -149,8 +149,9 @@ impl Account {
 
     fn unwritable(&self, error: io::Error) -> AdapterError {
         let root = self.root.display();
-        let message =
-            format!("cannot write in the process adapter's directory {root}: let this user write there or name another");
+        let message = format!(
+            "cannot write in the process adapter's directory {root}: let this user write there or name another"
+        );
         file_error(message, error)
     }
 }

@@ -130,7 +130,9 @@ fn spawn_error(options: &ProcessOptions, error: io::Error) -> AdapterError {
         NotFound | PermissionDenied => {
             AdapterError::bad_configuration(format!("{message}: is it a tidegate program built for this machine?"))
         }
-        ArgumentListTooLong => AdapterError::bad_configuration(format!("{message}: shorten its command or environment")),
+        ArgumentListTooLong => {
+            AdapterError::bad_configuration(format!("{message}: shorten its command or environment"))
+        }
         // No more processes, or no memory for one: this machine is full.
         WouldBlock | OutOfMemory => AdapterError::no_capacity(message),
         _ if error.raw_os_error() == Some(nix::libc::ENOEXEC) => {

@@ -175,7 +175,8 @@ impl InstanceDirectory {
     /// A note that cannot be written (a full disk) costs precision, never an instance: it is logged and left.
     fn write_stamp(&self, name: &str) {
         let path = self.0.join(name);
-        let written = serde_json::to_vec(&Stamp::now()).map_err(io::Error::from).and_then(|stamp| fs::write(&path, stamp));
+        let written =
+            serde_json::to_vec(&Stamp::now()).map_err(io::Error::from).and_then(|stamp| fs::write(&path, stamp));
         if let Err(error) = written {
             tracing::warn!(path = %path.display(), %error, "cannot note when this happened to an instance");
         }
