@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloud_adapters::contract::{ContractHarness, arguments, wrappers_in};
@@ -127,16 +127,8 @@ impl ContractHarness for Processes {
     }
 }
 
-/// Written once and before any process is started: a file that is being written cannot be executed.
 fn stand_in() -> PathBuf {
-    static STAND_IN: OnceLock<PathBuf> = OnceLock::new();
-    let make = || {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stand-in-{}.sh", std::process::id()));
-        std::fs::write(&path, include_str!("stand-in.sh")).expect("write the stand-in");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("chmod");
-        path
-    };
-    STAND_IN.get_or_init(make).clone()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand-in.sh")
 }
 
 fn request(launch: &LaunchId, owner: &Owner, argv: &[&str], env: &[(&str, &str)]) -> LaunchRequest {
