@@ -250,7 +250,7 @@ impl Instance {
     }
 }
 
-const KINDS: [(f64, u64, u64); 4] = [(0.4, 60, 60), (1.3, 600, 60), (0.7, 3600, 3600), (2.9, 30, 10)];
+const KINDS: [(f64, u64, u64); 4] = [(0.4, 60, 60), (1.3, 600, 60), (0.7, 3600, 3600), (2.9, 30, 30)];
 
 /// A node that bursts, drains, dies and comes back at random.
 struct Sim {
