@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn a_link_to_nowhere_is_named_with_its_line() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let dead = dead_links(root, &root.join("docs/x.md"), "fine: [m](../Cargo.toml)\n[n](no-such-file.md)\n");
-        assert_eq!(dead, ["docs/x.md:2: the link to `no-such-file.md` leads nowhere"]);
+        let dead = dead_links(root, &root.join("tests/x.md"), "fine: [m](../Cargo.toml)\n[n](no-such-file.md)\n");
+        assert_eq!(dead, ["tests/x.md:2: the link to `no-such-file.md` leads nowhere"]);
     }
 
     #[test]

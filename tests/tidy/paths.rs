@@ -106,10 +106,15 @@ impl Reader<'_> {
     fn begins_path(&self, at: usize) -> bool {
         let tail = match at.checked_sub(1).map(|i| self.text(i)) {
             Some(".") => true,
-            Some("::") => at >= 2 && (is_name(self.text(at - 2)) || self.text(at - 2) == ">"),
+            Some("::") => at >= 2 && (is_name(self.text(at - 2)) || self.closes_generics(at - 2)),
             _ => false,
         };
         is_name(self.text(at)) && self.text(at + 1) == "::" && !tail
+    }
+
+    /// A `>` that is no half of an arrow.
+    fn closes_generics(&self, at: usize) -> bool {
+        self.text(at) == ">" && (at == 0 || self.text(at - 1) != "-")
     }
 
     fn read_path(&mut self, start: usize) -> usize {

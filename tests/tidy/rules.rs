@@ -390,7 +390,7 @@ fn has_word(text: &str, word: &str) -> bool {
 
 fn opening(source: &Source) -> Vec<Finding> {
     let says =
-        source.lines.first().and_then(|line| line.strip_prefix("//!")).is_some_and(|text| text.trim().len() > 10);
+        source.lines.first().and_then(|line| line.strip_prefix("//!")).is_some_and(|text| !text.trim().is_empty());
     if says { Vec::new() } else { vec![(1, "does not begin with a `//!` sentence".to_owned())] }
 }
 
