@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 /// Most words in ARCHITECTURE.md: what a newcomer reads in ten minutes.
-pub const MAX_ARCHITECTURE_WORDS: usize = 1_500;
+pub(crate) const MAX_ARCHITECTURE_WORDS: usize = 1_500;
 
 /// Sections of a decision record, in order.
-pub const DECISION_SECTIONS: [&str; 3] = ["## Why", "## What else was weighed", "## What follows"];
+pub(crate) const DECISION_SECTIONS: [&str; 3] = ["## Why", "## What else was weighed", "## What follows"];
 
 /// Relative links of a Markdown text with their lines, without anchors; code blocks and web addresses left out.
-pub fn relative_links(text: &str) -> Vec<(usize, String)> {
+pub(crate) fn relative_links(text: &str) -> Vec<(usize, String)> {
     let mut in_code = false;
     let mut found = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -37,7 +37,7 @@ fn targets(line: &str) -> Vec<String> {
 }
 
 /// Links that lead nowhere, as `file:line: target`.
-pub fn dead_links(root: &Path, file: &Path, text: &str) -> Vec<String> {
+pub(crate) fn dead_links(root: &Path, file: &Path, text: &str) -> Vec<String> {
     let folder = file.parent().unwrap_or(root);
     let place = |target: &str| target.strip_prefix('/').map_or_else(|| folder.join(target), |rest| root.join(rest));
     let shown = file.strip_prefix(root).unwrap_or(file).display();
@@ -46,12 +46,12 @@ pub fn dead_links(root: &Path, file: &Path, text: &str) -> Vec<String> {
 }
 
 /// Words of a Markdown text, code blocks counted too: they are read as well.
-pub fn words(text: &str) -> usize {
+pub(crate) fn words(text: &str) -> usize {
     text.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric())).count()
 }
 
 /// What is wrong with a decision record `docs/decisions/NNNN-title.md`.
-pub fn decision_problems(name: &str, text: &str) -> Vec<String> {
+pub(crate) fn decision_problems(name: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let number = name.split('-').next().filter(|n| n.len() == 4 && n.bytes().all(|b| b.is_ascii_digit()));
     let plain = name
@@ -73,7 +73,7 @@ pub fn decision_problems(name: &str, text: &str) -> Vec<String> {
 }
 
 /// Files with this extension at the root and below the folders that people read.
-pub fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found = Vec::new();
     for path in entries.flatten().map(|entry| entry.path()) {

@@ -8,30 +8,30 @@ use crate::source::{Source, Token, block_end};
 
 /// A path with its place. Paths into the own crate begin with `crate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    pub segments: Vec<String>,
-    pub line: usize,
+pub(crate) struct Reference {
+    pub(crate) segments: Vec<String>,
+    pub(crate) line: usize,
     /// Index into the source's tokens.
-    pub token: usize,
+    pub(crate) token: usize,
     /// Named by a `use` rather than in passing.
-    pub is_use: bool,
+    pub(crate) is_use: bool,
 }
 
 impl Reference {
     /// Whether the path is `prefix` or lies below it.
-    pub fn is_below(&self, prefix: &str) -> bool {
+    pub(crate) fn is_below(&self, prefix: &str) -> bool {
         let mut wanted = prefix.split("::");
         let mut have = self.segments.iter();
         wanted.all(|w| have.next().is_some_and(|h| h == w))
     }
 
-    pub fn display(&self) -> String {
+    pub(crate) fn display(&self) -> String {
         self.segments.join("::")
     }
 }
 
 /// All paths of the file, in order.
-pub fn references(source: &Source) -> Vec<Reference> {
+pub(crate) fn references(source: &Source) -> Vec<Reference> {
     let mut reader = Reader {
         tokens: &source.tokens,
         home: home(&source.path),

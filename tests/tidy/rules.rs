@@ -9,13 +9,13 @@ use crate::source::{Function, Source, block_end, body_start};
 
 /// What is wrong, where.
 #[derive(Debug)]
-pub struct Violation {
-    pub rule: &'static str,
-    pub path: String,
+pub(crate) struct Violation {
+    pub(crate) rule: &'static str,
+    pub(crate) path: String,
     /// From 1.
-    pub line: usize,
-    pub what: String,
-    pub why: &'static str,
+    pub(crate) line: usize,
+    pub(crate) what: String,
+    pub(crate) why: &'static str,
 }
 
 impl std::fmt::Display for Violation {
@@ -26,16 +26,16 @@ impl std::fmt::Display for Violation {
 }
 
 /// One rule: `check` names the lines that break it.
-pub struct Rule {
-    pub name: &'static str,
-    pub why: &'static str,
-    pub check: fn(&Source) -> Vec<Finding>,
+pub(crate) struct Rule {
+    pub(crate) name: &'static str,
+    pub(crate) why: &'static str,
+    pub(crate) check: fn(&Source) -> Vec<Finding>,
 }
 
 /// A line (from 1) and what stands there.
-pub type Finding = (usize, String);
+pub(crate) type Finding = (usize, String);
 
-pub const RULES: &[Rule] = &[
+pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "rooms",
         why: "DESIGN section 3 says who may import whom; a shortcut between rooms ends as a knot",
@@ -90,7 +90,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Checks one file against every rule.
-pub fn check(source: &Source) -> Vec<Violation> {
+pub(crate) fn check(source: &Source) -> Vec<Violation> {
     let violation = |rule: &Rule, (line, what): Finding| Violation {
         rule: rule.name,
         path: source.path.clone(),

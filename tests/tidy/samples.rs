@@ -2,23 +2,23 @@
 //! stands in its place when mended; both are taken away before reading.
 
 /// A file that breaks exactly one rule in exactly one line.
-pub struct Sample {
-    pub rule: &'static str,
-    pub path: &'static str,
+pub(crate) struct Sample {
+    pub(crate) rule: &'static str,
+    pub(crate) path: &'static str,
     text: &'static str,
 }
 
 impl Sample {
-    pub fn bad(&self) -> String {
+    pub(crate) fn bad(&self) -> String {
         self.keep('▶', '▷')
     }
 
-    pub fn good(&self) -> String {
+    pub(crate) fn good(&self) -> String {
         self.keep('▷', '▶')
     }
 
     /// The bad line's number, from 1.
-    pub fn line(&self) -> usize {
+    pub(crate) fn line(&self) -> usize {
         self.text.lines().position(|line| line.starts_with('▶')).map_or(0, |n| n + 1)
     }
 
@@ -32,7 +32,7 @@ const fn sample(rule: &'static str, path: &'static str, text: &'static str) -> S
     Sample { rule, path, text }
 }
 
-pub const SAMPLES: &[Sample] = &[
+pub(crate) const SAMPLES: &[Sample] = &[
     sample(
         "rooms",
         "src/gateway/forward.rs",

@@ -5,35 +5,35 @@ use std::ops::Range;
 
 /// A word, a number or a piece of punctuation (`::` is one token), with its line.
 #[derive(Debug, Clone)]
-pub struct Token {
-    pub text: String,
+pub(crate) struct Token {
+    pub(crate) text: String,
     /// Counted from 1.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 /// A function with a body. Ranges count tokens.
 #[derive(Debug)]
-pub struct Function {
-    pub name: String,
+pub(crate) struct Function {
+    pub(crate) name: String,
     /// Attributes and modifiers before `fn`.
-    pub head: Range<usize>,
-    pub body: Range<usize>,
+    pub(crate) head: Range<usize>,
+    pub(crate) body: Range<usize>,
 }
 
 /// A Rust file, taken apart.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// From the project's root, with `/`.
-    pub path: String,
+    pub(crate) path: String,
     /// As written.
-    pub lines: Vec<String>,
-    pub tokens: Vec<Token>,
-    pub functions: Vec<Function>,
+    pub(crate) lines: Vec<String>,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) functions: Vec<Function>,
     test_lines: Vec<bool>,
 }
 
 impl Source {
-    pub fn parse(path: &str, text: &str) -> Self {
+    pub(crate) fn parse(path: &str, text: &str) -> Self {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let tokens = tokens(&blank(text));
         let functions = functions(&tokens);
@@ -47,21 +47,21 @@ impl Source {
     }
 
     /// Whether the line (from 1) is compiled for tests alone.
-    pub fn is_test(&self, line: usize) -> bool {
+    pub(crate) fn is_test(&self, line: usize) -> bool {
         self.test_lines.get(line).copied().unwrap_or(false)
     }
 
     /// The innermost function around a token.
-    pub fn function_at(&self, token: usize) -> Option<&Function> {
+    pub(crate) fn function_at(&self, token: usize) -> Option<&Function> {
         self.functions.iter().filter(|f| f.body.contains(&token)).min_by_key(|f| f.body.len())
     }
 
     /// Where `text` stands as a token.
-    pub fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (usize, &'a Token)> + 'a {
+    pub(crate) fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (usize, &'a Token)> + 'a {
         self.tokens.iter().enumerate().filter(move |(_, t)| t.text == text)
     }
 
-    pub fn contains(&self, range: &Range<usize>, text: &str) -> bool {
+    pub(crate) fn contains(&self, range: &Range<usize>, text: &str) -> bool {
         self.tokens[range.clone()].iter().any(|t| t.text == text)
     }
 }
@@ -190,7 +190,7 @@ fn tokens(code: &str) -> Vec<Token> {
 }
 
 /// The token after the block that opens at `open`.
-pub fn block_end(tokens: &[Token], open: usize) -> usize {
+pub(crate) fn block_end(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0_usize;
     for (i, token) in tokens.iter().enumerate().skip(open) {
         match token.text.as_str() {
@@ -206,7 +206,7 @@ pub fn block_end(tokens: &[Token], open: usize) -> usize {
 }
 
 /// The `{` that opens the item's body at or after `from`; none where a `;` comes first.
-pub fn body_start(tokens: &[Token], from: usize) -> Option<usize> {
+pub(crate) fn body_start(tokens: &[Token], from: usize) -> Option<usize> {
     let mut depth = 0_i32;
     for (i, token) in tokens.iter().enumerate().skip(from) {
         match token.text.as_str() {
