@@ -143,6 +143,11 @@ pub(crate) const SAMPLES: &[Sample] = &[
     sample("unsafe", "src/wrap.rs", "//! The wrapper.\n▶fn f() { unsafe { g() } }\n▷fn f() { g() }\n"),
     sample("unsafe", "src/wrap.rs", "//! The wrapper.\n▶#[allow(unsafe_code)]\n▷#[allow(dead_code)]\nfn f() {}\n"),
     sample(
+        "unsafe",
+        "src/wrap/parent_death.rs",
+        "//! Dies with its parent.\n▶fn f() { unsafe { g() } }\n▷// SAFETY: g has no conditions.\n▷fn f() { unsafe { g() } }\n",
+    ),
+    sample(
         "no-test-sleep",
         "tests/demo.rs",
         "//! The demo.\nuse std::thread;\nfn settles() {\n▶    thread::sleep(A);\n▷    wait_until(ready);\n}\n",
@@ -166,6 +171,16 @@ pub(crate) const SAMPLES: &[Sample] = &[
         "no-test-sleep",
         "src/actors.rs",
         "//! Shells.\n#[cfg(test)]\nmod tests {\n▶    #[tokio::test]  async fn ticks() { tokio::time::sleep(DAY).await; }\n▷    #[tokio::test(start_paused = true)] async fn ticks() { tokio::time::sleep(DAY).await; }\n}\n",
+    ),
+    sample(
+        "no-test-sleep",
+        "cloud-adapters/src/slow/tests.rs",
+        "async fn slow() {\n    tokio::time::pass();\n▶    tokio::time::sleep(A).await;\n▷    // delay: the provider is slow, the deadline is under test\n▷    tokio::time::sleep(A).await;\n}\n#[tokio::test]\nasync fn t() { slow().await }\n",
+    ),
+    sample(
+        "no-test-sleep",
+        "cloud-adapters/src/slow/tests.rs",
+        "#[tokio::test(start_paused = true)]\nasync fn t() { slow().await }\nasync fn slow() {\n▶    std::thread::sleep(A);\n▷    tokio::time::sleep(A).await;\n}\n",
     ),
     sample(
         "no-blocked-thread",
