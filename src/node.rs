@@ -1,1 +1,312 @@
-//! The composition root: builds the parts, wires them, orders the shutdown.
+//! The composition root: builds the parts, wires recipients, orders the shutdown. The one room that knows everybody.
+//!
+//! Three runtimes that never wait for each other: the actix system on one thread (decisions), a multi-threaded one for
+//! the gateway (requests), and one for broker, links and console. They meet in the route table and in counters.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use edge_config::Config;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+
+use crate::console::{About, Console, Pulse, recorder};
+use crate::gateway::Gateway;
+use crate::host::clock::Clock;
+use crate::journal::{Journal, JournalError, StateDir, StateDirError};
+use crate::logic::load::ServiceCounters;
+use crate::mqtt::broker::{Broker, BrokerError};
+use crate::wire::board::Board;
+
+mod control;
+mod links;
+mod panic;
+mod parts;
+
+pub use parts::MEMORY_NOTE;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The embedded broker cannot listen.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The gateway or the console cannot listen.
+    #[error("{key} = \"{address}\" cannot be listened on: {reason}; set {key} to a free address (port 0 takes a free one)")]
+    Listen {
+        /// The key to change.
+        key: &'static str,
+        /// What it says now.
+        address: SocketAddr,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// A thread or runtime could not be made, or our own program was not found.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// Metrics were installed by somebody else.
+    #[error("cannot install the metrics recorder: {0}")]
+    Metrics(String),
+    /// A setting that only this box can judge.
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// Where a node can be reached, with the real ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// HTTP for inference.
+    pub gateway: SocketAddr,
+    /// HTTP for people and monitoring.
+    pub console: SocketAddr,
+    /// The embedded broker, if there is one.
+    pub mqtt: Option<SocketAddr>,
+}
+
+/// How a node is to run, beside its configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Forbids every instance, for this reason.
+    pub no_cloud: Option<String>,
+}
+
+/// A running node.
+pub struct Node {
+    addresses: Addresses,
+    board: Arc<Board>,
+    counters: BTreeMap<String, Arc<ServiceCounters>>,
+    stop: Option<oneshot::Sender<()>>,
+    control: Option<JoinHandle<()>>,
+    stopping: watch::Sender<bool>,
+    gateway_done: Option<oneshot::Receiver<usize>>,
+    console_done: Option<oneshot::Receiver<()>>,
+    broker: Option<Broker>,
+    drain_timeout: Duration,
+    data: Option<Runtime>,
+    io: Option<Runtime>,
+}
+
+/// Share of the drain timeout that requests in flight may use; the rest is for ending instances and saying goodbye.
+const DRAIN_SHARE_OF_REQUESTS: f64 = 0.5;
+
+impl Node {
+    /// Starts everything and returns once it listens. Replicas become ready after that.
+    pub fn start(config: &Config, options: &Options) -> Result<Self, NodeError> {
+        panic::install_hook();
+        let metrics = recorder::install().map_err(|error| NodeError::Metrics(error.to_string()))?;
+        let state_dir = StateDir::open(&config.node.state_dir)?;
+        let journal = Arc::new(Journal::open(&state_dir)?);
+        let clock = Clock::start();
+        let board = Arc::new(Board::default());
+        let (data, io) = (runtime("gateway", parts::data_threads())?, runtime("io", 1)?);
+
+        let gateway = Gateway::new(parts::gateway_options(config), parts::service_options(config), clock.epoch());
+        let gateway_listener = data.block_on(listen("gateway.listen", config.gateway.listen))?;
+        let console_listener = io.block_on(listen("console.listen", config.console.listen))?;
+        let broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
+            Some(address) => Some(io.block_on(Broker::start(address))?),
+            None => None,
+        };
+        let addresses = Addresses {
+            gateway: gateway_listener.local_addr()?,
+            console: console_listener.local_addr()?,
+            mqtt: broker.as_ref().map(Broker::address),
+        };
+
+        let identity = parts::identity(config, state_dir.session());
+        let ears = Arc::new(links::Ears::default());
+        let links = {
+            let _inside = io.enter();
+            links::start(config, &identity, addresses.mqtt, &ears)?
+        };
+        let counters = parts::counters(config, &gateway);
+        let stopping = watch::Sender::new(false);
+        let pulse = Arc::new(NodePulse {
+            clock,
+            tick: config.node.tick,
+            board: board.clone(),
+            gateway: gateway.clone(),
+            links: links.iter().map(|(_, link)| link.clone()).collect(),
+            stopping: AtomicBool::new(false),
+        });
+
+        let about = parts::about(config, options, &identity, addresses);
+        let console = Console { about: Arc::new(about), pulse: pulse.clone(), board: board.clone(), metrics };
+        let console_done = serve_console(&io, console, console_listener, stopping.subscribe());
+        let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, stopping.subscribe());
+
+        let control = control::Parts {
+            config: config.clone(),
+            options: options.clone(),
+            identity,
+            addresses,
+            clock,
+            board: board.clone(),
+            journal,
+            state_dir,
+            links,
+            ears,
+            gateway,
+            counters: counters.clone(),
+            io: io.handle().clone(),
+            pulse,
+        };
+        let (stop, control) = control::start(control)?;
+        Ok(Self {
+            addresses,
+            board,
+            counters,
+            stop: Some(stop),
+            control: Some(control),
+            stopping,
+            gateway_done: Some(gateway_done),
+            console_done: Some(console_done),
+            broker,
+            drain_timeout: config.node.drain_timeout,
+            data: Some(data),
+            io: Some(io),
+        })
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The last word on everything.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// What the gateway counts, by service.
+    pub fn counters(&self) -> &BTreeMap<String, Arc<ServiceCounters>> {
+        &self.counters
+    }
+
+    /// Drains, ends the instances that it owns, says goodbye, and frees everything, within the drain timeout.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        let (Some(data), Some(io)) = (self.data.take(), self.io.take()) else { return };
+        self.stopping.send_replace(true);
+        if let Some(done) = self.gateway_done.take() {
+            let patience = self.drain_timeout.mul_f64(DRAIN_SHARE_OF_REQUESTS);
+            let cut_off = data.block_on(async { tokio::time::timeout(patience, done).await });
+            if let Ok(Ok(connections @ 1..)) = cut_off {
+                tracing::warn!(connections, "connections were cut off at the end of the drain");
+            }
+        }
+        drop(self.stop.take());
+        if self.control.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the control plane ended in a panic");
+        }
+        if let Some(broker) = self.broker.take() {
+            io.block_on(broker.stop());
+        }
+        if let Some(done) = self.console_done.take() {
+            let _ = io.block_on(async { tokio::time::timeout(Duration::from_secs(1), done).await });
+        }
+        data.shutdown_timeout(Duration::from_millis(200));
+        io.shutdown_timeout(Duration::from_millis(200));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn runtime(name: &str, threads: usize) -> Result<Runtime, NodeError> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build();
+    Ok(built?)
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
+    TcpListener::bind(address).await.map_err(|reason| NodeError::Listen { key, address, reason })
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the node is gone, which is a stop too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn serve_gateway(
+    data: &Runtime,
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    stopping: watch::Receiver<bool>,
+) -> oneshot::Receiver<usize> {
+    let (done, wait) = oneshot::channel();
+    data.spawn(async move {
+        let cut_off = gateway.serve(listener, stopped(stopping)).await;
+        let _ = done.send(cut_off);
+    });
+    wait
+}
+
+/// The console outlives the drain, so that an operator sees it; it ends with the runtime.
+fn serve_console(
+    io: &Runtime,
+    console: Console,
+    listener: TcpListener,
+    stopping: watch::Receiver<bool>,
+) -> oneshot::Receiver<()> {
+    let (done, wait) = oneshot::channel();
+    io.spawn(async move {
+        if let Err(error) = crate::console::serve(console, listener, stopped(stopping)).await {
+            tracing::error!(%error, "the console stopped");
+        }
+        let _ = done.send(());
+    });
+    wait
+}
+
+struct NodePulse {
+    clock: Clock,
+    tick: Duration,
+    board: Arc<Board>,
+    gateway: Arc<Gateway>,
+    links: Vec<crate::mqtt::link::Link>,
+    stopping: AtomicBool,
+}
+
+impl NodePulse {
+    fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Pulse for NodePulse {
+    fn is_ready(&self) -> bool {
+        !self.stopping.load(Ordering::Relaxed) && self.gateway.is_ready()
+    }
+
+    /// Ten ticks without a sample, or ten seconds, mean that the control thread hangs.
+    fn is_alive(&self) -> bool {
+        let patience = (self.tick * 10).max(Duration::from_secs(10));
+        let starting = self.clock.uptime() < patience;
+        starting || self.board.sampled_within(patience)
+    }
+
+    fn broker_connected(&self) -> bool {
+        self.links.iter().any(|link| link.status().connected)
+    }
+
+    fn uptime_s(&self) -> u64 {
+        self.clock.uptime().as_secs()
+    }
+}

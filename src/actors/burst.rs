@@ -12,7 +12,7 @@ use super::publisher::{Identity, Publish, Report};
 use super::{MAILBOX, tell};
 use crate::host::clock::{Clock, rfc3339, unix_ms_now};
 use crate::journal::{Journal, LaunchRow, Stage as Recorded};
-use crate::logic::breaker::Circuit;
+use crate::logic::breaker::{self, Circuit};
 use crate::logic::budget::{Entry, Ledger, Money, Terms, Window};
 use crate::logic::fleet::{Event, Fleet, Instance, Operation, Outcome, Stage, Timing};
 use crate::logic::plan::{AdapterView, Phase};
@@ -45,6 +45,8 @@ pub struct AdapterSlot {
     pub max: u32,
     /// Holds launches back after failures.
     pub circuit: Circuit,
+    /// After how many failures, and for how long.
+    pub circuit_config: breaker::Config,
 }
 
 /// Launches one instance. Orders carry a number so that the sender knows which snapshots include them.
@@ -305,7 +307,10 @@ impl Burst {
 
     fn launch(&mut self, order: &Launch) {
         let now = self.parts.clock.now();
-        let Some(slot) = self.parts.adapters.get(&order.adapter) else { return };
+        let Some(slot) = self.parts.adapters.get_mut(&order.adapter) else { return };
+        if !slot.circuit.pass(&slot.circuit_config, now) {
+            return;
+        }
         let launch = new_launch_id(&self.parts.identity);
         let tail = slot.timing.lease_ttl + slot.timing.drain_timeout + STEP;
         if let Err(refusal) = self.parts.ledger.open(&launch, now, slot.terms, tail) {
@@ -336,7 +341,7 @@ impl Burst {
             }
             Event::Failed(launch, why, counts) => {
                 if let Some(slot) = self.parts.adapters.get_mut(&instance.adapter).filter(|_| counts) {
-                    slot.circuit.failed(now, fastrand::f64());
+                    slot.circuit.failed(&slot.circuit_config, now, fastrand::f64());
                 }
                 if instance.stage == Stage::Intending {
                     self.parts.ledger.void(&launch);
@@ -487,7 +492,7 @@ impl Burst {
             price_per_hour: slot.price_per_hour,
             alive: count(self.fleet.instances().filter(|i| i.adapter == *name)),
             max: slot.max,
-            available: !self.duplicate && !self.unreconciled.contains(name) && slot.circuit.would_allow(now),
+            available: !self.duplicate && !self.unreconciled.contains(name) && slot.circuit.available(&slot.circuit_config, now),
             affordable: self.parts.ledger.affordable(
                 now,
                 slot.terms,

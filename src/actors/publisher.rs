@@ -1,9 +1,10 @@
 //! Says on MQTT what the node sees, decides and spends: each message in CBOR, and again in JSON for people's tools.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 
 use super::MAILBOX;
 use crate::host::clock::{Clock, rfc3339_now};
@@ -58,6 +59,11 @@ pub struct Report {
     pub data: EventData,
 }
 
+/// Answered once everything before it was handed to the links.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Flush;
+
 /// The links and what is said on them; made by the node.
 pub struct Publisher {
     /// Who is speaking.
@@ -76,6 +82,8 @@ pub struct Publisher {
     pub events: u64,
     /// Counts load reports.
     pub reports: u64,
+    /// What brokers forget after a while unless it is said again, by topic.
+    pub retained: BTreeMap<Topic, WireMessage>,
 }
 
 impl Actor for Publisher {
@@ -83,14 +91,27 @@ impl Actor for Publisher {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX * 4);
+        context.run_interval(self.refresh, |publisher, _| publisher.refresh());
     }
+}
+
+impl Handler<Flush> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {}
 }
 
 impl Handler<Publish> for Publisher {
     type Result = ();
 
     fn handle(&mut self, publish: Publish, _: &mut Self::Context) {
-        self.say(&publish.topic, &publish.message);
+        let Publish { topic, message } = publish;
+        self.say(&topic, &message);
+        match message {
+            WireMessage::Cleared => drop(self.retained.remove(&topic)),
+            WireMessage::Service(_) | WireMessage::Burst(_) => drop(self.retained.insert(topic, message)),
+            _ => {}
+        }
     }
 }
 
@@ -124,6 +145,11 @@ impl Handler<Sampled> for Publisher {
 }
 
 impl Publisher {
+    /// Says again what would expire. Announcements are said again by discovery itself.
+    fn refresh(&self) {
+        self.retained.iter().for_each(|(topic, message)| self.say(topic, message));
+    }
+
     fn say(&self, topic: &Topic, message: &WireMessage) {
         self.board.record(topic, message);
         if let WireMessage::Service(status) = message {

@@ -21,6 +21,11 @@ impl Clock {
         Self { epoch: Instant::now() }
     }
 
+    /// The moment that [`Clock::now`] counts from, for parts that count by themselves.
+    pub fn epoch(self) -> std::time::Instant {
+        self.epoch.into_std().checked_sub(BEFORE_START).unwrap_or_else(|| self.epoch.into_std())
+    }
+
     /// Monotonic time.
     pub fn now(self) -> Duration {
         BEFORE_START + self.epoch.elapsed()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -59,6 +60,7 @@ pub struct Board {
 #[derive(Debug, Default)]
 struct State {
     load: Option<LoadReport>,
+    loaded_at: Option<Instant>,
     services: BTreeMap<String, ServiceStatus>,
     live: BTreeMap<String, BurstStatus>,
     ended: VecDeque<BurstStatus>,
@@ -81,7 +83,10 @@ impl Board {
     pub fn record(&self, topic: &Topic, message: &Message) {
         let mut state = self.write();
         match message {
-            Message::Load(report) => state.load = Some((**report).clone()),
+            Message::Load(report) => {
+                state.load = Some((**report).clone());
+                state.loaded_at = Some(Instant::now());
+            }
             Message::Service(status) => drop(state.services.insert(status.service.clone(), (**status).clone())),
             Message::Burst(status) => drop(state.live.insert(status.launch.clone(), (**status).clone())),
             Message::Announcement(said) => drop(state.announcements.insert(topic.to_string(), (**said).clone())),
@@ -118,6 +123,11 @@ impl Board {
     /// The last load report.
     pub fn load(&self) -> Option<LoadReport> {
         self.read().load.clone()
+    }
+
+    /// Whether a load report came within this time: the control plane's pulse.
+    pub fn sampled_within(&self, patience: Duration) -> bool {
+        self.read().loaded_at.is_some_and(|at| at.elapsed() < patience)
     }
 
     /// One service's last status.

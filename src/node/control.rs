@@ -1,0 +1,214 @@
+//! The control plane's thread: starts the actors, waits for the stop, and orders the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use edge_config::Config;
+use tokio::sync::oneshot;
+
+use super::{Addresses, NodeError, NodePulse, Options, links, panic, parts};
+use crate::actors::MAILBOX;
+use crate::actors::burst::{Burst, BurstParts, EndAll};
+use crate::actors::discovery::Discovery;
+use crate::actors::local_runner::{LocalRunner, StopAll};
+use crate::actors::monitor::{Last, Monitor};
+use crate::actors::publisher::{Identity, Publish, Publisher, Report};
+use crate::actors::scheduler::{Connect, Outputs, Scheduler};
+use crate::gateway::Gateway;
+use crate::host::clock::Clock;
+use crate::host::probe::Probe;
+use crate::journal::{Journal, StateDir};
+use crate::logic::budget::Ledger;
+use crate::logic::load::ServiceCounters;
+use crate::mqtt::link::Link;
+use crate::wire::board::Board;
+use crate::wire::{Endpoints, EventData, EventKind, Message, NodeStateKind, Root, Topic};
+
+/// What the control plane is made from.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) options: Options,
+    pub(super) identity: Identity,
+    pub(super) addresses: Addresses,
+    pub(super) clock: Clock,
+    pub(super) board: Arc<Board>,
+    pub(super) journal: Arc<Journal>,
+    /// Held for its lock.
+    pub(super) state_dir: StateDir,
+    pub(super) links: Vec<(Root, Link)>,
+    pub(super) ears: Arc<links::Ears>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) counters: BTreeMap<String, Arc<ServiceCounters>>,
+    pub(super) io: tokio::runtime::Handle,
+    pub(super) pulse: Arc<NodePulse>,
+}
+
+/// The actors that the shutdown talks to.
+struct Actors {
+    publisher: Addr<Publisher>,
+    burst: Addr<Burst>,
+    local: Addr<LocalRunner>,
+}
+
+/// Starts the thread. The node stops when the sender is used or dropped.
+pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>), NodeError> {
+    let own = std::env::current_exe()?;
+    let adapters = parts::adapters(&parts.config, &own)?;
+    let caps = parts::caps(&parts.config)?;
+    let ledger = if parts.journal.was_rebuilt() {
+        Ledger::unknown_before(caps, parts.clock.now())
+    } else {
+        Ledger::new(caps)
+    };
+    let (stop, wait) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(panic::CONTROL_THREAD.to_owned()).spawn(move || {
+        actix::System::new().block_on(async move {
+            let burst_parts = |scheduler: &Addr<Scheduler>, publisher: &Addr<Publisher>| BurstParts {
+                identity: parts.identity.clone(),
+                clock: parts.clock,
+                journal: parts.journal.clone(),
+                secret: parts.state_dir.secret().to_vec(),
+                adapters,
+                workloads: parts::workloads(&parts.config, &own),
+                ledger,
+                currency: parts.config.budget.currency.clone(),
+                scheduler: scheduler.clone().recipient(),
+                publisher: publisher.clone().recipient(),
+                events: publisher.clone().recipient(),
+                board: parts.board.clone(),
+            };
+            let actors = start_actors(&parts, &own, burst_parts);
+            // An error means that the node was dropped, which is a stop too.
+            let _ = wait.await;
+            shut_down(&parts, actors).await;
+        });
+    })?;
+    Ok((stop, thread))
+}
+
+fn start_actors(
+    parts: &Parts,
+    own: &std::path::Path,
+    burst_parts: impl FnOnce(&Addr<Scheduler>, &Addr<Publisher>) -> BurstParts,
+) -> Actors {
+    let config = &parts.config;
+    let publisher = start_publisher(parts);
+    let discovery = Discovery {
+        identity: parts.identity.clone(),
+        refresh: config.mqtt.refresh,
+        endpoints: Endpoints {
+            gateway: Some(parts.addresses.gateway.to_string()),
+            console: Some(parts.addresses.console.to_string()),
+            mqtt: parts.addresses.mqtt.map(|address| address.to_string()),
+        },
+        config_digest: config.digest(),
+        publisher: publisher.clone().recipient(),
+        offers: Vec::new(),
+        instances: BTreeMap::new(),
+    }
+    .start();
+    parts.ears.connect(discovery.clone().recipient(), publisher.clone().recipient());
+    let scheduler = Scheduler::new(
+        parts.identity.clone(),
+        parts.clock,
+        config.budget.currency.clone(),
+        parts.board.clone(),
+        parts::scaling(config, &parts.options),
+    )
+    .start();
+    let services = parts::local_services(config, own);
+    let local =
+        LocalRunner::new(parts.clock, services, scheduler.clone().recipient(), publisher.clone().recipient()).start();
+    let burst = Burst::new(burst_parts(&scheduler, &publisher)).start();
+    let gateway = parts.gateway.clone();
+    let outputs = Outputs {
+        start_local: local.clone().recipient(),
+        stop_local: local.clone().recipient(),
+        launch: burst.clone().recipient(),
+        drain: burst.clone().recipient(),
+        release: burst.clone().recipient(),
+        offers: discovery.clone().recipient(),
+        instance_offers: discovery.recipient(),
+        publish: publisher.clone().recipient(),
+        report: publisher.clone().recipient(),
+        install: Box::new(move |table| gateway.install(table)),
+    };
+    crate::actors::tell(&scheduler.clone().recipient(), Connect(outputs));
+    Monitor {
+        clock: parts.clock,
+        tick: config.node.tick,
+        probe: Probe::new(config.node.link_speed_mbit.map(f64::from)),
+        counters: parts.counters.clone(),
+        listeners: vec![scheduler.recipient(), publisher.clone().recipient()],
+        last: Last::default(),
+    }
+    .start();
+    debug_assert!(MAILBOX > 0);
+    Actors { publisher, burst, local }
+}
+
+fn start_publisher(parts: &Parts) -> Addr<Publisher> {
+    let publisher = Publisher {
+        identity: parts.identity.clone(),
+        clock: parts.clock,
+        tick: parts.config.node.tick,
+        refresh: parts.config.mqtt.refresh,
+        links: parts.links.clone(),
+        board: parts.board.clone(),
+        events: 0,
+        reports: 0,
+        retained: BTreeMap::new(),
+    }
+    .start();
+    say_state(parts, &publisher, NodeStateKind::Online, "started");
+    let reason = Some(format!("session {}", parts.identity.session));
+    let data = EventData { reason, ..EventData::default() };
+    crate::actors::tell(&publisher.clone().recipient(), Report { kind: EventKind::NodeStarted, data });
+    publisher
+}
+
+fn say_state(parts: &Parts, publisher: &Addr<Publisher>, state: NodeStateKind, reason: &str) {
+    match Topic::state(&parts.identity.node) {
+        Ok(topic) => {
+            let message = links::state(&parts.identity, state, reason);
+            crate::actors::tell(&publisher.clone().recipient(), Publish { topic, message });
+        }
+        Err(error) => tracing::error!(%error, "the node's state has no topic"),
+    }
+}
+
+/// Requests have ended by now. Ends what costs money first, then what runs here, then says goodbye.
+async fn shut_down(parts: &Parts, actors: Actors) {
+    parts.pulse.stopping();
+    say_state(parts, &actors.publisher, NodeStateKind::Draining, "the node stops");
+    let data = EventData { reason: Some("asked to stop".to_owned()), ..EventData::default() };
+    crate::actors::tell(&actors.publisher.clone().recipient(), Report { kind: EventKind::NodeStopping, data });
+    let patience = parts.config.node.drain_timeout.mul_f64(0.4);
+    let end_all = actors.burst.send(EndAll { reason: "the node stops".to_owned() });
+    let stop_all = actors.local.send(StopAll);
+    let ended = tokio::time::timeout(patience, async { tokio::join!(end_all, stop_all) }).await;
+    if ended.is_err() {
+        tracing::error!("not everything ended in time; what is left ends itself: instances by their lease, replicas by their pipe");
+    }
+    clear_offers(parts, &actors.publisher);
+    say_state(parts, &actors.publisher, NodeStateKind::Offline, "stopped");
+    // Answered after all messages before it were handled.
+    let _ = actors.publisher.send(crate::actors::publisher::Flush).await;
+    let goodbye = parts.config.node.drain_timeout.mul_f64(0.1).min(Duration::from_secs(2));
+    for (_, link) in &parts.links {
+        let link = link.clone();
+        let closed = parts.io.spawn(async move { link.close(goodbye).await });
+        let _ = closed.await;
+    }
+}
+
+fn clear_offers(parts: &Parts, publisher: &Addr<Publisher>) {
+    let node = &parts.identity.node;
+    let services = parts.config.services.keys().map(|service| Topic::service(node, service.as_str()));
+    for topic in services.chain([Topic::discovery(node)]).flatten() {
+        crate::actors::tell(&publisher.clone().recipient(), Publish { topic, message: Message::Cleared });
+    }
+}

@@ -1,0 +1,275 @@
+//! From the configuration to what each part is made with.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloud_adapters::{CloudAdapter, ProcessAdapter, ProcessOptions, ReadyCheck, deadline};
+use edge_config::{Adapter, Config, PlacementRule, Ready, Runtime, Service};
+
+use super::{Addresses, NodeError, Options};
+use crate::actors::burst::{AdapterSlot, Workload};
+use crate::actors::local_runner::LocalService;
+use crate::actors::publisher::Identity;
+use crate::console::About;
+use crate::gateway::{Gateway, GatewayOptions, ServiceOptions};
+use crate::host::call::ReadyProbe;
+use crate::host::process::Program;
+use crate::logic::breaker::{self, Backoff, Circuit};
+use crate::logic::budget::{Caps, Money, Terms};
+use crate::logic::fleet::Timing;
+use crate::logic::load::ServiceCounters;
+use crate::logic::plan::Cloud;
+use crate::logic::policy::{self, Bounds, Policy, threshold};
+use crate::logic::route::Balance;
+use crate::logic::service::ServiceSettings;
+
+/// Where the memory of a node goes, for `benches/run node`.
+pub const MEMORY_NOTE: &str = "broker, two links, journal page cache, gateway and console, one binary's touched pages";
+
+/// A provider's call that takes longer is as good as failed.
+const ADAPTER_DEADLINE: Duration = Duration::from_secs(60);
+/// An adapter is left alone after so many failures in a row, for so long.
+pub(super) const CIRCUIT: breaker::Config = breaker::Config {
+    failures: 3,
+    open: Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(300) },
+    probe_timeout: Duration::from_secs(60),
+};
+
+pub(super) fn data_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).clamp(1, 4)
+}
+
+pub(super) fn identity(config: &Config, session: u64) -> Identity {
+    Identity { fleet: config.node.fleet.to_string(), node: config.node.id.to_string(), session }
+}
+
+pub(super) fn about(config: &Config, options: &Options, identity: &Identity, addresses: Addresses) -> About {
+    let mqtt = addresses.mqtt.map(|address| address.to_string());
+    let external = match &config.mqtt.broker {
+        edge_config::Broker::External { address, .. } if config.mqtt.enabled => Some(address.to_string()),
+        _ => None,
+    };
+    About {
+        node: identity.node.clone(),
+        fleet: identity.fleet.clone(),
+        session: identity.session,
+        version: env!("CARGO_PKG_VERSION"),
+        config_digest: config.digest(),
+        pid: std::process::id(),
+        gateway: Some(addresses.gateway),
+        console: Some(addresses.console),
+        mqtt: mqtt.or(external),
+        no_cloud: options.no_cloud.is_some(),
+        state_dir: config.node.state_dir.display().to_string(),
+    }
+}
+
+pub(super) fn gateway_options(config: &Config) -> GatewayOptions {
+    GatewayOptions {
+        max_connections: config.gateway.max_connections as usize,
+        drain_timeout: config.node.drain_timeout.mul_f64(super::DRAIN_SHARE_OF_REQUESTS),
+        ..GatewayOptions::default()
+    }
+}
+
+pub(super) fn service_options(config: &Config) -> Vec<ServiceOptions> {
+    let services = config.services.iter().map(|(name, service)| ServiceOptions {
+        name: name.to_string(),
+        queue: service.queue as usize,
+        request_timeout: service.request_timeout,
+        max_body_bytes: config.gateway.max_body_bytes,
+        repeatable: service.repeatable,
+        balance: balance(service.balance),
+    });
+    services.collect()
+}
+
+fn balance(balance: edge_config::Balance) -> Balance {
+    match balance {
+        edge_config::Balance::LeastRequest => Balance::LeastRequest,
+        edge_config::Balance::RoundRobin => Balance::RoundRobin,
+        edge_config::Balance::WeightedRoundRobin => Balance::WeightedRoundRobin,
+        _ => Balance::PeakEwma,
+    }
+}
+
+pub(super) fn counters(config: &Config, gateway: &Gateway) -> BTreeMap<String, Arc<ServiceCounters>> {
+    let names = config.services.keys().map(ToString::to_string);
+    names.filter_map(|name| gateway.counters(&name).map(|counters| (name, counters))).collect()
+}
+
+pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings> {
+    let all = config.services.iter().map(|(name, service)| {
+        let burst_max = service.instances_max();
+        let adapters = service.burst.iter().flat_map(|burst| burst.adapters.iter().map(ToString::to_string)).collect();
+        ServiceSettings {
+            name: name.to_string(),
+            policy: policy(service),
+            window: service.scaling.window,
+            bounds: Bounds { min: service.scaling.min_replicas, max: service.local.max_replicas + burst_max },
+            concurrency: service.local.concurrency,
+            local_max: service.local.max_replicas,
+            burst_max,
+            cloud: cloud(service, options),
+            adapters,
+        }
+    });
+    all.collect()
+}
+
+fn cloud(service: &Service, options: &Options) -> Cloud {
+    match (&options.no_cloud, service.placement) {
+        (Some(why), _) => Cloud::Forbidden(why.clone()),
+        (None, PlacementRule::Any) => Cloud::Allowed,
+        (None, _) => Cloud::Forbidden("the service's placement keeps it at the edge".to_owned()),
+    }
+}
+
+fn policy(service: &Service) -> Policy {
+    let scaling = &service.scaling;
+    Policy::Threshold(threshold::Config {
+        metric: metric(scaling.metric),
+        threshold: scaling.threshold,
+        scale_factor: scaling.scale_factor,
+        interval: scaling.interval,
+        band: scaling.band,
+    })
+}
+
+fn metric(metric: edge_config::Metric) -> policy::Metric {
+    match metric {
+        edge_config::Metric::Cpu => policy::Metric::Cpu,
+        edge_config::Metric::Memory => policy::Metric::Memory,
+        edge_config::Metric::Network => policy::Metric::Network,
+        edge_config::Metric::RequestRate => policy::Metric::RequestRate,
+        edge_config::Metric::LatencyP95 => policy::Metric::LatencyP95,
+        _ => policy::Metric::Utilisation,
+    }
+}
+
+/// How each service runs on this box.
+pub(super) fn local_services(config: &Config, own: &Path) -> BTreeMap<String, LocalService> {
+    let services = config.services.iter().map(|(name, service)| {
+        let local = &service.local;
+        let program = Program {
+            path: own.to_owned(),
+            arguments: local_arguments(name.as_str(), service, config.node.drain_timeout),
+            environment: local.env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            service: name.to_string(),
+            replica: String::new(),
+        };
+        let runs = LocalService {
+            program,
+            ready: match &local.ready {
+                Ready::Http(path) => ReadyProbe::Http(path.clone()),
+                _ => ReadyProbe::Tcp,
+            },
+            ready_timeout: local.ready_timeout,
+            longest_backoff: local.restart_backoff_max,
+            drain_timeout: config.node.drain_timeout.mul_f64(0.5),
+        };
+        (name.to_string(), runs)
+    });
+    services.collect()
+}
+
+fn local_arguments(name: &str, service: &Service, drain_timeout: Duration) -> Vec<String> {
+    let cpus = service.local.cpus.as_ref().map(|cpus| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+    let cpus = cpus.map(|list| vec!["--cpus".to_owned(), list]).unwrap_or_default();
+    match &service.local.runtime {
+        Runtime::Process { command } => {
+            // Ends its group before the node loses patience with it.
+            let grace = humantime::format_duration(drain_timeout.mul_f64(0.4)).to_string();
+            let mut arguments = strings(&["wrap", "--shim", "--grace", &grace]);
+            arguments.extend(cpus);
+            arguments.push("--".to_owned());
+            arguments.extend(command.iter().cloned());
+            arguments
+        }
+        _ => {
+            let mut arguments = model_arguments(name, service);
+            arguments.extend(cpus);
+            arguments.push("--watch-stdin".to_owned());
+            arguments
+        }
+    }
+}
+
+fn model_arguments(name: &str, service: &Service) -> Vec<String> {
+    let Runtime::Onnx { model, threads } = &service.local.runtime else { return Vec::new() };
+    let model = model.to_string();
+    strings(&["model", "serve", &model, "--name", name, "--port", "{port}", "--threads", &threads.to_string()])
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// What an instance of each service runs: the burst command, or what runs here.
+pub(super) fn workloads(config: &Config, own: &Path) -> BTreeMap<String, Workload> {
+    let bursting = config.services.iter().filter_map(|(name, service)| {
+        let burst = service.burst.as_ref()?;
+        let argv = burst.command.clone().unwrap_or_else(|| match &service.local.runtime {
+            Runtime::Process { command } => command.clone(),
+            _ => {
+                let mut argv = vec![own.display().to_string()];
+                argv.extend(model_arguments(name.as_str(), service));
+                argv
+            }
+        });
+        let ready = match &service.local.ready {
+            Ready::Http(path) => ReadyCheck::Http { path: path.clone() },
+            _ => ReadyCheck::Tcp,
+        };
+        let env = service.local.env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Some((name.to_string(), Workload { argv, env, ready, concurrency: service.local.concurrency }))
+    });
+    bursting.collect()
+}
+
+/// Each configured adapter, with what it costs and how long it may take.
+pub(super) fn adapters(config: &Config, own: &Path) -> Result<BTreeMap<String, AdapterSlot>, NodeError> {
+    let slots = config.adapters.iter().map(|(name, adapter)| Ok((name.to_string(), slot(config, name.as_str(), adapter, own)?)));
+    slots.collect()
+}
+
+fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<AdapterSlot, NodeError> {
+    let provider = ProcessAdapter::new(ProcessOptions {
+        root: config.node.state_dir.join("adapters").join(name),
+        program: own.to_owned(),
+        max_instances: adapter.max_instances,
+        cpus: adapter.cpus.clone(),
+    });
+    let provider: Arc<dyn CloudAdapter> = Arc::new(deadline::with_deadline(provider, ADAPTER_DEADLINE));
+    Ok(AdapterSlot {
+        adapter: provider,
+        terms: Terms {
+            price_per_hour: money(&format!("adapter.{name}.price_per_hour"), adapter.price_per_hour)?,
+            minimum_billing: adapter.minimum_billing,
+            billing_step: adapter.billing_step,
+        },
+        price_per_hour: adapter.price_per_hour,
+        timing: Timing {
+            lease_ttl: adapter.lease_ttl,
+            start_timeout: adapter.start_timeout,
+            drain_timeout: config.node.drain_timeout.mul_f64(0.5),
+        },
+        max: adapter.max_instances.unwrap_or(u32::MAX),
+        circuit: Circuit::default(),
+        circuit_config: CIRCUIT,
+    })
+}
+
+pub(super) fn caps(config: &Config) -> Result<Caps, NodeError> {
+    let cap = |key: &str, amount: Option<f64>| amount.map(|amount| money(key, amount)).transpose();
+    Ok(Caps {
+        per_hour: cap("budget.per_hour", config.budget.per_hour)?,
+        per_day: cap("budget.per_day", config.budget.per_day)?,
+    })
+}
+
+fn money(key: &str, units: f64) -> Result<Money, NodeError> {
+    Money::from_units(units).ok_or_else(|| NodeError::Setting(format!("{key} = {units} is not an amount of money")))
+}
