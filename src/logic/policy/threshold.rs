@@ -138,7 +138,6 @@ impl Config {
             return Change::Gathering { side, gathered };
         }
         state.changed_at = Some(now);
-        state.carry = state.carry.filter(|_| moved == whole);
         match side {
             Side::Above => Change::Added(moved),
             Side::Below => Change::Removed(moved),
