@@ -1,19 +1,19 @@
 //! What bursting may cost: caps over rolling windows, and the ledger that no sequence of events can overdraw.
 //!
-//! **When money counts.** A billing step counts at the moment it begins, the minimum billing at the start: as early as a
-//! provider could charge it. What a window has *spent* is what fell due within it.
+//! **When money counts.** A billing step counts at the moment it begins, the minimum billing at the start: as early as
+//! a provider could charge it. What a window has *spent* is what fell due within it.
 //!
-//! **Committed** is what is spent plus what can still fall due if the node dies this moment: every live instance runs to
-//! its *horizon*, its last renewal plus lease TTL, drain timeout and one tick. Launching and renewing both buy time up to
-//! a new horizon, and [`Ledger::open`] and [`Ledger::renew`] sell only what every cap bears. Between two purchases
-//! `committed` can only fall. That is the whole proof that a cap holds; the rest is choosing who goes first.
+//! **Committed** is what is spent plus what can still fall due if the node dies this moment: every live instance runs
+//! to its *horizon*, its last renewal plus lease TTL, drain timeout and one tick. Launching and renewing both buy time
+//! up to a new horizon, and [`Ledger::open`] and [`Ledger::renew`] sell only what every cap bears. Between two
+//! purchases `committed` can only fall. That is the whole proof that a cap holds; the rest is choosing who goes first.
 //!
-//! **Amounts** are whole millionths of the currency unit: sums are exact, so the invariant needs no tolerance. Costs round
-//! up. The currency itself is the configuration's business.
+//! **Amounts** are whole millionths of the currency unit: sums are exact, so the invariant needs no tolerance. Costs
+//! round up. The currency itself is the configuration's business.
 //!
 //! **Times** are durations since an epoch of the caller's choice, the same for `now` and all entries, and early enough
-//! that no entry starts before it. (Wall-clock time at process start plus monotonic time since then does well: rows of a
-//! journal convert directly, and a clock that steps afterwards frees no money.)
+//! that no entry starts before it. (Wall-clock time at process start plus monotonic time since then does well: rows of
+//! a journal convert directly, and a clock that steps afterwards frees no money.)
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -279,7 +279,8 @@ impl Ledger {
         }
     }
 
-    /// Every cap holds. It may not when it was lowered, when the past was lost, or when an instance overran its horizon.
+    /// Every cap holds. It may not when it was lowered, when the past was lost, or when an instance overran its
+    /// horizon.
     fn holds(&self, now: Duration) -> bool {
         self.caps.each().all(|(window, limit)| self.committed(now, window) <= limit)
     }

@@ -6,9 +6,9 @@
 //!
 //! - Starting and ready replicas count as capacity, draining and failed ones do not. Draining ones still occupy their
 //!   place, so a limit holds for processes and instances, not only for capacity.
-//! - A ready replica is ended only when the ready ones that stay cover the wish; an instance that is still starting only
-//!   when the ready ones and the other starting instances do. A local replica that is still starting covers nothing:
-//!   were it to fail, the instance would have to be paid for twice.
+//! - A ready replica is ended only when the ready ones that stay cover the wish; an instance that is still starting
+//!   only when the ready ones and the other starting instances do. A local replica that is still starting covers
+//!   nothing: were it to fail, the instance would have to be paid for twice.
 //! - A limit that was lowered and a forbidden cloud are obeyed at once, even where that leaves less than wanted.
 //! - Replicas of peers are neither counted nor touched, and failed ones are left to whoever cleans them up.
 

@@ -92,7 +92,7 @@ impl Terms {
     pub(super) fn due(&self, elapsed: Duration) -> Money {
         let step = self.billing_step.as_nanos();
         let used = elapsed.as_nanos();
-        self.price(if step == 0 { used } else { (used / step + 1).saturating_mul(step) })
+        self.price(used.checked_div(step).map_or(used, |over| (over + 1).saturating_mul(step)))
     }
 
     /// The price of billed nanoseconds, rounded up.

@@ -33,7 +33,7 @@ const T0: u64 = 1_000_000;
 fn amounts_are_exact_and_shown_with_the_decimals_they_have() {
     assert_eq!(money(0.1).plus(money(0.2)), money(0.3));
     for (amount, shown) in
-        [(0.0, "0.00"), (2.0, "2.00"), (0.4, "0.40"), (0.4125, "0.4125"), (1234.000_001, "1234.000001")]
+        [(0.0, "0.00"), (2.0, "2.00"), (0.4, "0.40"), (0.4125, "0.4125"), (1_234.000_001, "1234.000001")]
     {
         assert_eq!(money(amount).to_string(), shown);
     }
@@ -111,6 +111,18 @@ fn a_launch_beyond_a_cap_is_refused_with_the_numbers() {
     assert_eq!(ledger.open("b", secs(T0 + 1), dear, TAIL), Ok(()), "the same launch again is the same launch");
     ledger.void("b");
     assert_eq!(ledger.affordable(secs(T0), dear, TAIL), 1, "what never ran costs nothing");
+}
+
+#[test]
+fn a_launch_leaves_enough_to_renew_what_runs() {
+    let mut ledger = Ledger::new(hourly(0.25));
+    ledger.open("a", secs(T0), terms(1.2, 60, 60), TAIL).expect("0.10");
+    let now = secs(T0 + 240);
+    assert_eq!(ledger.affordable(now, terms(1.2, 60, 60), TAIL), 0, "0.18 with the renewal and 0.10 more");
+    let refusal = ledger.admits(now, terms(1.2, 60, 60), TAIL).expect_err("it would end the first");
+    assert_eq!((refusal.committed, refusal.would_be), (money(0.18), money(0.28)));
+    ledger.drain("a");
+    assert_eq!(ledger.admits(now, terms(1.2, 60, 60), TAIL), Ok(()), "what drains is not renewed");
 }
 
 #[test]

@@ -2,12 +2,12 @@
 //!
 //! What the formula leaves open is settled here:
 //!
-//! - **Pace.** A crossing acts at once; after that the policy acts at most once per Δt, whichever way. One clock for both
-//!   directions: a load that swings around T cannot change the fleet more often than one that stays on one side.
+//! - **Pace.** A crossing acts at once; after that the policy acts at most once per Δt, whichever way. One clock for
+//!   both directions: a load that swings around T cannot change the fleet more often than one that stays on one side.
 //! - **Fractions** carry over to the next act in the same direction; acting the other way discards them.
-//! - **S·Δt below one.** "Acts at once" and "a quarter of a replica" contradict each other. The first crossing is rounded
-//!   up to one replica when the last change is at least 1/S ago (the time that S grants one replica), so it acts at once
-//!   and no load can make the fleet change faster than S; otherwise the fraction gathers.
+//! - **S·Δt below one.** "Acts at once" and "a quarter of a replica" contradict each other. The first crossing is
+//!   rounded up to one replica when the last change is at least 1/S ago (the time that S grants one replica), so it
+//!   acts at once and no load can make the fleet change faster than S; otherwise the fraction gathers.
 //! - **Band.** With a band the edges T ± band/2 act themselves, so 0.85 against 0.80 with a band of 0.10 adds. Without
 //!   one the formula holds literally: R = T does nothing.
 //! - **Limits.** The wish is stored clamped, and gathered fractions are dropped at a limit: nothing winds up.
@@ -138,7 +138,6 @@ impl Config {
             return Change::Gathering { side, gathered };
         }
         state.changed_at = Some(now);
-        state.carry = state.carry.filter(|_| moved == whole);
         match side {
             Side::Above => Change::Added(moved),
             Side::Below => Change::Removed(moved),

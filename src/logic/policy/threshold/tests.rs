@@ -169,6 +169,7 @@ fn demand_wakes_one_from_zero_at_once_and_a_heavy_load_goes_on_at_once() {
 fn a_woken_replica_stays_for_an_interval_and_while_it_has_work() {
     let mut run = Run::new(config(2.0, 60.0, 0.0), 0);
     run.bounds.min = 0;
+    assert_eq!(run.see(0.0, &Observation::default()).wanted, 0);
     assert_eq!(run.see(100.0, &Observation { in_flight: 1, ..Observation::default() }).wanted, 1);
     let idle = at(0.0);
     assert!(matches!(run.see(159.0, &idle).reason.change, Change::Waiting { side: Side::Below, .. }));
