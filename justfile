@@ -43,7 +43,7 @@ status *ARGS:
 
 # The article's Flask program, scaled here and burst.
 flask:
-    cargo run --release -- run -c examples/flask/tidegate.toml
+    cd examples/flask && cargo run --release -- run -c tidegate.toml
 
 # Crates in the default build; the limit is 320.
 crates:
