@@ -1,1 +1,162 @@
-//! The API, metrics and health for people and monitoring.
+//! The API, metrics and health for people and monitoring, on a listener of its own.
+//!
+//! It reads what the node hands it (the [`Board`] and a few values) and asks no actor: a busy control plane still
+//! answers, and a scrape costs no decision.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::wire::EventKind;
+use crate::wire::board::Board;
+
+pub mod recorder;
+
+/// What stays the same while a node runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    /// Node id.
+    pub node: String,
+    /// Fleet id.
+    pub fleet: String,
+    /// This run's number.
+    pub session: u64,
+    /// Tidegate's version.
+    pub version: &'static str,
+    /// Digest of the resolved configuration.
+    pub config_digest: String,
+    /// Process id.
+    pub pid: u32,
+    /// Where the gateway listens.
+    pub gateway: Option<SocketAddr>,
+    /// Where the console listens.
+    pub console: Option<SocketAddr>,
+    /// The broker, ours or another.
+    pub mqtt: Option<String>,
+    /// Bursting is forbidden by the environment.
+    pub no_cloud: bool,
+    /// State directory.
+    pub state_dir: String,
+}
+
+/// What changes, read at each request.
+pub trait Pulse: Send + Sync + 'static {
+    /// Whether requests can be answered.
+    fn is_ready(&self) -> bool;
+    /// Whether the control plane has ticked lately.
+    fn is_alive(&self) -> bool;
+    /// Whether the broker is reached.
+    fn broker_connected(&self) -> bool;
+    /// Seconds since the start.
+    fn uptime_s(&self) -> u64;
+}
+
+/// All that the console shows.
+#[derive(Clone)]
+pub struct Console {
+    /// Fixed.
+    pub about: Arc<About>,
+    /// Changing.
+    pub pulse: Arc<dyn Pulse>,
+    /// The last word on everything.
+    pub board: Arc<Board>,
+    /// The metrics.
+    pub metrics: PrometheusHandle,
+}
+
+#[derive(Serialize)]
+struct NodeAnswer<'a> {
+    #[serde(flatten)]
+    about: &'a About,
+    ready: bool,
+    broker_connected: bool,
+    uptime_s: u64,
+    load: Option<crate::wire::LoadReport>,
+}
+
+/// Serves until `shutdown` resolves.
+pub async fn serve(
+    console: Console,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(console)).with_graceful_shutdown(shutdown).await
+}
+
+fn router(console: Console) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/node", get(node))
+        .route("/api/v1/services", get(services))
+        .route("/api/v1/replicas", get(|State(c): State<Console>| async move { Json(c.board.replicas()) }))
+        .route("/api/v1/bursts", get(|State(c): State<Console>| async move { Json(c.board.bursts()) }))
+        .route("/api/v1/spend", get(|State(c): State<Console>| async move { Json(c.board.spend()) }))
+        .route("/api/v1/discovery", get(|State(c): State<Console>| async move { Json(c.board.announcements()) }))
+        .route("/api/v1/events", get(|State(c): State<Console>| async move { Json(c.board.events()) }))
+        .route("/api/v1/decisions", get(decisions))
+        .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
+        .with_state(console)
+}
+
+const INDEX: &str = "Tidegate console\n\n\
+    /healthz  /readyz  /metrics\n\
+    /api/v1/node  /api/v1/services  /api/v1/replicas  /api/v1/bursts\n\
+    /api/v1/spend  /api/v1/discovery  /api/v1/events  /api/v1/decisions\n";
+
+async fn index() -> &'static str {
+    INDEX
+}
+
+async fn healthz(State(console): State<Console>) -> Response {
+    verdict(console.pulse.is_alive(), "the control plane has not ticked lately")
+}
+
+async fn readyz(State(console): State<Console>) -> Response {
+    verdict(console.pulse.is_ready(), "no service has a ready replica, or the node is stopping")
+}
+
+fn verdict(good: bool, otherwise: &'static str) -> Response {
+    if good { "ok\n".into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, format!("{otherwise}\n")).into_response() }
+}
+
+async fn metrics(State(console): State<Console>) -> Response {
+    let text = console.metrics.render();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn node(State(console): State<Console>) -> Response {
+    let answer = NodeAnswer {
+        about: &console.about,
+        ready: console.pulse.is_ready(),
+        broker_connected: console.pulse.broker_connected(),
+        uptime_s: console.pulse.uptime_s(),
+        load: console.board.load(),
+    };
+    Json(answer).into_response()
+}
+
+/// As on MQTT, with the service's name as `name`.
+async fn services(State(console): State<Console>) -> Response {
+    let statuses = console.board.services().into_iter().filter_map(|status| {
+        let mut value = serde_json::to_value(&status).ok()?;
+        value.as_object_mut()?.insert("name".to_owned(), status.service.into());
+        Some(value)
+    });
+    Json(statuses.collect::<Vec<_>>()).into_response()
+}
+
+async fn decisions(State(console): State<Console>) -> Response {
+    let events = console.board.events().into_iter().filter(|event| event.kind == EventKind::ScaleDecided);
+    Json(events.collect::<Vec<_>>()).into_response()
+}

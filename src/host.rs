@@ -1,1 +1,7 @@
-//! What touches the box: the probe, processes, free ports.
+//! What touches the box: the probe, child processes, free ports, and small calls to a server's control paths.
+
+pub mod call;
+pub mod clock;
+pub mod port;
+pub mod probe;
+pub mod process;

@@ -1,1 +1,203 @@
 //! What was promised to a provider, on disk, before it is asked.
+//!
+//! SQLite with a write-ahead log and full sync, on a thread of its own: an SD card's fsync must not stall a lease. Beside
+//! it in the state directory stand the lock (one node a directory), the session counter, and the node secret from which
+//! launch secrets derive, so that instances can be adopted even when the journal itself was lost.
+
+mod state_dir;
+mod store;
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+pub use state_dir::{StateDir, StateDirError};
+use store::Store;
+
+/// Why a journal call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The disk is full, read-only or broken; nothing was recorded.
+    #[error(
+        "the journal in the state directory cannot be written: {0}; free some space or mend the disk (no launches until then, everything else goes on)"
+    )]
+    Write(String),
+    /// The database could not be opened even after a fresh start.
+    #[error("the journal cannot be opened: {0}; check node.state_dir")]
+    Open(String),
+    /// It was written by a newer Tidegate.
+    #[error(
+        "the journal has schema {found}, this version knows up to {known}; install the newer version again, or move the journal away"
+    )]
+    Newer {
+        /// Schema in the file.
+        found: i64,
+        /// Newest schema that this build reads.
+        known: i64,
+    },
+    /// The journal's thread is gone.
+    #[error("the journal has been closed")]
+    Closed,
+}
+
+/// One launch from its intent to its end. Times are milliseconds since the Unix epoch, by this box's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchRow {
+    /// The launch id: idempotency token and label at the provider.
+    pub launch: String,
+    /// The service it serves.
+    pub service: String,
+    /// The adapter that was asked.
+    pub adapter: String,
+    /// The session that intended it.
+    pub session: u64,
+    /// Why it was launched, in words.
+    pub reason: String,
+    /// Where it stands: the last stage that was recorded.
+    pub stage: Stage,
+    /// When the intent was written.
+    pub intended_at_ms: i64,
+    /// When it first answered as ready.
+    pub ready_at_ms: Option<i64>,
+    /// When its end was confirmed.
+    pub ended_at_ms: Option<i64>,
+    /// Why it ended.
+    pub end_reason: Option<String>,
+    /// Price in millionths of the currency unit per hour, as it stood at the launch.
+    pub price_per_hour_micro: i64,
+    /// The least that a launch costs, as billed time.
+    pub minimum_billing_ms: i64,
+    /// Billing granularity.
+    pub billing_step_ms: i64,
+    /// What it cost in millionths, once it ended.
+    pub cost_micro: Option<i64>,
+}
+
+/// The recorded stages, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Written before the provider is asked.
+    Intended,
+    /// The provider has accepted.
+    Launched,
+    /// It answered as ready.
+    Ready,
+    /// Its end was decided, and written before the provider is asked.
+    Ending,
+    /// The provider lists it no more.
+    Closed,
+}
+
+impl Stage {
+    /// The word in the database and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intended => "intended",
+            Self::Launched => "launched",
+            Self::Ready => "ready",
+            Self::Ending => "ending",
+            Self::Closed => "closed",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Intended, Self::Launched, Self::Ready, Self::Ending, Self::Closed]
+            .into_iter()
+            .find(|s| s.as_str() == word)
+    }
+}
+
+/// How a launch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// When, in Unix milliseconds.
+    pub ended_at_ms: i64,
+    /// Why, in words.
+    pub reason: String,
+    /// The whole cost in millionths of the currency unit.
+    pub cost_micro: i64,
+}
+
+type Job = Box<dyn FnOnce(&mut Store) + Send>;
+
+/// Handle of the journal's thread. Calls wait for the disk; the thread ends when the handle is dropped.
+pub struct Journal {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    rebuilt: bool,
+}
+
+impl Journal {
+    /// Opens or makes the journal in a locked state directory. A corrupt one is set aside and a fresh one begun.
+    pub fn open(state_dir: &StateDir) -> Result<Self, JournalError> {
+        Self::open_file(&state_dir.path().join("journal.sqlite"))
+    }
+
+    fn open_file(path: &Path) -> Result<Self, JournalError> {
+        let (mut store, rebuilt) = Store::open_or_set_aside(path)?;
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || queue.into_iter().for_each(|job| job(&mut store)))
+            .map_err(|error| JournalError::Open(error.to_string()))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), rebuilt })
+    }
+
+    /// Whether an unreadable journal was set aside: what was spent before is then unknown.
+    pub fn was_rebuilt(&self) -> bool {
+        self.rebuilt
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Store) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |store| {
+            // Nobody waits any more when the caller was cancelled; the write itself has been done.
+            let _ = answer.send(job(store));
+        });
+        self.jobs.as_ref().ok_or(JournalError::Closed)?.send(job).map_err(|_| JournalError::Closed)?;
+        answered.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// Writes the intent to launch. Only when this returned may the provider be asked. The same launch id again is
+    /// no error and changes nothing.
+    pub async fn intend(&self, row: LaunchRow) -> Result<(), JournalError> {
+        self.call(move |store| store.insert(&row)).await
+    }
+
+    /// Records that a launch reached a stage. A stage never goes back.
+    pub async fn reached(&self, launch: &str, stage: Stage, at_ms: i64) -> Result<(), JournalError> {
+        let launch = launch.to_owned();
+        self.call(move |store| store.advance(&launch, stage, at_ms)).await
+    }
+
+    /// Closes a launch with its cost.
+    pub async fn close_row(&self, launch: &str, closing: Closing) -> Result<(), JournalError> {
+        let launch = launch.to_owned();
+        self.call(move |store| store.close(&launch, &closing)).await
+    }
+
+    /// Every launch that is not closed, and those that ended at or after `since_ms`, oldest first.
+    pub async fn rows_since(&self, since_ms: i64) -> Result<Vec<LaunchRow>, JournalError> {
+        self.call(move |store| store.rows_since(since_ms)).await
+    }
+}
+
+impl Drop for Journal {
+    /// Waits for what was asked to be on disk.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's thread ended in a panic");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

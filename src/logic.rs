@@ -8,3 +8,5 @@ pub mod load;
 pub mod plan;
 pub mod policy;
 pub mod route;
+pub mod service;
+pub mod supervise;

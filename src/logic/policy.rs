@@ -1,1 +1,378 @@
-//! To be filled.
+//! How many replicas a service should have, and why.
+//!
+//! A policy is pure: state and observation in, state and decision out. The decision carries its reason, so that the log
+//! line, the event and the dashboard answer "why did it burst at 03:12?" from one value.
+
+use std::fmt;
+use std::time::Duration;
+
+pub mod threshold;
+
+/// What a policy watches: R(t).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Metric {
+    /// In flight and queued requests over ready replicas times their concurrency.
+    Utilisation,
+    /// CPU time of the host, as a fraction of 1.
+    Cpu,
+    /// Memory of the host, as a fraction of 1.
+    Memory,
+    /// Bytes per second over the link speed, as a fraction of 1.
+    Network,
+    /// Arrivals per second.
+    RequestRate,
+    /// 95th percentile of the whole request time, in seconds.
+    LatencyP95,
+}
+
+impl Metric {
+    /// Every metric, in the order in which they are documented.
+    pub const ALL: [Self; 6] =
+        [Self::Utilisation, Self::Cpu, Self::Memory, Self::Network, Self::RequestRate, Self::LatencyP95];
+
+    /// The word used in the configuration and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Utilisation => "utilisation",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Network => "network",
+            Self::RequestRate => "request_rate",
+            Self::LatencyP95 => "latency_p95",
+        }
+    }
+
+    /// What follows a number of this metric in a sentence.
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Utilisation | Self::Cpu | Self::Memory | Self::Network => "",
+            Self::RequestRate => "/s",
+            Self::LatencyP95 => " s",
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// In flight and queued requests over what the ready replicas take at once.
+///
+/// `None` while no replica is ready: there is no capacity to be a fraction of, and a wake from zero does not need it.
+pub fn utilisation(in_flight: f64, queued: f64, ready: u32, concurrency: u32) -> Option<f64> {
+    let capacity = f64::from(ready) * f64::from(concurrency);
+    (capacity > 0.0).then(|| (in_flight + queued) / capacity)
+}
+
+/// What a policy sees of one service at one moment. A metric that could not be measured is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// See [`Metric::Utilisation`].
+    pub utilisation: Option<f64>,
+    /// See [`Metric::Cpu`].
+    pub cpu: Option<f64>,
+    /// See [`Metric::Memory`].
+    pub memory: Option<f64>,
+    /// See [`Metric::Network`].
+    pub network: Option<f64>,
+    /// See [`Metric::RequestRate`].
+    pub request_rate: Option<f64>,
+    /// See [`Metric::LatencyP95`]; in seconds.
+    pub latency_p95: Option<f64>,
+    /// Replicas that take requests, wherever they are.
+    pub ready: u32,
+    /// Replicas on their way.
+    pub starting: u32,
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Requests waiting now.
+    pub queued: u64,
+}
+
+impl Observation {
+    /// The value of a metric; a value that is not a finite number is no value.
+    pub fn value(&self, metric: Metric) -> Option<f64> {
+        let value = match metric {
+            Metric::Utilisation => self.utilisation,
+            Metric::Cpu => self.cpu,
+            Metric::Memory => self.memory,
+            Metric::Network => self.network,
+            Metric::RequestRate => self.request_rate,
+            Metric::LatencyP95 => self.latency_p95,
+        };
+        value.filter(|value| value.is_finite())
+    }
+
+    /// Someone waits for an answer at this moment.
+    pub fn demand(&self) -> bool {
+        self.in_flight > 0 || self.queued > 0
+    }
+
+    /// Someone waits, or came during the window that the request rate is measured over.
+    pub fn in_use(&self) -> bool {
+        self.demand() || self.value(Metric::RequestRate).is_some_and(|rate| rate > 0.0)
+    }
+}
+
+/// The fewest and the most replicas a service may have. Should they contradict each other, the maximum holds: it is
+/// what protects the host and the purse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Fewest; 0 lets the service scale to zero.
+    pub min: u32,
+    /// Most, local and cloud together.
+    pub max: u32,
+}
+
+impl Bounds {
+    /// The nearest count inside the bounds.
+    pub fn clamp(self, wanted: u32) -> u32 {
+        wanted.max(self.min).min(self.max)
+    }
+}
+
+/// How a service scales.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Policy {
+    /// R(t) against T, S·Δt replicas at a time.
+    Threshold(threshold::Config),
+}
+
+/// What a policy remembers between two decisions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PolicyState {
+    /// Of [`Policy::Threshold`].
+    Threshold(threshold::State),
+}
+
+impl PolicyState {
+    /// The replica count that the last decision asked for.
+    pub fn wanted(&self) -> u32 {
+        let Self::Threshold(state) = self;
+        state.wanted()
+    }
+}
+
+impl Policy {
+    /// The state at the start of the node, when `alive` replicas were found or are to be had again.
+    ///
+    /// The wish begins there, so a restart in mid-burst scales nothing in.
+    pub fn start(&self, alive: u32) -> PolicyState {
+        let Self::Threshold(_) = self;
+        PolicyState::Threshold(threshold::State::start(alive))
+    }
+
+    /// One decision. `now` never runs backwards; call it as often as samples come.
+    pub fn decide(
+        &self,
+        state: &PolicyState,
+        seen: &Observation,
+        bounds: Bounds,
+        now: Duration,
+    ) -> (PolicyState, Decision) {
+        let (Self::Threshold(config), PolicyState::Threshold(state)) = (self, state);
+        let (state, decision) = config.decide(state, seen, bounds, now);
+        debug_assert_eq!(decision.wanted, bounds.clamp(decision.wanted), "a decision outside its bounds");
+        debug_assert_eq!(decision.wanted, state.wanted(), "the stored wish is the clamped one");
+        (PolicyState::Threshold(state), decision)
+    }
+}
+
+/// The wanted replica count with its reason.
+#[must_use]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Replicas wanted, local and cloud together; within the bounds.
+    pub wanted: u32,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Which side of the threshold was crossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Too much load: replicas are added.
+    Above,
+    /// Too little load: replicas are removed.
+    Below,
+}
+
+/// What a decision did, or why it did nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change {
+    /// So many more replicas.
+    Added(u32),
+    /// So many fewer replicas.
+    Removed(u32),
+    /// S·Δt is less than one replica: so much of the next one has come together.
+    Gathering {
+        /// Whether it is being added or removed.
+        side: Side,
+        /// Below 1.
+        gathered: f64,
+    },
+    /// Between the edges.
+    Inside,
+    /// An edge was crossed, but the interval is not over.
+    Waiting {
+        /// Which edge.
+        side: Side,
+        /// Until the next change may come.
+        remaining: Duration,
+    },
+    /// More are called for, and the maximum is reached.
+    AtMaximum,
+    /// Fewer are called for, and the minimum is reached.
+    AtMinimum,
+    /// Fewer are called for, but the last replica has work: ending it would only wake it again.
+    LastInUse,
+    /// The metric has no value: the last decision holds.
+    NoData,
+    /// From zero to one, because someone waits.
+    Woken,
+    /// Someone waits, but the maximum is zero.
+    WakeBarred,
+    /// The minimum was raised above what was wanted.
+    RaisedToMinimum,
+    /// The maximum was lowered below what was wanted.
+    LoweredToMaximum,
+}
+
+impl Change {
+    /// The edge that was crossed, where one was.
+    pub fn side(&self) -> Option<Side> {
+        match self {
+            Self::Added(_) | Self::AtMaximum => Some(Side::Above),
+            Self::Removed(_) | Self::AtMinimum | Self::LastInUse => Some(Side::Below),
+            Self::Gathering { side, .. } | Self::Waiting { side, .. } => Some(*side),
+            Self::Inside
+            | Self::NoData
+            | Self::Woken
+            | Self::WakeBarred
+            | Self::RaisedToMinimum
+            | Self::LoweredToMaximum => None,
+        }
+    }
+
+    /// The word for events and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Added(_) => "added",
+            Self::Removed(_) => "removed",
+            Self::Gathering { .. } => "gathering",
+            Self::Inside => "inside",
+            Self::Waiting { .. } => "waiting",
+            Self::AtMaximum => "at_maximum",
+            Self::AtMinimum => "at_minimum",
+            Self::LastInUse => "last_in_use",
+            Self::NoData => "no_data",
+            Self::Woken => "woken",
+            Self::WakeBarred => "wake_barred",
+            Self::RaisedToMinimum => "raised_to_minimum",
+            Self::LoweredToMaximum => "lowered_to_maximum",
+        }
+    }
+}
+
+/// Why a decision is what it is. Displays as one sentence for an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reason {
+    /// What was measured.
+    pub metric: Metric,
+    /// Its value, `None` when there was none.
+    pub value: Option<f64>,
+    /// The edge that was crossed: `setpoint` plus or minus half the band; the setpoint itself where none was.
+    pub threshold: f64,
+    /// The configured threshold T.
+    pub setpoint: f64,
+    /// The configured band around it, in whole; 0 for none.
+    pub band: f64,
+    /// What followed.
+    pub change: Change,
+    /// Replicas wanted from now on.
+    pub wanted: u32,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_cause(f)?;
+        self.write_effect(f)
+    }
+}
+
+impl Reason {
+    /// What was seen: the sentence up to its comma or colon.
+    fn write_cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.change {
+            Change::Inside => self.write_inside(f),
+            Change::NoData => write!(f, "{} has no value now", self.metric),
+            Change::Woken | Change::WakeBarred => f.write_str("requests wait and no replica is ready"),
+            Change::RaisedToMinimum => write!(f, "the minimum is now {}", self.wanted),
+            Change::LoweredToMaximum => write!(f, "the maximum is now {}", self.wanted),
+            _ => self.write_crossing(f),
+        }
+    }
+
+    fn write_effect(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = self.wanted;
+        match self.change {
+            Change::Added(count) => write!(f, ": {count} more, {wanted} wanted"),
+            Change::Removed(count) => write!(f, ": {count} fewer, {wanted} wanted"),
+            Change::Gathering { side, gathered } => write!(
+                f,
+                ": {} of the next replica to {} has come together, still {wanted} wanted",
+                number(gathered),
+                if side == Side::Above { "add" } else { "remove" },
+            ),
+            Change::Inside => write!(f, ": still {wanted} wanted"),
+            Change::Waiting { remaining, .. } => {
+                write!(f, ": the next change may come in {:.1} s, still {wanted} wanted", remaining.as_secs_f64())
+            }
+            Change::AtMaximum => write!(f, ", but the maximum is reached: still {wanted} wanted"),
+            Change::AtMinimum => write!(f, ", but the minimum is reached: still {wanted} wanted"),
+            Change::LastInUse => write!(f, ", but the last replica has work: still {wanted} wanted"),
+            Change::NoData => write!(f, ": the last decision holds, {wanted} wanted"),
+            Change::WakeBarred => write!(f, ", but the maximum is {wanted}: {wanted} wanted"),
+            Change::Woken | Change::RaisedToMinimum | Change::LoweredToMaximum => write!(f, ": {wanted} wanted"),
+        }
+    }
+
+    fn write_crossing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, sign) = match self.change.side() {
+            Some(Side::Below) => ("below", '-'),
+            _ => ("above", '+'),
+        };
+        self.write_value(f)?;
+        if self.band > 0.0 {
+            let (edge, setpoint) = (number(self.threshold), number(self.setpoint));
+            write!(f, " is at or {word} {edge} (threshold {setpoint} {sign} band/2)")
+        } else {
+            write!(f, " is {word} the threshold {}", number(self.setpoint))
+        }
+    }
+
+    fn write_inside(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_value(f)?;
+        if self.band > 0.0 {
+            let half = self.band / 2.0;
+            write!(f, " is between {} and {}", number(self.setpoint - half), number(self.setpoint + half))
+        } else {
+            write!(f, " is exactly the threshold {}", number(self.setpoint))
+        }
+    }
+
+    fn write_value(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.value {
+            Some(value) => write!(f, "{} {}{}", self.metric, number(value), self.metric.unit()),
+            None => write!(f, "{}", self.metric),
+        }
+    }
+}
+
+/// Two decimals, a third where it says something: 0.80, 0.846.
+fn number(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.strip_suffix('0').map_or(text.clone(), str::to_owned)
+}

@@ -1,0 +1,62 @@
+//! What an instance's files, its lock and its exit say about it, put together.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use super::directory::InstanceDirectory;
+use super::labels::Labels;
+use crate::{Instance, InstanceState, LaunchId, Reach};
+
+/// How long a wrapper may take from its spawn to its lock. It is the first thing that it does; this much is for a
+/// small box that is swapping.
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) fn instance(
+    directory: &InstanceDirectory,
+    labels: &Labels,
+    launch: &LaunchId,
+    exit: Option<ExitStatus>,
+) -> Instance {
+    let age = directory.spawned().as_ref().unwrap_or(&labels.created).age();
+    let (state, reach) = state(directory, age, exit);
+    Instance { launch: launch.clone(), owner: labels.owner(), service: labels.service.clone(), state, reach, age }
+}
+
+fn state(
+    directory: &InstanceDirectory,
+    age: Option<Duration>,
+    exit: Option<ExitStatus>,
+) -> (InstanceState, Option<Reach>) {
+    let may_still_start = exit.is_none() && age.is_some_and(|age| age < START_TIMEOUT);
+    // Before its process id stands in the lock the lock is not looked at: see `is_held`.
+    if directory.pid().is_none() && directory.ended_reason().is_none() && may_still_start {
+        return (InstanceState::Pending, None);
+    }
+    if !directory.is_held() {
+        return (InstanceState::Ended { reason: end_reason(directory, age, exit) }, None);
+    }
+    match directory.address() {
+        Some(address) => (InstanceState::Running, Some(Reach::Direct { authority: address.to_string() })),
+        None => (InstanceState::Pending, None),
+    }
+}
+
+fn end_reason(directory: &InstanceDirectory, age: Option<Duration>, exit: Option<ExitStatus>) -> String {
+    if let Some(reason) = directory.ended_reason() {
+        return reason;
+    }
+    match (directory.pid(), exit) {
+        _ if age.is_none() => "the machine was restarted".to_owned(),
+        (Some(_), Some(exit)) => format!("the wrapper ended without a reason ({exit})"),
+        (Some(_), None) => "the wrapper ended without a reason: it was killed, or crashed".to_owned(),
+        (None, Some(exit)) => never_started(&exit.to_string(), directory),
+        (None, None) => never_started(&format!("no sign of life within {START_TIMEOUT:?}"), directory),
+    }
+}
+
+fn never_started(why: &str, directory: &InstanceDirectory) -> String {
+    match directory.last_log_line() {
+        Some(line) => format!("never started ({why}): {line}"),
+        None => format!("never started ({why})"),
+    }
+}

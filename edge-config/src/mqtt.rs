@@ -1,0 +1,225 @@
+//! `[mqtt]`: the broker, embedded or the site's, and what is published.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::listen;
+use crate::section::Section;
+use crate::shape::{Address, Count, FilePath, Flag, Parsed, Span};
+
+/// `[mqtt]`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Mqtt {
+    /// Whether anything is published at all. Default true.
+    pub enabled: bool,
+    /// The one broker that is used.
+    pub broker: Broker,
+    /// Whether the JSON mirror is published too. Default true.
+    pub json: bool,
+    /// Time from one announcement to the next. Default 30 s.
+    pub refresh: Duration,
+    /// MQTT keepalive; a dead broker is noticed after twice this. Default 10 s.
+    pub keepalive: Duration,
+    /// Largest packet taken or sent, in bytes. Default 256 KiB.
+    pub max_packet_bytes: u32,
+}
+
+impl Mqtt {
+    /// Where the embedded broker listens; `None` when there is none.
+    pub fn embedded_listen(&self) -> Option<SocketAddr> {
+        match self.broker {
+            Broker::Embedded { listen } if self.enabled => Some(listen),
+            _ => None,
+        }
+    }
+}
+
+/// The broker that the node publishes to: exactly one.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Broker {
+    /// A broker in this process.
+    Embedded {
+        /// Where it listens; port 0 takes a free one. Loopback only.
+        listen: SocketAddr,
+    },
+    /// A broker elsewhere.
+    External {
+        /// Where it is.
+        address: BrokerAddress,
+        /// Who we say we are.
+        credentials: Option<Credentials>,
+    },
+}
+
+/// `mqtt://host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerAddress {
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The port, 1883 where none was written.
+    pub port: u16,
+}
+
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "mqtt://[{}]:{}", self.host, self.port),
+            false => write!(f, "mqtt://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Who we say we are to a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// The user name.
+    pub username: String,
+    /// The file that holds the password; read when connecting, so that a changed one is taken.
+    pub password_file: Option<PathBuf>,
+}
+
+/// MQTT's registered port.
+const PORT: u16 = 1883;
+
+pub(crate) fn read(section: &mut Section<'_>) -> Mqtt {
+    Mqtt {
+        enabled: section.get("enabled", &Flag, true),
+        broker: broker(section),
+        json: section.get("json", &Flag, true),
+        refresh: section.get("refresh", &REFRESH, Duration::from_secs(30)),
+        keepalive: section.get("keepalive", &KEEPALIVE, Duration::from_secs(10)),
+        // Four times the largest payload that we ever send.
+        max_packet_bytes: section.get("max_packet_bytes", &PACKET_BYTES, 256 << 10),
+    }
+}
+
+/// Announcements expire after three refreshes; an hour each is as stale as discovery may get.
+const REFRESH: Span = Span(Duration::from_secs(1)..=Duration::from_secs(3600));
+
+/// Under 5 s the client library refuses to start; MQTT has 16 bits of seconds.
+const KEEPALIVE: Span = Span(Duration::from_secs(5)..=Duration::from_secs(65_535));
+
+/// From the 64 KB that our payloads may have, to what a small box can hold for a few clients.
+const PACKET_BYTES: Count<u32> = Count(65_536..=16_777_216);
+
+const BROKER: Parsed<BrokerAddress> = Parsed {
+    allowed: "an address as in \"mqtt://192.168.1.10:1883\"",
+    parse: broker_address,
+    show: BrokerAddress::to_string,
+    // Someone will write the password into the address; the refusal must not spread it.
+    secret: true,
+};
+
+const USERNAME: Parsed<String> = Parsed {
+    allowed: "a name",
+    parse: |text| if text.is_empty() { Err("must be a name".to_owned()) } else { Ok(text.to_owned()) },
+    show: String::clone,
+    secret: false,
+};
+
+fn broker(section: &mut Section<'_>) -> Broker {
+    let address = section.optional("broker", &BROKER);
+    let asked_for_other = section.has("broker");
+    if asked_for_other && section.has("listen") {
+        let advice = "is the embedded broker's, but mqtt.broker names another and only one is used; remove either";
+        section.foreign("listen", advice);
+    }
+    match address {
+        Some(address) => {
+            section.leave(&["listen"]);
+            Broker::External { address, credentials: credentials(section) }
+        }
+        None if asked_for_other => {
+            section.leave(&["listen", "username", "password_file"]);
+            Broker::Embedded { listen: default_listen() }
+        }
+        None => embedded(section),
+    }
+}
+
+fn embedded(section: &mut Section<'_>) -> Broker {
+    for key in ["username", "password_file"] {
+        section.foreign(key, "is for a broker elsewhere; set mqtt.broker, or remove it");
+    }
+    let listen = section.get("listen", &Address, default_listen());
+    listen::loopback_only(section, "listen", listen);
+    Broker::Embedded { listen }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))
+}
+
+fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
+    let username = section.optional("username", &USERNAME);
+    let password_file = section.optional("password_file", &FilePath);
+    if username.is_none() && password_file.is_some() && section.sound(&["username"]) {
+        section.refuse("password_file", "needs mqtt.username beside it");
+    }
+    Some(Credentials { username: username?, password_file })
+}
+
+/// Takes `mqtt://host[:port]` apart.
+fn broker_address(text: &str) -> Result<BrokerAddress, String> {
+    let refusal = || "must be an address as in \"mqtt://192.168.1.10:1883\"".to_owned();
+    let authority = match text.split_once("://") {
+        Some(("mqtt", authority)) => authority.strip_suffix('/').unwrap_or(authority),
+        Some(("mqtts", _)) => return Err("uses TLS, which is not yet available; use mqtt://".to_owned()),
+        _ => return Err(refusal()),
+    };
+    if authority.contains('@') {
+        return Err("must not hold a password; use mqtt.username and mqtt.password_file".to_owned());
+    }
+    let (host, port) = split_port(authority).ok_or_else(refusal)?;
+    let usable = |letter: char| letter.is_alphanumeric() || ".-_:%".contains(letter);
+    match !host.is_empty() && host.chars().all(usable) && port > 0 {
+        true => Ok(BrokerAddress { host: host.to_owned(), port }),
+        false => Err(refusal()),
+    }
+}
+
+fn split_port(authority: &str) -> Option<(&str, u16)> {
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(inside) => inside.split_once(']').filter(|(host, _)| host.contains(':'))?,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    match rest.strip_prefix(':') {
+        Some(port) => Some((host, port.parse().ok()?)),
+        None => rest.is_empty().then_some((host, PORT)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Option<String> {
+        broker_address(text).ok().map(|address| address.to_string())
+    }
+
+    #[test]
+    fn a_broker_address_is_a_host_and_perhaps_a_port() {
+        assert_eq!(shown("mqtt://hub.local"), Some("mqtt://hub.local:1883".to_owned()));
+        assert_eq!(shown("mqtt://10.0.0.1:1884/"), Some("mqtt://10.0.0.1:1884".to_owned()));
+        assert_eq!(shown("mqtt://[::1]:1884"), Some("mqtt://[::1]:1884".to_owned()));
+        assert_eq!(shown("mqtt://[fe80::1]"), Some("mqtt://[fe80::1]:1883".to_owned()));
+        for bad in ["hub:1883", "http://hub", "mqtt://", "mqtt://hub:", "mqtt://hub:0", "mqtt://hub:70000"] {
+            assert_eq!(shown(bad), None, "{bad}");
+        }
+        for bad in ["mqtt://a b", "mqtt://::1:1883", "mqtt://hub/topic", "mqtt://[hub]", "mqtt://[::1]x"] {
+            assert_eq!(shown(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_address_is_refused_without_repeating_it() {
+        let advice = broker_address("mqtt://me:hunter2@hub").unwrap_err();
+        assert!(advice.contains("password_file") && !advice.contains("hunter2"), "{advice}");
+    }
+}

@@ -1,0 +1,232 @@
+//! `[service.NAME.scaling]`: what is measured, where the threshold lies, how fast replicas come and go.
+
+use std::time::Duration;
+
+use crate::budget::AMOUNT;
+use crate::node::Node;
+use crate::section::Section;
+use crate::shape::{Choice, Count, Input, Least, Number, Shape, Span};
+
+/// `[service.NAME.scaling]`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Scaling {
+    /// Which policy decides. Default `threshold`.
+    pub policy: ScalingPolicy,
+    /// What is measured, R(t). Default `utilisation`.
+    pub metric: Metric,
+    /// T, in the metric's unit: fractions of 1, requests a second, or seconds.
+    ///
+    /// Default 0.80 for fractions; the others have none.
+    pub threshold: f64,
+    /// Width of the band around T in which nothing happens, in the metric's unit. Default an eighth of T, 0.10 at 0.80.
+    pub band: f64,
+    /// S, in replicas a minute. Default 2.
+    pub scale_factor: f64,
+    /// Δt, the least time between two decisions. Default 1 min.
+    pub interval: Duration,
+    /// Replicas that run without any load; 0 lets the service go to sleep. Default 1.
+    pub min_replicas: u32,
+    /// The metric is averaged over this. Default one tick, at least 1 s.
+    pub window: Duration,
+    /// What an answer that comes too late costs, in the budget's currency.
+    pub late_request_cost: Option<f64>,
+}
+
+/// Which policy decides how many replicas are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScalingPolicy {
+    /// More above a threshold, fewer below.
+    Threshold,
+}
+
+/// What a policy looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Metric {
+    /// In flight and queued over what the ready replicas take at once; over 1 when requests wait.
+    Utilisation,
+    /// CPU in use, of all CPUs.
+    Cpu,
+    /// Memory in use.
+    Memory,
+    /// Bytes a second over `node.link_speed_mbit`.
+    Network,
+    /// Requests a second that arrive for the service.
+    RequestRate,
+    /// 95th percentile of the whole time that a request takes, in seconds.
+    LatencyP95,
+}
+
+const POLICY: Choice<ScalingPolicy> =
+    Choice { words: &[("threshold", ScalingPolicy::Threshold)], later: &["predictive", "concurrency"] };
+
+const METRIC: Choice<Metric> = Choice {
+    words: &[
+        ("utilisation", Metric::Utilisation),
+        ("cpu", Metric::Cpu),
+        ("memory", Metric::Memory),
+        ("network", Metric::Network),
+        ("request_rate", Metric::RequestRate),
+        ("latency_p95", Metric::LatencyP95),
+    ],
+    later: &[],
+};
+
+/// From one replica a day to more than any machine starts.
+const SCALE_FACTOR: Number = Number { least: Least::Above(0.0), to: 10_000.0, unit: "replicas a minute" };
+
+/// Decisions more than a day apart do not follow any load.
+const INTERVAL: Span = Span(Duration::from_millis(50)..=Duration::from_secs(86_400));
+
+/// What is averaged over more than an hour is history, not load.
+const WINDOW: Span = Span(Duration::from_millis(50)..=Duration::from_secs(3600));
+
+pub(crate) fn read(section: &mut Section<'_>, node: &Node) -> Scaling {
+    let policy = section.get("policy", &POLICY, ScalingPolicy::Threshold);
+    let metric = section.get("metric", &METRIC, Metric::Utilisation);
+    let threshold = threshold(section, metric);
+    let scaling = Scaling {
+        policy,
+        metric,
+        threshold,
+        band: section.get("band", &Quantity { metric, least: Least::From(0.0) }, metric.band_for(threshold)),
+        scale_factor: section.get("scale_factor", &SCALE_FACTOR, 2.0),
+        interval: section.get("interval", &INTERVAL, Duration::from_secs(60).max(node.tick)),
+        min_replicas: section.get("min_replicas", &Count(0..=10_000), 1),
+        window: section.get("window", &WINDOW, Duration::from_secs(1).max(node.tick)),
+        late_request_cost: section.optional("late_request_cost", &AMOUNT),
+    };
+    check_band(section, &scaling);
+    check_times(section, &scaling, node);
+    if metric == Metric::Network && node.link_speed_mbit.is_none() && section.sound(&["metric"]) {
+        section.refuse("metric", "needs node.link_speed_mbit, to know what full means");
+    }
+    scaling
+}
+
+fn threshold(section: &mut Section<'_>, metric: Metric) -> f64 {
+    let shape = Quantity { metric, least: Least::Above(0.0) };
+    if !section.sound(&["metric"]) {
+        // In which unit the threshold stands cannot be known, so nothing can be wrong with it.
+        section.leave(&["threshold", "band"]);
+        return 0.80;
+    }
+    match metric.is_fraction() {
+        true => section.get("threshold", &shape, 0.80),
+        false => section.required("threshold", &shape).unwrap_or(1.0),
+    }
+}
+
+/// Slack for sums of decimals: 0.95 and half of 0.10 make 1, also in binary.
+const TOLERANCE: f64 = 1e-9;
+
+/// The band must leave an edge on both sides that the metric can reach.
+fn check_band(section: &mut Section<'_>, scaling: &Scaling) {
+    if !section.sound(&["threshold", "band"]) {
+        return;
+    }
+    let Scaling { metric, threshold, band, .. } = *scaling;
+    let show = |value: f64| Quantity { metric, least: Least::From(0.0) }.show(&value);
+    if metric.is_share() && threshold >= 1.0 {
+        section.refuse("threshold", "must be under 1.0, since nothing ever exceeds the whole");
+    } else if band >= 2.0 * threshold {
+        let limit = show(2.0 * threshold);
+        section.refuse("band", format!("must be under {limit}, twice the threshold, or nothing is ever taken down"));
+    } else if metric.is_share() && threshold + band / 2.0 > 1.0 + TOLERANCE {
+        section.refuse("band", format!("must be smaller: with threshold = {threshold} its upper edge is beyond 1.0"));
+    }
+}
+
+fn check_times(section: &mut Section<'_>, scaling: &Scaling, node: &Node) {
+    let tick = Span::text(node.tick);
+    for (key, time) in [("interval", scaling.interval), ("window", scaling.window)] {
+        if section.sound(&[key]) && time < node.tick {
+            section.refuse(key, format!("must be at least one tick (node.tick is {tick:?})"));
+        }
+    }
+}
+
+impl Metric {
+    fn is_fraction(self) -> bool {
+        !matches!(self, Self::RequestRate | Self::LatencyP95)
+    }
+
+    /// Shares of the machine end at the whole; requests, however, can wait.
+    fn is_share(self) -> bool {
+        matches!(self, Self::Cpu | Self::Memory | Self::Network)
+    }
+
+    /// The highest threshold or band.
+    fn most(self) -> f64 {
+        match self {
+            Self::Cpu | Self::Memory | Self::Network => 1.0,
+            Self::Utilisation => 10.0,
+            Self::RequestRate => 1e6,
+            Self::LatencyP95 => 600.0,
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::RequestRate => "requests a second",
+            _ => "a fraction (0.80 is 80 %)",
+        }
+    }
+
+    /// 0.10 at the usual 0.80 and in proportion elsewhere, but never beyond the whole.
+    fn band_for(self, threshold: f64) -> f64 {
+        let band = threshold / 8.0;
+        if self.is_share() { band.min(2.0 * (1.0 - threshold)).max(0.0) } else { band }
+    }
+}
+
+/// A threshold or a band in its metric's unit: a number, or a duration for a latency.
+struct Quantity {
+    metric: Metric,
+    least: Least,
+}
+
+impl Quantity {
+    fn number(&self) -> Number {
+        Number { least: self.least, to: self.metric.most(), unit: self.metric.unit() }
+    }
+
+    fn span(&self) -> Span {
+        let least = match self.least {
+            Least::From(_) => Duration::ZERO,
+            Least::Above(_) => Duration::from_millis(1),
+        };
+        Span(least..=Duration::from_secs_f64(self.metric.most()))
+    }
+}
+
+impl Shape for Quantity {
+    type Out = f64;
+
+    fn allowed(&self) -> String {
+        match self.metric {
+            Metric::LatencyP95 => self.span().allowed(),
+            _ => self.number().allowed(),
+        }
+    }
+
+    fn read(&self, input: &Input<'_>) -> Result<f64, String> {
+        match self.metric {
+            Metric::LatencyP95 => self.span().read(input).map(|span| span.as_secs_f64()),
+            _ => self.number().read(input),
+        }
+    }
+
+    fn show(&self, value: &f64) -> String {
+        match self.metric {
+            // To the microsecond: an eighth of a latency may have more digits than anyone measures.
+            Metric::LatencyP95 => {
+                let micros = Duration::from_secs_f64(*value).as_micros();
+                self.span().show(&Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)))
+            }
+            _ => self.number().show(value),
+        }
+    }
+}

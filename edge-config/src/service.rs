@@ -1,0 +1,363 @@
+//! `[service.NAME]`: how a service runs here, where it bursts to, how it scales.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::listen::{BALANCE, Balance, Gateway, QUEUE, REQUEST_TIMEOUT};
+use crate::model_layer::BUILTIN_PREFIX;
+use crate::name::{AdapterName, ServiceName};
+use crate::node::Node;
+use crate::problem::{nearest, one_of};
+use crate::scaling::{self, Scaling};
+use crate::section::Section;
+use crate::shape::{Choice, Count, Cpus, FilePath, Flag, Input, Parsed, Shape, Span, Variables, Words};
+use crate::show::toml_text;
+
+/// `[service.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Service {
+    /// How far requests may travel. Default `any`.
+    pub placement: PlacementRule,
+    /// Requests that may wait. Default `gateway.queue`.
+    pub queue: u32,
+    /// How long a request may take, waiting included. Default `gateway.request_timeout`.
+    pub request_timeout: Duration,
+    /// Whether a request may be sent again to another replica, whatever its method. Default false.
+    pub repeatable: bool,
+    /// How a replica is picked. Default `gateway.balance`.
+    pub balance: Balance,
+    /// How it runs on this machine.
+    pub local: Local,
+    /// How it bursts; `None` keeps it on this machine.
+    pub burst: Option<Burst>,
+    /// When replicas come and go.
+    pub scaling: Scaling,
+}
+
+impl Service {
+    /// Most instances at once: 0 when the service stays here.
+    pub fn instances_max(&self) -> u32 {
+        match (&self.burst, self.placement) {
+            (Some(burst), PlacementRule::Any) => burst.max_replicas,
+            _ => 0,
+        }
+    }
+}
+
+/// How far a service's requests may travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlacementRule {
+    /// This node only.
+    Local,
+    /// The nodes of this site, but no cloud.
+    Site,
+    /// Wherever an adapter reaches.
+    Any,
+}
+
+/// `[service.NAME.local]`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Local {
+    /// What a replica runs.
+    pub runtime: Runtime,
+    /// Environment variables of each replica.
+    pub env: ReplicaEnv,
+    /// How a replica shows that it is ready. Default `/v2/health/ready` for `onnx`, `tcp` for `process`.
+    pub ready: Ready,
+    /// How long a replica may take to become ready. Default 30 s.
+    pub ready_timeout: Duration,
+    /// Most replicas on this machine. Default 1.
+    pub max_replicas: u32,
+    /// Requests that one replica takes at once. Default 1.
+    pub concurrency: u32,
+    /// CPUs that the replicas are held to, sorted; without it, any.
+    pub cpus: Option<Vec<usize>>,
+    /// Longest wait before a replica that failed is started again. Default 30 s.
+    pub restart_backoff_max: Duration,
+}
+
+/// What a local replica runs.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Runtime {
+    /// The built-in ONNX engine.
+    Onnx {
+        /// The model.
+        model: ModelSource,
+        /// Threads per replica. Default 1.
+        threads: u32,
+    },
+    /// Any server.
+    Process {
+        /// Program and arguments, at least the program; `{port}` stands for the port to listen on, as does `$PORT`.
+        command: Vec<String>,
+    },
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ModelSource {
+    /// The digits model that is compiled in: [`crate::models::DIGITS_ONNX`].
+    BuiltinDigits,
+    /// A file, absolute. Whether it is there and a model, the model server says.
+    File(PathBuf),
+}
+
+impl fmt::Display for ModelSource {
+    /// As it may stand in a configuration: `builtin:digits`, or the path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltinDigits => write!(f, "{BUILTIN_PREFIX}digits"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How a replica shows that it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ready {
+    /// It accepts a connection.
+    Tcp,
+    /// It answers a GET of this path with 2xx.
+    Http(String),
+}
+
+/// Environment variables, whose values may be secrets: neither `Debug` nor `Config::show` prints them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ReplicaEnv(BTreeMap<String, String>);
+
+impl ReplicaEnv {
+    /// Names and values in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Debug for ReplicaEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// `[service.NAME.burst]`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Burst {
+    /// Where instances may be launched, at least one, each once.
+    pub adapters: Vec<AdapterName>,
+    /// Most instances at once; 0 pauses bursting. Default 1.
+    pub max_replicas: u32,
+    /// What an instance runs; without it, what a local replica runs.
+    pub command: Option<Vec<String>>,
+}
+
+/// What services need to know of the rest of the configuration.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) adapters: &'a [&'a str],
+}
+
+/// Reads every service.
+pub(crate) fn read_all(section: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<ServiceName, Service> {
+    let mut services = BTreeMap::new();
+    for (name, mut service) in section.named() {
+        let valid = ServiceName::new(name).map_err(|error| service.refuse_table(format!("as a name {error}")));
+        if let (Ok(name), Some(read)) = (valid, read(&mut service, around)) {
+            services.insert(name, read);
+        }
+        service.finish();
+    }
+    services
+}
+
+fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service> {
+    let gateway = around.gateway;
+    let placement = section.get("placement", &PLACEMENT, PlacementRule::Any);
+    let queue = section.get("queue", &QUEUE, gateway.queue);
+    let request_timeout = section.get("request_timeout", &REQUEST_TIMEOUT, gateway.request_timeout);
+    let repeatable = section.get("repeatable", &Flag, false);
+    let balance = section.get("balance", &BALANCE, gateway.balance);
+    let mut parts =
+        Parts { local: section.section("local"), burst: section.section("burst"), scaling: section.section("scaling") };
+    let local = read_local(&mut parts.local);
+    let burst = parts.burst.is_present().then(|| read_burst(&mut parts.burst, around.adapters));
+    let scaling = scaling::read(&mut parts.scaling, around.node);
+    if let Some(local) = &local {
+        parts.check_minimum(local, burst.as_ref(), &scaling);
+    }
+    parts.finish();
+    Some(Service { placement, queue, request_timeout, repeatable, balance, local: local?, burst, scaling })
+}
+
+struct Parts<'a> {
+    local: Section<'a>,
+    burst: Section<'a>,
+    scaling: Section<'a>,
+}
+
+impl Parts<'_> {
+    fn check_minimum(&mut self, local: &Local, burst: Option<&Burst>, scaling: &Scaling) {
+        let most = local.max_replicas + burst.map_or(0, |burst| burst.max_replicas);
+        let sound = self.local.sound(&["max_replicas"]) && self.burst.sound(&["max_replicas"]);
+        if sound && self.scaling.sound(&["min_replicas"]) && scaling.min_replicas > most {
+            let advice = format!("must be at most {most}, which is local.max_replicas and burst.max_replicas together");
+            self.scaling.refuse("min_replicas", advice);
+        }
+    }
+
+    fn finish(self) {
+        self.local.finish();
+        if self.burst.is_present() {
+            self.burst.finish();
+        }
+        self.scaling.finish();
+    }
+}
+
+fn read_local(section: &mut Section<'_>) -> Option<Local> {
+    let runtime = read_runtime(section);
+    let ready_by_default = match &runtime {
+        Some(Runtime::Process { .. }) => Ready::Tcp,
+        _ => Ready::Http("/v2/health/ready".to_owned()),
+    };
+    let env = section.get("env", &Variables, BTreeMap::new());
+    let ready = section.get("ready", &READY, ready_by_default);
+    let ready_timeout = section.get("ready_timeout", &READY_TIMEOUT, Duration::from_secs(30));
+    let max_replicas = section.get("max_replicas", &Count(1..=256), 1);
+    let concurrency = section.get("concurrency", &Count(1..=10_000), 1);
+    let cpus = section.optional("cpus", &Cpus);
+    let restart_backoff_max = section.get("restart_backoff_max", &BACKOFF, Duration::from_secs(30));
+    Some(Local {
+        runtime: runtime?,
+        env: ReplicaEnv(env),
+        ready,
+        ready_timeout,
+        max_replicas,
+        concurrency,
+        cpus,
+        restart_backoff_max,
+    })
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum RuntimeKind {
+    Onnx,
+    Process,
+}
+
+fn read_runtime(section: &mut Section<'_>) -> Option<Runtime> {
+    match section.required("runtime", &RUNTIME) {
+        Some(RuntimeKind::Onnx) => {
+            section.foreign("command", "is for runtime = \"process\"; remove it, or change the runtime");
+            let model = section.required("model", &Model);
+            let threads = section.get("threads", &Count(1..=256), 1);
+            Some(Runtime::Onnx { model: model?, threads })
+        }
+        Some(RuntimeKind::Process) => {
+            for key in ["model", "threads"] {
+                section.foreign(key, "is for runtime = \"onnx\"; remove it, or change the runtime");
+            }
+            Some(Runtime::Process { command: section.required("command", &COMMAND)? })
+        }
+        None => {
+            section.leave(&["model", "command", "threads"]);
+            None
+        }
+    }
+}
+
+fn read_burst(section: &mut Section<'_>, known: &[&str]) -> Burst {
+    let names = section.required("adapters", &Words("an array of adapters' names, as in [\"demo-cloud\"]"));
+    let adapters = names.map_or(Vec::new(), |names| checked_adapters(section, &names, known));
+    let max_replicas = section.get("max_replicas", &Count(0..=10_000), 1);
+    Burst { adapters, max_replicas, command: section.optional("command", &COMMAND) }
+}
+
+fn checked_adapters(section: &mut Section<'_>, names: &[String], known: &[&str]) -> Vec<AdapterName> {
+    let mut adapters: Vec<AdapterName> = Vec::new();
+    for name in names {
+        if !known.contains(&name.as_str()) {
+            section.refuse("adapters", no_such_adapter(name, known));
+        } else if adapters.iter().any(|adapter| adapter.as_str() == name) {
+            section.refuse("adapters", format!("names {name:?} twice"));
+        } else {
+            // A bad name is told where the adapter stands.
+            adapters.extend(AdapterName::new(name.as_str()));
+        }
+    }
+    adapters
+}
+
+fn no_such_adapter(name: &str, known: &[&str]) -> String {
+    let hint = match (nearest(name, known.iter().copied()), known) {
+        (Some(near), _) => format!("did you mean {near:?}?"),
+        (None, []) => format!("add a table [adapter.{name}]"),
+        (None, _) => format!("there is {}", one_of(known.iter().copied())),
+    };
+    format!("names {name:?}, and no adapter is called that; {hint}")
+}
+
+const PLACEMENT: Choice<PlacementRule> = Choice {
+    words: &[("any", PlacementRule::Any), ("site", PlacementRule::Site), ("local", PlacementRule::Local)],
+    later: &[],
+};
+
+const RUNTIME: Choice<RuntimeKind> = Choice {
+    words: &[("onnx", RuntimeKind::Onnx), ("process", RuntimeKind::Process)],
+    later: &["container", "external"],
+};
+
+const COMMAND: Words = Words("an array of text, as in [\"python3\", \"app.py\", \"--port\", \"{port}\"]");
+
+/// Big models on slow disks take many minutes to load.
+const READY_TIMEOUT: Span = Span(Duration::from_millis(100)..=Duration::from_secs(3600));
+
+/// Under 100 ms a replica that fails at once would keep a core busy with starting it.
+const BACKOFF: Span = Span(Duration::from_millis(100)..=Duration::from_secs(3600));
+
+const READY: Parsed<Ready> = Parsed {
+    allowed: "\"tcp\", or a path as in \"/health\"",
+    parse: |text| match text {
+        "tcp" => Ok(Ready::Tcp),
+        path if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Ok(Ready::Http(path.to_owned()))
+        }
+        _ => Err("must be \"tcp\", or a path as in \"/health\"".to_owned()),
+    },
+    show: |ready| match ready {
+        Ready::Tcp => "tcp".to_owned(),
+        Ready::Http(path) => path.clone(),
+    },
+    secret: false,
+};
+
+/// A model: a path, or one that is compiled in.
+struct Model;
+
+impl Shape for Model {
+    type Out = ModelSource;
+
+    fn allowed(&self) -> String {
+        format!("the path of an .onnx file, or \"{BUILTIN_PREFIX}digits\"")
+    }
+
+    fn read(&self, input: &Input<'_>) -> Result<ModelSource, String> {
+        match input.text().and_then(|text| text.strip_prefix(BUILTIN_PREFIX)) {
+            Some("digits") => Ok(ModelSource::BuiltinDigits),
+            Some(_) => Err(self.must()),
+            None => FilePath.read(input).map(ModelSource::File).map_err(|_| self.must()),
+        }
+    }
+
+    fn show(&self, value: &ModelSource) -> String {
+        toml_text(&value.to_string())
+    }
+}

@@ -1,0 +1,312 @@
+//! What is refused, in which words.
+
+use edge_config::{Origin, Sources, load};
+
+use crate::{Folder, SERVICE, config, problems};
+
+/// Asserts that a main file has exactly this problem.
+#[track_caller]
+fn one(text: &str, expected: &str) {
+    assert_eq!(problems(text), [expected], "for\n{text}");
+}
+
+/// Asserts that a service with these tables added has exactly one problem, which contains `expected`.
+#[track_caller]
+fn service(text: &str, expected: &str) {
+    let found = problems(&format!("{SERVICE}{text}"));
+    assert!(found.len() == 1 && found[0].contains(expected), "expected {expected:?}, found {found:#?}");
+}
+
+#[test]
+fn many_mistakes_in_many_places_are_told_at_once() {
+    let folder = Folder::new();
+    folder.write("conf.d/10-site.toml", "[budget]\ncurrency = \"Euro\"\n");
+    let text = "\
+[node]
+id = \"Gateway 7\"
+tik = \"1s\"
+
+[service.digits.local]
+runtime = \"onnx\"
+max_replicas = 0
+
+[service.digits.scaling]
+policy = \"predictive\"
+threshold = 80
+";
+    let errors = load(folder.sources(text).env([("TIDEGATE__GATEWAY__QUEUE", "many")])).unwrap_err();
+    let expected = "\
+8 problems in the configuration:
+  conf.d/10-site.toml:2: budget.currency = \"Euro\" must be three capital letters, as in \"EUR\"
+  edge.toml:2: node.id = \"Gateway 7\" must be 1 to 40 of a-z, 0-9 and -
+  edge.toml:3: node.tik is not a known key; did you mean `tick`?
+  edge.toml:5: service.digits.local.model is missing; it must be the path of an .onnx file, or \"builtin:digits\"
+  edge.toml:7: service.digits.local.max_replicas = 0 must be a whole number from 1 to 256
+  edge.toml:10: service.digits.scaling.policy = \"predictive\" is not yet available, use \"threshold\"
+  edge.toml:11: service.digits.scaling.threshold = 80 must be a fraction (0.80 is 80 %) above 0, at most 10
+  environment variable TIDEGATE__GATEWAY__QUEUE: gateway.queue = \"many\" must be a whole number from 0 to 100000";
+    assert_eq!(folder.text(&errors), expected);
+
+    let first = &errors.problems()[1];
+    assert_eq!((first.key.as_str(), first.value.as_deref()), ("node.id", Some("\"Gateway 7\"")));
+    assert!(matches!(&first.origin, Origin::File { line: Some(2), path } if path.ends_with("edge.toml")));
+}
+
+#[test]
+fn unknown_keys_suggest_the_nearest_or_list_what_there_is() {
+    one("[node]\nstatedir = \"/x\"", "edge.toml:2: node.statedir is not a known key; did you mean `state_dir`?");
+    one("[services.x]", "edge.toml:1: services is not a known key; did you mean `service`?");
+    one("[console]\nport = 1", "edge.toml:2: console.port is not a known key; here it may be listen");
+    service("[service.s.scale]", "service.s.scale is not a known key; here it may be placement, queue,");
+    service("[service.s.burts]\nadapters = []", "did you mean `burst`?");
+    let found = problems("[mqtt]\npassword = \"hunter2\"");
+    assert!(found[0].contains("mqtt.password is not a known key") && !found[0].contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn an_unknown_key_in_the_environment_is_a_problem_too() {
+    let sources = Sources::default().env([("TIDEGATE__NODE__STATEDIR", "/x"), ("TIDEGATE__NODE", "x")]);
+    let errors = load(sources).unwrap_err().to_string();
+    assert!(errors.contains("TIDEGATE__NODE: node is a section; name a key in it"), "{errors}");
+    assert!(errors.contains("node.statedir is not a known key; did you mean `state_dir`?"), "{errors}");
+    let errors = load(Sources::default().env([("TIDEGATE__NODE__", "x")])).unwrap_err().to_string();
+    assert!(errors.contains("has an empty part"), "{errors}");
+}
+
+#[test]
+fn wrong_types_are_problems_like_any_other() {
+    one("[node]\nid = 7", "edge.toml:2: node.id = 7 must be 1 to 40 of a-z, 0-9 and -");
+    one("[node]\ntick = 5", "edge.toml:2: node.tick = 5 must be a duration from \"50ms\" to \"1m\"");
+    one("[mqtt]\njson = \"yes\"", "edge.toml:2: mqtt.json = \"yes\" must be true or false");
+    one("[gateway]\nqueue = \"5\"", "edge.toml:2: gateway.queue = \"5\" must be a whole number from 0 to 100000");
+    one("[gateway]\nqueue = 1.5", "edge.toml:2: gateway.queue = 1.5 must be a whole number from 0 to 100000");
+    one(
+        "[budget]\nper_hour = nan",
+        "edge.toml:2: budget.per_hour = NaN must be an amount of money from 0 to 1000000000",
+    );
+    one("[service]\nx = 3", "edge.toml:2: service.x = 3 must be a table");
+    one("[node]\nlog = 2026-01-01", "edge.toml:2: node.log = 2026-01-01 must not be a date; put quotes around a text");
+    one(
+        "[gateway]\nqueue = 99999999999999999999",
+        "edge.toml:2: gateway.queue = 99999999999999999999 must be a number within 64 bits",
+    );
+    service("[service.s]\nlocal = 3", "duplicate key");
+}
+
+#[test]
+fn values_outside_of_a_table_are_told_together_with_the_rest() {
+    let found = problems("node = 3\n[mqtt]\njson = 1");
+    assert_eq!(
+        found,
+        [
+            "edge.toml:1: node is not allowed outside of a table; tables are node, mqtt, gateway, console, service, \
+             adapter or budget",
+            "edge.toml:3: mqtt.json = 1 must be true or false"
+        ]
+    );
+}
+
+#[test]
+fn what_repeats_is_a_table_by_name() {
+    one("[[service]]\nname = \"s\"", "edge.toml:1: service must be tables by name, as in [service.NAME]");
+    one("adapter = \"a\"", "edge.toml:1: adapter must be tables by name, as in [adapter.NAME]");
+}
+
+#[test]
+fn every_syntax_error_of_every_file_is_told_with_its_line() {
+    let folder = Folder::new();
+    folder.write("conf.d/a.toml", "[budget\n");
+    let errors = load(folder.sources("[node]\nid = \"a\nlog = \"x\"\n")).unwrap_err();
+    let text = folder.text(&errors);
+    assert!(text.contains("conf.d/a.toml:1: this line is no TOML here: "), "{text}");
+    assert!(text.contains("edge.toml:2: this line is no TOML here: "), "{text}");
+    let twice = problems("[node]\nid = \"a\"\nid = \"b\"");
+    assert!(twice.len() == 1 && twice[0].starts_with("edge.toml:3: ") && twice[0].contains("duplicate key"));
+}
+
+#[test]
+fn files_that_are_none_are_told_apart() {
+    let folder = Folder::new();
+    let read = |path| {
+        let errors = load(Sources { file: Some(path), ..Sources::default() }).unwrap_err();
+        folder.text(&errors)
+    };
+    let missing = read(folder.0.path().join("none.toml"));
+    assert!(missing.contains("none.toml: this file cannot be read: No such file"), "{missing}");
+    assert!(read(folder.0.path().to_owned()).contains("this file cannot be read: "));
+    assert!(read(folder.write("binary.toml", [0xff, 0xfe])).contains("this file is not UTF-8 text"));
+    let huge = read(folder.write("huge.toml", vec![b'#'; (1 << 20) + 1]));
+    assert!(huge.contains("this file has more than 1048576 bytes"), "{huge}");
+
+    let conf_d = Some(folder.write("conf.d", "a file"));
+    let errors = load(Sources { conf_d, ..Sources::default() }).unwrap_err().to_string();
+    assert!(errors.contains("this folder cannot be listed"), "{errors}");
+}
+
+#[test]
+fn listeners_beyond_loopback_are_refused_with_what_to_do() {
+    for section in ["mqtt", "console"] {
+        let found = problems(&format!("[{section}]\nlisten = \"0.0.0.0:9999\""));
+        assert!(found[0].contains("listen = \"0.0.0.0:9999\" reaches beyond this machine, and authentication is not"));
+        assert!(found.len() == 1 && found[0].contains("use a loopback address"), "{found:?}");
+    }
+    let found = problems("[gateway]\nlisten = \"[::]:8080\"");
+    assert!(found.len() == 1 && found[0].ends_with("with gateway.allow_unauthenticated = true"), "{found:?}");
+    let open = config("[gateway]\nlisten = \"0.0.0.0:80\"\nallow_unauthenticated = true");
+    assert!(open.gateway.listen.ip().is_unspecified());
+    for loopback in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        config(&format!("[console]\nlisten = \"{loopback}\""));
+    }
+    let found = problems("[console]\nlisten = \"localhost:80\"");
+    assert!(found[0].contains("must be an IP address and a port"), "{found:?}");
+}
+
+#[test]
+fn two_listeners_on_one_port_are_refused() {
+    one(
+        "[gateway]\nlisten = \"127.0.0.1:1883\"",
+        "edge.toml:2: gateway.listen = \"127.0.0.1:1883\" is the address of mqtt.listen too; give each its own port",
+    );
+    let found = problems("[gateway]\nlisten = \"0.0.0.0:8081\"\nallow_unauthenticated = true");
+    assert!(found.len() == 1 && found[0].contains("console.listen is the address of gateway.listen too"), "{found:?}");
+    config("[gateway]\nlisten = \"127.0.0.1:0\"\n[console]\nlisten = \"127.0.0.1:0\"");
+    config("[gateway]\nlisten = \"127.0.0.1:1883\"\n[mqtt]\nbroker = \"mqtt://hub\"");
+}
+
+#[test]
+fn exactly_one_broker_is_used() {
+    let both = "[mqtt]\nbroker = \"mqtt://hub\"\nlisten = \"127.0.0.1:1\"";
+    let found = problems(both);
+    assert!(found.len() == 1 && found[0].contains("only one is used; remove either"), "{found:?}");
+    let found = problems("[mqtt]\nusername = \"me\"");
+    assert!(found.len() == 1 && found[0].contains("is for a broker elsewhere; set mqtt.broker"), "{found:?}");
+    let found = problems("[mqtt]\nbroker = \"mqtt://hub\"\npassword_file = \"/x\"");
+    assert!(found.len() == 1 && found[0].contains("needs mqtt.username beside it"), "{found:?}");
+    let found = problems("[mqtt]\nbroker = \"mqtt://me:hunter2@hub\"\nusername = \"me\"");
+    assert!(found.len() == 1 && !found[0].contains("hunter2") && found[0].contains("password_file"), "{found:?}");
+    let found = problems("[mqtt]\nbroker = \"mqtts://hub\"");
+    assert!(found[0].contains("uses TLS, which is not yet available"), "{found:?}");
+}
+
+#[test]
+fn what_a_later_version_brings_is_said_to_come() {
+    for policy in ["predictive", "concurrency"] {
+        let expected = format!("policy = {policy:?} is not yet available, use \"threshold\"");
+        service(&format!("[service.s.scaling]\npolicy = {policy:?}"), &expected);
+    }
+    for kind in ["docker", "ssh", "exec", "kubernetes", "slurm", "nomad", "ecs", "lepton"] {
+        let line = format!("edge.toml:2: adapter.a.kind = {kind:?} is not yet available, use \"process\"");
+        one(&format!("[adapter.a]\nkind = {kind:?}"), &line);
+    }
+    for runtime in ["container", "external"] {
+        let line =
+            format!("edge.toml:2: service.s.local.runtime = {runtime:?} is not yet available, use onnx or process");
+        one(&format!("[service.s.local]\nruntime = {runtime:?}\nmodel = \"left alone\""), &line);
+    }
+    one(
+        "[adapter.a]\nkind = \"proces\"",
+        "edge.toml:2: adapter.a.kind = \"proces\" must be process; did you mean \"process\"?",
+    );
+}
+
+#[test]
+fn a_service_needs_what_its_runtime_runs() {
+    one("[service.s]\nqueue = 1", "edge.toml:1: service.s.local.runtime is missing; it must be onnx or process");
+    one(
+        "[service.s.local]\nruntime = \"process\"",
+        "edge.toml:1: service.s.local.command is missing; it must be an array of text, as in [\"python3\", \"app.py\", \
+         \"--port\", \"{port}\"]",
+    );
+    let onnx = "[service.s.local]\nruntime = \"onnx\"\n";
+    let found = problems(onnx);
+    assert!(found.len() == 1 && found[0].contains("service.s.local.model is missing"), "{found:?}");
+    let found = problems(&format!("{onnx}model = \"builtin:cats\""));
+    assert!(found[0].contains("must be the path of an .onnx file, or \"builtin:digits\""), "{found:?}");
+    let found = problems(&format!("{onnx}model = \"m.onnx\"\ncommand = [\"x\"]"));
+    assert!(found.len() == 1 && found[0].contains("is for runtime = \"process\""), "{found:?}");
+    service("threads = 2", "service.s.local.threads = 2 is for runtime = \"onnx\"");
+    for command in ["[]", "[\"\"]", "[1]", "\"x y\""] {
+        let found = problems(&format!("[service.s.local]\nruntime = \"process\"\ncommand = {command}"));
+        assert!(found.len() == 1 && found[0].contains("must be an array of text"), "{command}: {found:?}");
+    }
+}
+
+#[test]
+fn a_burst_needs_an_adapter_that_exists() {
+    let adapter = "[adapter.demo-cloud]\nkind = \"process\"\n";
+    service("[service.s.burst]\nmax_replicas = 2", "service.s.burst.adapters is missing");
+    service("[service.s.burst]\nadapters = []", "must be an array of adapters' names");
+    service("[service.s.burst]\nadapters = [\"a\"]", "no adapter is called that; add a table [adapter.a]");
+    service(&format!("[service.s.burst]\nadapters = [\"demo-clod\"]\n{adapter}"), "did you mean \"demo-cloud\"?");
+    service(&format!("[service.s.burst]\nadapters = [\"x\"]\n{adapter}"), "there is demo-cloud");
+    service(&format!("[service.s.burst]\nadapters = [\"demo-cloud\", \"demo-cloud\"]\n{adapter}"), "twice");
+}
+
+#[test]
+fn replicas_must_be_able_to_reach_their_minimum() {
+    service("max_replicas = 2\n[service.s.scaling]\nmin_replicas = 3", "must be at most 2");
+    let burst = "[service.s.burst]\nadapters = [\"a\"]\nmax_replicas = 1\n[adapter.a]\nkind = \"process\"\n";
+    config(&format!("{SERVICE}max_replicas = 2\n{burst}[service.s.scaling]\nmin_replicas = 3"));
+    service("max_replicas = 0\n[service.s.scaling]\nmin_replicas = 3", "from 1 to 256");
+}
+
+#[test]
+fn thresholds_stand_in_their_metrics_unit() {
+    let scaling = |text: &str, expected: &str| service(&format!("[service.s.scaling]\n{text}"), expected);
+    scaling("metric = \"cpu\"\nthreshold = 80", "must be a fraction (0.80 is 80 %) above 0, at most 1");
+    scaling("metric = \"memory\"\nthreshold = 1", "must be under 1.0");
+    scaling("threshold = 0", "above 0, at most 10");
+    scaling("metric = \"latency_p95\"\nthreshold = 0.2", "must be a duration from \"1ms\" to \"10m\"");
+    scaling("metric = \"latency_p95\"", "threshold is missing; it must be a duration from \"1ms\" to \"10m\"");
+    scaling("metric = \"request_rate\"", "threshold is missing; it must be requests a second above 0");
+    scaling("metric = \"network\"", "metric = \"network\" needs node.link_speed_mbit");
+    scaling(
+        "metric = \"gpu\"\nthreshold = 80",
+        "must be utilisation, cpu, memory, network, request_rate or latency_p95",
+    );
+    scaling("threshold = 0.2\nband = 0.4", "band = 0.4 must be under 0.4, twice the threshold");
+    scaling("metric = \"cpu\"\nthreshold = 0.9\nband = 0.3", "with threshold = 0.9 its upper edge is beyond 1.0");
+    scaling("metric = \"latency_p95\"\nthreshold = \"100ms\"\nband = \"1s\"", "must be under \"200ms\"");
+    scaling("scale_factor = 0", "must be replicas a minute above 0");
+    scaling("interval = \"500ms\"", "must be at least one tick (node.tick is \"1s\")");
+    scaling("window = \"500ms\"", "must be at least one tick");
+    scaling("late_request_cost = -1", "must be an amount of money from 0");
+}
+
+#[test]
+fn adapters_have_a_kind_a_name_and_a_lease_that_can_be_renewed() {
+    one("[adapter.a]", "edge.toml:1: adapter.a.kind is missing; it must be process");
+    let adapter = |text: &str| problems(&format!("[adapter.a]\nkind = \"process\"\n{text}")).join("\n");
+    assert!(adapter("lease_ttl = \"4s\"").contains("must be a duration from \"5s\" to \"1day\""));
+    assert!(adapter("price_per_hour = -0.4").contains("must be an amount of money from 0"));
+    assert!(adapter("cpus = [0, 0]").contains("each once"));
+    assert!(adapter("cpus = [-1]").contains("CPU numbers from 0 to 1023"));
+    assert!(adapter("billing_step = \"0s\"").contains("from \"1s\""));
+    one("[adapter.A]\nkind = \"process\"", "edge.toml:1: adapter.A as a name must be 1 to 40 of a-z, 0-9 and -");
+    let found = problems("[service.\"a/b\".local]\nruntime = \"process\"\ncommand = [\"x\"]");
+    assert!(found.len() == 1 && found[0].contains("service.a/b as a name must be 1 to 40"), "{found:?}");
+}
+
+#[test]
+fn a_wrong_environment_of_a_replica_is_told_without_its_values() {
+    let found = problems(&format!("{SERVICE}env = {{ TOKEN = \"hunter2\", PORT = 5 }}"));
+    assert!(found.len() == 1 && found[0].contains("\"PORT\" is not") && !found[0].contains("hunter2"), "{found:?}");
+    let found = problems(&format!("{SERVICE}env = \"TOKEN=hunter2\""));
+    assert!(found.len() == 1 && !found[0].contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn a_broken_value_brings_no_follow_up_problems() {
+    let text = "[node]\ntick = \"2s\"\n[service.s.scaling]\nmetric = \"cpuu\"\nthreshold = 5\nband = 9";
+    service(text, "did you mean \"cpu\"?");
+    let burst = "[service.s.burst]\nadapters = [\"a\"]\n[adapter.a]\nkind = \"docker\"";
+    service(burst, "adapter.a.kind = \"docker\" is not yet available");
+}
+
+#[test]
+fn durations_that_would_overflow_are_refused_and_long_values_are_cut() {
+    let found = problems("[node]\ndrain_timeout = \"18446744073709551615s1000ms\"");
+    assert!(found[0].contains("must be a duration"), "{found:?}");
+    let found = problems(&format!("[node]\nid = \"{}\"", "x".repeat(5000)));
+    assert!(found.len() == 1 && found[0].len() < 200, "{found:?}");
+}

@@ -1,0 +1,239 @@
+//! One operation for one instance: at the journal, at the provider, or at the instance itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cloud_adapters::{
+    AdapterError, CloudAdapter, InstanceState, LaunchId, LaunchRequest, Owner, Reach, ReadyCheck, Retry, Secret,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::BurstParts;
+use crate::host::call::{Call, call};
+use crate::host::clock::unix_ms_now;
+use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorded};
+use crate::logic::budget::Money;
+use crate::logic::fleet::{Instance, Operation, Outcome, Seen, Timing};
+use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus, from_json, to_json};
+
+/// A renewal is one small call; an instance that needs longer is as good as gone for a request too.
+const RENEWAL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What an instance of a service runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The command; `{port}` is replaced at the instance.
+    pub argv: Vec<String>,
+    /// Added to its environment.
+    pub env: BTreeMap<String, String>,
+    /// When it counts as ready.
+    pub ready: ReadyCheck,
+    /// Requests that it takes at once.
+    pub concurrency: u32,
+}
+
+/// One operation with all that it needs.
+pub(super) struct Work {
+    pub(super) operation: Operation,
+    pub(super) instance: Instance,
+    /// Set for an intent.
+    pub(super) row: Option<LaunchRow>,
+    /// Set for closing.
+    pub(super) cost: Money,
+}
+
+/// Carries operations out; shared by all that are under way.
+pub(super) struct Operator {
+    pub(super) owner: Owner,
+    journal: Arc<Journal>,
+    secret: Vec<u8>,
+    adapters: BTreeMap<String, (Arc<dyn CloudAdapter>, Timing)>,
+    workloads: BTreeMap<String, Workload>,
+    /// Counts renewals, so that an instance can tell an old one.
+    sequence: AtomicU64,
+}
+
+impl Operator {
+    pub(super) fn new(parts: &BurstParts) -> Self {
+        let identity = &parts.identity;
+        let owner = Owner { fleet: identity.fleet.clone(), node: identity.node.clone(), session: identity.session };
+        let adapters = parts.adapters.iter();
+        Self {
+            owner,
+            journal: parts.journal.clone(),
+            secret: parts.secret.clone(),
+            adapters: adapters.map(|(name, slot)| (name.clone(), (slot.adapter.clone(), slot.timing))).collect(),
+            workloads: parts.workloads.clone(),
+            sequence: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) async fn carry_out(&self, work: Work) -> Outcome {
+        let instance = &work.instance;
+        match work.operation {
+            Operation::Intend => self.intend(work.row).await,
+            Operation::RecordEnding => recorded(self.journal.reached(&instance.launch, Recorded::Ending, now()).await),
+            Operation::Close => self.close(instance, work.cost).await,
+            Operation::Renew => self.renew(instance).await,
+            Operation::Launch => self.launch(instance).await.unwrap_or_else(failed),
+            Operation::Describe => self.describe(instance).await.unwrap_or_else(failed),
+            Operation::Terminate => self.terminate(instance).await.unwrap_or_else(failed),
+            Operation::Confirm => self.confirm(instance).await.unwrap_or_else(failed),
+        }
+    }
+
+    /// Writes down that a stage was reached; one that cannot be written is found out again by the next start.
+    pub(super) async fn record(&self, launch: &str, stage: Recorded) {
+        if let Err(error) = self.journal.reached(launch, stage, now()).await {
+            tracing::warn!(launch, %error, "a stage was not recorded");
+        }
+    }
+
+    async fn intend(&self, row: Option<LaunchRow>) -> Outcome {
+        match row {
+            Some(row) => recorded(self.journal.intend(row).await),
+            None => Outcome::Refused("an intent without a row".into()),
+        }
+    }
+
+    async fn close(&self, instance: &Instance, cost: Money) -> Outcome {
+        let reason = instance.end_reason.clone().unwrap_or_default();
+        let closing = Closing { ended_at_ms: now(), reason, cost_micro: cost.micros() };
+        recorded(self.journal.close_row(&instance.launch, closing).await)
+    }
+
+    async fn launch(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
+        let (adapter, timing) = self.adapter(instance)?;
+        let request = self.request(instance, timing)?;
+        adapter.launch(&request).await?;
+        self.record(&instance.launch, Recorded::Launched).await;
+        Ok(Outcome::Accepted)
+    }
+
+    fn request(&self, instance: &Instance, timing: Timing) -> Result<LaunchRequest, AdapterError> {
+        let service = &instance.service;
+        let workload = self
+            .workloads
+            .get(service)
+            .ok_or_else(|| AdapterError::bad_configuration(format!("service {service} has nothing to run at a provider")))?;
+        Ok(LaunchRequest {
+            launch: launch_id(instance)?,
+            owner: self.owner.clone(),
+            service: service.clone(),
+            workload: cloud_adapters::Workload::Command { argv: workload.argv.clone(), env: workload.env.clone() },
+            ready: workload.ready.clone(),
+            lease_ttl: timing.lease_ttl,
+            drain_timeout: timing.drain_timeout,
+            token: Secret::new(launch_token(&self.secret, &instance.launch)),
+            concurrency: workload.concurrency,
+        })
+    }
+
+    async fn describe(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
+        let (adapter, _) = self.adapter(instance)?;
+        let Some(described) = adapter.describe(&launch_id(instance)?).await? else {
+            return Ok(Outcome::Seen(Seen::Unknown));
+        };
+        Ok(Outcome::Seen(match (described.state, described.reach) {
+            (InstanceState::Ended { reason }, _) => Seen::Ended(reason),
+            (InstanceState::Running, Some(Reach::Direct { authority })) => Seen::Running(authority),
+            _ => Seen::Pending,
+        }))
+    }
+
+    async fn terminate(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
+        let (adapter, _) = self.adapter(instance)?;
+        adapter.terminate(&launch_id(instance)?).await?;
+        Ok(Outcome::Done)
+    }
+
+    async fn confirm(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
+        let (adapter, _) = self.adapter(instance)?;
+        let listed = adapter.list(&self.owner).await?;
+        Ok(Outcome::Listed(listed.iter().any(|other| other.launch.as_str() == instance.launch && !other.is_ended())))
+    }
+
+    async fn renew(&self, instance: &Instance) -> Outcome {
+        let Some(authority) = &instance.authority else { return Outcome::Failed("no address yet".into()) };
+        let Some((_, timing)) = self.adapters.get(&instance.adapter) else {
+            return Outcome::Failed(format!("no adapter {} any more", instance.adapter));
+        };
+        let renewal = LeaseRenewal {
+            launch: instance.launch.clone(),
+            session: self.owner.session,
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            ttl_ms: u64::try_from(timing.lease_ttl.as_millis()).unwrap_or(u64::MAX),
+        };
+        match self.ask_instance(authority, &renewal).await {
+            Ok(LeaseState::Ready) => Outcome::Renewed { ready: true, draining: false },
+            Ok(LeaseState::Draining) => Outcome::Renewed { ready: false, draining: true },
+            Ok(_) => Outcome::Renewed { ready: false, draining: false },
+            Err(why) => Outcome::Failed(why),
+        }
+    }
+
+    async fn ask_instance(&self, authority: &str, renewal: &LeaseRenewal) -> Result<LeaseState, String> {
+        let body = to_json(renewal).map_err(|error| error.to_string())?;
+        let bearer = format!("Bearer {}", launch_token(&self.secret, &renewal.launch));
+        let request = Call {
+            authority,
+            path: LEASE_PATH,
+            header: Some((LEASE_TOKEN_HEADER, &bearer)),
+            json: Some(&body),
+            deadline: RENEWAL_DEADLINE,
+        };
+        let (status, answer) = call(request).await.map_err(|error| error.to_string())?;
+        if !status.is_success() {
+            return Err(format!("{authority} refused the renewal: {status}"));
+        }
+        let lease: LeaseStatus = from_json(&answer).map_err(|error| error.to_string())?;
+        Ok(lease.state)
+    }
+
+    fn adapter(&self, instance: &Instance) -> Result<(&Arc<dyn CloudAdapter>, Timing), AdapterError> {
+        let found = self.adapters.get(&instance.adapter).map(|(adapter, timing)| (adapter, *timing));
+        found.ok_or_else(|| AdapterError::transient(format!("no adapter {} is configured any more", instance.adapter)))
+    }
+}
+
+/// What an instance asks of every caller: derived, never stored, so that adoption survives a lost journal.
+pub fn launch_token(secret: &[u8], launch: &str) -> String {
+    // HMAC takes a key of any length, so this cannot fail; an empty token would be refused by every instance.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return String::new() };
+    mac.update(b"tidegate launch token\0");
+    mac.update(launch.as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn launch_id(instance: &Instance) -> Result<LaunchId, AdapterError> {
+    instance.launch.parse().map_err(|error: cloud_adapters::InvalidLaunchId| AdapterError::bad_configuration(error.to_string()))
+}
+
+fn failed(error: AdapterError) -> Outcome {
+    let why = with_causes(&error);
+    match error.retry() {
+        Retry::Backoff => Outcome::Failed(why),
+        Retry::NextAdapter | Retry::Never => Outcome::Refused(why),
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+fn recorded(written: Result<(), JournalError>) -> Outcome {
+    written.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::Done)
+}
+
+fn now() -> i64 {
+    unix_ms_now()
+}

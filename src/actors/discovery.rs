@@ -1,0 +1,176 @@
+//! The shared discovery topic: says what this node and its instances offer, again and again, and hears what stands there.
+//!
+//! What other nodes say is counted and not acted upon: without signatures a topic is a claim, not a proof.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+
+use super::publisher::{Identity, Publish};
+use super::{MAILBOX, tell};
+use crate::host::clock::rfc3339_now;
+use crate::mqtt::Incoming;
+use crate::wire::{
+    Announcement, AnnouncementKind, Endpoints, Message as WireMessage, Root, ServiceOffer, Topic, TopicError,
+    WIRE_VERSION, WireError,
+};
+
+/// What the node's services offer now, from the scheduler.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Offers(pub Vec<ServiceOffer>);
+
+/// The instances that are ready now, from the scheduler: launch id, address, and what each offers.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Instances(pub BTreeMap<String, InstanceOffer>);
+
+/// One ready instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceOffer {
+    /// `host:port` as this node reaches it.
+    pub authority: String,
+    /// The one service that it serves.
+    pub offer: ServiceOffer,
+}
+
+/// A message that came on the discovery topics.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Heard(pub Incoming);
+
+/// The announcer; made by the node.
+pub struct Discovery {
+    /// Who is speaking.
+    pub identity: Identity,
+    /// Said once per this time even without a change.
+    pub refresh: Duration,
+    /// Where clients reach this node.
+    pub endpoints: Endpoints,
+    /// Digest of the resolved configuration.
+    pub config_digest: String,
+    /// What is said goes there.
+    pub publisher: Recipient<Publish>,
+    /// What is said now.
+    pub offers: Vec<ServiceOffer>,
+    /// The instances that are announced now.
+    pub instances: BTreeMap<String, InstanceOffer>,
+}
+
+impl Actor for Discovery {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
+        context.run_interval(self.refresh, |discovery, _| discovery.announce_all());
+    }
+}
+
+impl Handler<Offers> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, Offers(offers): Offers, _: &mut Self::Context) {
+        if offers != self.offers {
+            self.offers = offers;
+            self.announce_node();
+        }
+    }
+}
+
+impl Handler<Instances> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, Instances(now): Instances, _: &mut Self::Context) {
+        let before: BTreeSet<_> = self.instances.keys().cloned().collect();
+        let gone: Vec<_> = before.into_iter().filter(|launch| !now.contains_key(launch)).collect();
+        let changed: Vec<_> = now.iter().filter(|(launch, o)| self.instances.get(*launch) != Some(o)).collect();
+        let changed: Vec<_> = changed.into_iter().map(|(launch, _)| launch.clone()).collect();
+        self.instances = now;
+        gone.iter().for_each(|launch| self.clear_instance(launch));
+        changed.iter().for_each(|launch| self.announce_instance(launch));
+    }
+}
+
+impl Handler<Heard> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, Heard(incoming): Heard, _: &mut Self::Context) {
+        match self.read(&incoming) {
+            Ok(None) => {}
+            Ok(Some(from)) => self.ignore("foreign", &from),
+            Err(error) => {
+                tracing::warn!(topic = incoming.topic, %error, "ignored a message that is none of ours");
+                self.ignore("malformed", &incoming.topic);
+            }
+        }
+    }
+}
+
+impl Discovery {
+    /// `Some(node)` where another node speaks.
+    fn read(&self, incoming: &Incoming) -> Result<Option<String>, WireError> {
+        let (root, topic) = Root::parse(&incoming.topic)?;
+        let message = WireMessage::decode(&root, &topic, &incoming.payload)?;
+        let WireMessage::Announcement(said) = message else { return Ok(None) };
+        Ok((said.node != self.identity.node).then_some(said.node))
+    }
+
+    fn ignore(&self, kind: &'static str, from: &str) {
+        metrics::counter!("tidegate_discovery_ignored_total", "kind" => kind).increment(1);
+        tracing::debug!(kind, from, "a discovery message was ignored");
+    }
+
+    fn announce_all(&self) {
+        self.announce_node();
+        self.instances.keys().for_each(|launch| self.announce_instance(launch));
+    }
+
+    fn announce_node(&self) {
+        let announcement = Announcement {
+            kind: AnnouncementKind::Node,
+            endpoints: self.endpoints.clone(),
+            services: self.offers.clone(),
+            ..self.announcement()
+        };
+        self.publish(Topic::discovery(&self.identity.node), WireMessage::Announcement(Box::new(announcement)));
+    }
+
+    fn announce_instance(&self, launch: &str) {
+        let Some(instance) = self.instances.get(launch) else { return };
+        let announcement = Announcement {
+            kind: AnnouncementKind::Instance,
+            instance: Some(launch.to_owned()),
+            endpoints: Endpoints { gateway: Some(instance.authority.clone()), ..Endpoints::default() },
+            services: vec![instance.offer.clone()],
+            ..self.announcement()
+        };
+        let topic = Topic::instance(&self.identity.node, launch);
+        self.publish(topic, WireMessage::Announcement(Box::new(announcement)));
+    }
+
+    fn clear_instance(&self, launch: &str) {
+        self.publish(Topic::instance(&self.identity.node, launch), WireMessage::Cleared);
+    }
+
+    fn announcement(&self) -> Announcement {
+        Announcement {
+            fleet: self.identity.fleet.clone(),
+            node: self.identity.node.clone(),
+            session: self.identity.session,
+            ttl_s: self.refresh.as_secs().saturating_mul(3),
+            sent_at: rfc3339_now(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            wire: WIRE_VERSION,
+            config_digest: self.config_digest.clone(),
+            ..Announcement::default()
+        }
+    }
+
+    fn publish(&self, topic: Result<Topic, TopicError>, message: WireMessage) {
+        match topic {
+            Ok(topic) => tell(&self.publisher, Publish { topic, message }),
+            Err(error) => tracing::error!(%error, "an announcement has no topic"),
+        }
+    }
+}

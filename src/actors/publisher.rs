@@ -1,0 +1,242 @@
+//! Says on MQTT what the node sees, decides and spends: each message in CBOR, and again in JSON for people's tools.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, Message};
+
+use super::MAILBOX;
+use crate::host::clock::{Clock, rfc3339_now};
+use crate::host::probe::Reading;
+use crate::logic::load::LoadSample;
+use crate::mqtt::link::Link;
+use crate::mqtt::{Outgoing, Qos};
+use crate::wire::board::Board;
+use crate::wire::{
+    Delivery, Event, EventData, EventKind, LoadReport, Message as WireMessage, Qos as WireQos, Root, ServiceLoadReport,
+    ServiceStatus, Topic,
+};
+
+/// Who is speaking: what every message carries.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The fleet's id.
+    pub fleet: String,
+    /// This node's id.
+    pub node: String,
+    /// This run's number.
+    pub session: u64,
+}
+
+/// One sample of the box and the services, from the monitor.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct Sampled {
+    /// What decisions are made from.
+    pub sample: Arc<LoadSample>,
+    /// What people see beside it.
+    pub reading: Arc<Reading>,
+}
+
+/// A message for a topic of ours.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Publish {
+    /// Where.
+    pub topic: Topic,
+    /// What; [`WireMessage::Cleared`] removes what is retained there.
+    pub message: WireMessage,
+}
+
+/// Something happened: becomes an event on MQTT and a line in the log.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Report {
+    /// What kind.
+    pub kind: EventKind,
+    /// About what, and why.
+    pub data: EventData,
+}
+
+/// The links and what is said on them; made by the node.
+pub struct Publisher {
+    /// Who is speaking.
+    pub identity: Identity,
+    /// The only clock.
+    pub clock: Clock,
+    /// The sampling tick, told in each report.
+    pub tick: Duration,
+    /// How often retained messages are said again.
+    pub refresh: Duration,
+    /// A link and its tree; empty when MQTT is off.
+    pub links: Vec<(Root, Link)>,
+    /// The last value of each message, for the console.
+    pub board: Arc<Board>,
+    /// Counts events.
+    pub events: u64,
+    /// Counts load reports.
+    pub reports: u64,
+}
+
+impl Actor for Publisher {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX * 4);
+    }
+}
+
+impl Handler<Publish> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, publish: Publish, _: &mut Self::Context) {
+        self.say(&publish.topic, &publish.message);
+    }
+}
+
+impl Handler<Report> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, report: Report, _: &mut Self::Context) {
+        self.events += 1;
+        let Identity { fleet, node, session } = &self.identity;
+        log(report.kind, &report.data);
+        measure(report.kind, &report.data);
+        let event = Event::new(report.kind, fleet, node, *session, self.events, report.data).at(rfc3339_now());
+        match Topic::event(node, report.kind) {
+            Ok(topic) => self.say(&topic, &WireMessage::Event(Box::new(event))),
+            Err(error) => tracing::error!(%error, "an event has no topic"),
+        }
+    }
+}
+
+impl Handler<Sampled> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, sampled: Sampled, _: &mut Self::Context) {
+        self.reports += 1;
+        let report = self.load_report(&sampled);
+        match Topic::load(&self.identity.node) {
+            Ok(topic) => self.say(&topic, &WireMessage::Load(Box::new(report))),
+            Err(error) => tracing::error!(%error, "the load has no topic"),
+        }
+    }
+}
+
+impl Publisher {
+    fn say(&self, topic: &Topic, message: &WireMessage) {
+        self.board.record(topic, message);
+        if let WireMessage::Service(status) = message {
+            count_replicas(status);
+        }
+        let delivery = topic.delivery(self.refresh);
+        for (root, link) in &self.links {
+            match message.encode(root.encoding) {
+                Ok(payload) => link.publish(outgoing(root.topic(topic), payload, &delivery)),
+                Err(error) => tracing::error!(%error, %topic, "a message could not be encoded"),
+            }
+        }
+    }
+
+    fn load_report(&self, sampled: &Sampled) -> LoadReport {
+        let Sampled { sample, reading } = sampled;
+        let services: Vec<_> = sample.services.keys().filter_map(|name| self.service_report(sample, name)).collect();
+        let sum = |field: fn(&ServiceLoadReport) -> u64| services.iter().map(field).sum();
+        LoadReport {
+            node: self.identity.node.clone(),
+            session: self.identity.session,
+            sequence: self.reports,
+            at: rfc3339_now(),
+            uptime_s: self.clock.uptime().as_secs(),
+            tick_ms: u32::try_from(self.tick.as_millis()).unwrap_or(u32::MAX),
+            cpu: sample.host.cpu,
+            cpu_count: reading.cpu_count,
+            memory: sample.host.memory,
+            memory_used_bytes: reading.memory_used_bytes,
+            memory_total_bytes: reading.memory_total_bytes,
+            network: reading.network,
+            network_rx_bytes_per_s: reading.network_rx_bytes_per_s,
+            network_tx_bytes_per_s: reading.network_tx_bytes_per_s,
+            load_average_1m: Some(reading.load_average_1m),
+            process_cpu: Some(reading.process_cpu),
+            process_memory_bytes: reading.process_memory_bytes,
+            requests_per_s: services.iter().map(|service| service.requests_per_s).sum(),
+            in_flight: sum(|service| service.in_flight),
+            queued: sum(|service| service.queued),
+            errors_per_s: sample.services.values().map(|load| load.failed_per_s).sum(),
+            replicas_local: services.iter().map(|service| service.ready_local).sum(),
+            replicas_cloud: services.iter().map(|service| service.ready_cloud).sum(),
+            spend_hour: self.board.spend_hour(),
+            broker_connected: self.links.iter().any(|(_, link)| link.status().connected),
+            services,
+        }
+    }
+
+    fn service_report(&self, sample: &LoadSample, name: &str) -> Option<ServiceLoadReport> {
+        let load = sample.services.get(name)?;
+        let status = self.board.service(name).unwrap_or_default();
+        Some(ServiceLoadReport {
+            service: name.to_owned(),
+            requests_per_s: load.arrivals_per_s,
+            in_flight: load.in_flight_now,
+            queued: load.queued_now,
+            utilisation: status.value.filter(|_| status.metric.as_deref() == Some("utilisation")),
+            service_time_s: load.service_time.map(|time| time.as_secs_f64()),
+            latency_p50_s: load.latency_p50.map(|time| time.as_secs_f64()),
+            latency_p95_s: load.latency_p95.map(|time| time.as_secs_f64()),
+            latency_p99_s: load.latency_p99.map(|time| time.as_secs_f64()),
+            ready_local: status.ready_local,
+            ready_cloud: status.ready_cloud,
+            wanted: status.wanted,
+        })
+    }
+}
+
+/// A message as the link takes it.
+pub fn outgoing(topic: String, payload: Vec<u8>, delivery: &Delivery) -> Outgoing {
+    Outgoing {
+        topic,
+        payload,
+        retained: delivery.retained,
+        qos: match delivery.qos {
+            WireQos::AtMostOnce => Qos::AtMostOnce,
+            WireQos::AtLeastOnce => Qos::AtLeastOnce,
+        },
+        expiry: delivery.expiry,
+    }
+}
+
+/// Replica gauges, with zeros, so that a board shows the way down too.
+fn count_replicas(status: &ServiceStatus) {
+    let states = [
+        ("local", "ready", status.ready_local),
+        ("local", "starting", status.starting_local),
+        ("cloud", "ready", status.ready_cloud),
+        ("cloud", "starting", status.starting_cloud),
+    ];
+    let service = &status.service;
+    for (placement, state, count) in states {
+        let labels = [("service", service.clone()), ("placement", placement.into()), ("state", state.into())];
+        metrics::gauge!("tidegate_replicas", &labels).set(f64::from(count));
+    }
+    metrics::gauge!("tidegate_replicas_desired", "service" => service.clone()).set(f64::from(status.wanted));
+}
+
+fn measure(kind: EventKind, data: &EventData) {
+    if let (EventKind::BurstReady, Some(seconds)) = (kind, data.duration_s) {
+        let adapter = data.adapter.clone().unwrap_or_default();
+        metrics::histogram!("tidegate_burst_start_seconds", "adapter" => adapter, "phase" => "ready").record(seconds);
+    }
+}
+
+fn log(kind: EventKind, data: &EventData) {
+    let about = data.launch.as_deref().or(data.replica.as_deref()).unwrap_or_default();
+    let service = data.service.as_deref().unwrap_or_default();
+    let why = data.error.as_deref().or(data.reason.as_deref()).unwrap_or_default();
+    let failed = kind.as_str().ends_with("failed");
+    if failed || data.error.is_some() {
+        tracing::warn!(event = kind.as_str(), service, about, "{why}");
+    } else {
+        tracing::info!(event = kind.as_str(), service, about, "{why}");
+    }
+}

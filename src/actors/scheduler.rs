@@ -1,0 +1,538 @@
+//! Turns samples and snapshots into decisions, orders and the route table.
+//!
+//! Each tick derives everything anew. Orders carry numbers, and a service waits with its next plan until the snapshots
+//! include its last orders, so that nothing is asked for twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, Recipient};
+
+use super::burst::{Drain, Instances, Launch, Release};
+use super::discovery::{InstanceOffer, Instances as Offered, Offers};
+use super::local_runner::{LocalReplicas, StartLocal, StopLocal};
+use super::publisher::{Identity, Publish, Report, Sampled};
+use super::{MAILBOX, tell};
+use crate::host::clock::{Clock, rfc3339_now};
+use crate::logic::load::{LoadSample, Window};
+use crate::logic::plan::{Action, Phase, Plan, ReplicaView};
+use crate::logic::policy::Decision;
+use crate::logic::route::{Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute};
+use crate::logic::service::{ServiceScaling, ServiceSettings, Situation, count};
+use crate::wire::board::{Board, ReplicaStatus};
+use crate::wire::{EventData, EventKind, Message as WireMessage, ServiceOffer, ServiceStatus, Topic};
+
+/// How far the samples reach back.
+const HISTORY: Duration = Duration::from_secs(300);
+/// If the providers do not tell what a former run left, scaling begins without them after this.
+const RECONCILE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes a table the one that requests go by; the node connects it to the gateway.
+pub type Install = Box<dyn Fn(&RouteTable) + Send>;
+
+/// Who gets the orders and the words.
+pub struct Outputs {
+    /// Starts.
+    pub start_local: Recipient<StartLocal>,
+    /// Stops.
+    pub stop_local: Recipient<StopLocal>,
+    /// Launches.
+    pub launch: Recipient<Launch>,
+    /// Drains.
+    pub drain: Recipient<Drain>,
+    /// Ends of drains.
+    pub release: Recipient<Release>,
+    /// What the node offers.
+    pub offers: Recipient<Offers>,
+    /// What its instances offer.
+    pub instance_offers: Recipient<Offered>,
+    /// Statuses.
+    pub publish: Recipient<Publish>,
+    /// Events.
+    pub report: Recipient<Report>,
+    /// Routes.
+    pub install: Install,
+}
+
+/// The scheduler's state.
+pub struct Scheduler {
+    identity: Identity,
+    clock: Clock,
+    currency: String,
+    outputs: Option<Outputs>,
+    board: Arc<Board>,
+    services: BTreeMap<String, Service>,
+    window: Window,
+    local: LocalReplicas,
+    cloud: Instances,
+    order: u64,
+    routed: BTreeMap<String, Vec<String>>,
+}
+
+struct Service {
+    scaling: ServiceScaling,
+    /// Kept over tables, so that what was learned of a replica stays.
+    endpoints: BTreeMap<String, Arc<Endpoint>>,
+    /// The last local and the last cloud order; no plan is made before the snapshots include them.
+    ordered_local: u64,
+    ordered_cloud: u64,
+    /// The last status that was published, without its time.
+    published: Option<ServiceStatus>,
+    shortfall: Option<String>,
+}
+
+/// Hands over the outputs, once the actors that depend on the scheduler exist.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Connect(pub Outputs);
+
+impl Scheduler {
+    /// Knows no replica yet, and orders nothing until [`Connect`].
+    pub fn new(
+        identity: Identity,
+        clock: Clock,
+        currency: String,
+        board: Arc<Board>,
+        services: Vec<ServiceSettings>,
+    ) -> Self {
+        let services = services.into_iter().map(|settings| (settings.name.clone(), Service::new(settings)));
+        Self {
+            identity,
+            clock,
+            currency,
+            outputs: None,
+            board,
+            services: services.collect(),
+            window: Window::new(HISTORY),
+            local: LocalReplicas::default(),
+            cloud: Instances::default(),
+            order: 0,
+            routed: BTreeMap::new(),
+        }
+    }
+}
+
+impl Service {
+    fn new(settings: ServiceSettings) -> Self {
+        Self {
+            scaling: ServiceScaling::new(settings),
+            endpoints: BTreeMap::new(),
+            ordered_local: 0,
+            ordered_cloud: 0,
+            published: None,
+            shortfall: None,
+        }
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX * 4);
+    }
+}
+
+impl Handler<Connect> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Connect(outputs): Connect, _: &mut Self::Context) {
+        self.outputs = Some(outputs);
+    }
+}
+
+impl Handler<Sampled> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Sampled { sample, .. }: Sampled, _: &mut Self::Context) {
+        self.window.push((*sample).clone());
+        let names: Vec<_> = self.services.keys().cloned().collect();
+        for name in &names {
+            self.finish_drains(name);
+            self.scale(name);
+            self.publish_status(name, &sample);
+        }
+        self.reroute();
+        self.offer();
+        self.show_replicas();
+    }
+}
+
+impl Handler<LocalReplicas> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, replicas: LocalReplicas, _: &mut Self::Context) {
+        self.local = replicas;
+        self.reroute();
+    }
+}
+
+impl Handler<Instances> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, instances: Instances, _: &mut Self::Context) {
+        self.cloud = instances;
+        self.reroute();
+    }
+}
+
+impl Scheduler {
+    /// Decides, plans, and gives the orders.
+    fn scale(&mut self, name: &str) {
+        let now = self.clock.now();
+        let replicas = self.replicas(name);
+        let ready_to_scale = self.cloud.reconciled || self.clock.uptime() >= RECONCILE_PATIENCE;
+        let Some(service) = self.services.get_mut(name) else { return };
+        let answered = service.ordered_local <= self.local.order && service.ordered_cloud <= self.cloud.order;
+        if !answered || self.outputs.is_none() {
+            return;
+        }
+        let alive: BTreeSet<String> = replicas.iter().map(|replica| replica.id.clone()).collect();
+        service.scaling.forget_gone(&alive);
+        if !ready_to_scale {
+            return self.start_first(name, &replicas);
+        }
+        let local_works = !self.local.broken.iter().any(|broken| broken == name);
+        let situation = Situation { replicas, adapters: &self.cloud.adapters, local_works };
+        let step = service.scaling.step(&self.window, situation, now);
+        self.carry_out(name, &step.decision, &step.plan);
+    }
+
+    /// Local serving does not wait for any provider: the fewest replicas start at once.
+    fn start_first(&mut self, name: &str, replicas: &[ReplicaView]) {
+        let Some(service) = self.services.get(name) else { return };
+        let settings = service.scaling.settings();
+        let first = settings.bounds.min.min(settings.local_max);
+        let there = u32::try_from(replicas.iter().filter(|r| r.placement == Placement::Local).count()).unwrap_or(u32::MAX);
+        if there < first {
+            self.carry_out_action(name, "the fewest that the service has", &Action::StartLocal { count: first - there });
+        }
+    }
+
+    fn carry_out(&mut self, name: &str, decision: &Decision, plan: &Plan) {
+        let reason = decision.reason.to_string();
+        if !plan.actions.is_empty() {
+            self.report_decision(name, decision, &reason, plan);
+        }
+        for action in &plan.actions {
+            self.carry_out_action(name, &reason, action);
+        }
+        let shortfall = plan.shortfall.as_ref().map(ToString::to_string);
+        self.report_shortfall(name, shortfall);
+    }
+
+    fn carry_out_action(&mut self, name: &str, reason: &str, action: &Action) {
+        self.order += 1;
+        let order = self.order;
+        let (Some(outputs), Some(service)) = (&self.outputs, self.services.get_mut(name)) else { return };
+        let (name, reason) = (name.to_owned(), reason.to_owned());
+        match action.clone() {
+            Action::StartLocal { count } => {
+                service.ordered_local = order;
+                tell(&outputs.start_local, StartLocal { service: name, count, order });
+            }
+            Action::Launch { adapter } => {
+                service.ordered_cloud = order;
+                tell(&outputs.launch, Launch { service: name, adapter, reason, order });
+            }
+            Action::Drain { replica } => tell(&outputs.drain, Drain { launch: replica, reason }),
+            // Out of the route with the next table; stopped once its last request is answered.
+            Action::StopLocal { .. } => {}
+        }
+    }
+
+    /// Ends the drains whose last request was answered. A drain is at least one tick old by then, so a request that was
+    /// being routed by the former table has been counted.
+    fn finish_drains(&mut self, name: &str) {
+        let now = self.clock.now();
+        let (Some(outputs), Some(service)) = (&self.outputs, self.services.get(name)) else { return };
+        for (replica, since) in service.scaling.draining() {
+            let idle = service.endpoints.get(replica).is_none_or(|endpoint| endpoint.counters.in_flight() == 0);
+            if !idle || *since >= now {
+                continue;
+            }
+            if self.is_local(name, replica) {
+                tell(&outputs.stop_local, StopLocal { replica: replica.clone() });
+            } else {
+                tell(&outputs.release, Release { launch: replica.clone() });
+            }
+        }
+    }
+
+    fn is_local(&self, name: &str, replica: &str) -> bool {
+        self.local.replicas.get(name).is_some_and(|replicas| replicas.iter().any(|local| local.id == replica))
+    }
+
+    fn replicas(&self, name: &str) -> Vec<ReplicaView> {
+        let now = self.clock.now();
+        let local = self.local.replicas.get(name).into_iter().flatten().map(|local| ReplicaView {
+            id: local.id.clone(),
+            placement: Placement::Local,
+            adapter: None,
+            phase: local.phase,
+            price_per_hour: 0.0,
+            age: now.saturating_sub(local.started_at),
+        });
+        let cloud = self.cloud.instances.iter().filter(|instance| instance.service == name).map(|instance| ReplicaView {
+            id: instance.launch.clone(),
+            placement: Placement::Cloud,
+            adapter: Some(instance.adapter.clone()),
+            phase: instance.phase,
+            price_per_hour: instance.price_per_hour,
+            age: now.saturating_sub(instance.since),
+        });
+        let draining = self.services.get(name).map(|service| service.scaling.draining());
+        let mut all: Vec<_> = local.chain(cloud).collect();
+        for replica in &mut all {
+            if replica.phase != Phase::Failed && draining.is_some_and(|d| d.contains_key(&replica.id)) {
+                replica.phase = Phase::Draining;
+            }
+        }
+        all
+    }
+
+    /// Makes the table of what is ready now and installs it.
+    fn reroute(&mut self) {
+        let mut table = RouteTable::default();
+        for name in self.services.keys().cloned().collect::<Vec<_>>() {
+            let endpoints = self.endpoints(&name);
+            table.services.insert(name.clone(), Arc::new(ServiceRoute { name, endpoints }));
+        }
+        let routed = table.services.iter();
+        let routed = routed.map(|(name, route)| {
+            (name.clone(), route.endpoints.iter().map(|endpoint| endpoint.replica.clone()).collect())
+        });
+        let routed = routed.collect();
+        if self.routed != routed
+            && let Some(outputs) = &self.outputs
+        {
+            (outputs.install)(&table);
+            self.routed = routed;
+        }
+    }
+
+    fn endpoints(&mut self, name: &str) -> Vec<Arc<Endpoint>> {
+        let routable = self.routable(name);
+        let Some(service) = self.services.get_mut(name) else { return Vec::new() };
+        let current: BTreeMap<_, _> = routable.iter().map(|found| (&found.replica, &found.authority)).collect();
+        let draining = service.scaling.draining();
+        service.endpoints.retain(|replica, endpoint| {
+            draining.contains_key(replica) || current.get(replica).is_some_and(|now| **now == endpoint.authority)
+        });
+        let concurrency = service.scaling.settings().concurrency;
+        let known = &mut service.endpoints;
+        let all = routable.into_iter().map(|found| {
+            let endpoint = known.entry(found.replica.clone()).or_insert_with(|| Arc::new(found.endpoint(concurrency)));
+            endpoint.clone()
+        });
+        all.collect()
+    }
+
+    /// The replicas that requests may go to.
+    fn routable(&self, name: &str) -> Vec<Routable> {
+        let draining = self.services.get(name).map(|service| service.scaling.draining());
+        let is_open = |id: &str| draining.is_none_or(|draining| !draining.contains_key(id));
+        let local = self.local.replicas.get(name).into_iter().flatten().filter(|replica| replica.phase == Phase::Ready);
+        let local = local.filter(|replica| is_open(&replica.id)).map(|replica| Routable {
+            replica: replica.id.clone(),
+            placement: Placement::Local,
+            authority: replica.authority.clone(),
+            bearer: None,
+        });
+        let cloud = self.cloud.instances.iter().filter(|instance| instance.service == name && is_open(&instance.launch));
+        let cloud = cloud.filter(|instance| instance.phase == Phase::Ready).filter_map(|instance| {
+            Some(Routable {
+                replica: instance.launch.clone(),
+                placement: Placement::Cloud,
+                authority: instance.authority.clone()?,
+                bearer: Some(instance.bearer.clone()),
+            })
+        });
+        local.chain(cloud).collect()
+    }
+
+    fn report_decision(&self, name: &str, decision: &Decision, reason: &str, plan: &Plan) {
+        let actions: Vec<_> = plan.actions.iter().map(ToString::to_string).collect();
+        let data = EventData {
+            service: Some(name.to_owned()),
+            reason: Some(format!("{reason}: {}", actions.join(", "))),
+            wanted: Some(decision.wanted),
+            metric: Some(decision.reason.metric.to_string()),
+            value: decision.reason.value,
+            threshold: Some(decision.reason.threshold),
+            ..EventData::default()
+        };
+        self.report(EventKind::ScaleDecided, data);
+    }
+
+    /// Tells once what stands in the way, not on every tick.
+    fn report_shortfall(&mut self, name: &str, shortfall: Option<String>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        if service.shortfall == shortfall {
+            return;
+        }
+        service.shortfall.clone_from(&shortfall);
+        if let Some(why) = shortfall {
+            tracing::warn!(service = name, "{why}");
+        }
+    }
+
+    fn report(&self, kind: EventKind, data: EventData) {
+        if let Some(outputs) = &self.outputs {
+            tell(&outputs.report, Report { kind, data });
+        }
+    }
+
+    fn publish_status(&mut self, name: &str, sample: &LoadSample) {
+        let replicas = self.replicas(name);
+        let Some(status) = self.status(name, &replicas, sample) else { return };
+        let (Some(outputs), Some(service)) = (&self.outputs, self.services.get_mut(name)) else { return };
+        if service.published.as_ref() == Some(&status) {
+            return;
+        }
+        service.published = Some(status.clone());
+        match Topic::service(&self.identity.node, name) {
+            Ok(topic) => {
+                let message = WireMessage::Service(Box::new(ServiceStatus { at: rfc3339_now(), ..status }));
+                tell(&outputs.publish, Publish { topic, message });
+            }
+            Err(error) => tracing::error!(%error, "a service has no topic"),
+        }
+    }
+
+    fn status(&self, name: &str, replicas: &[ReplicaView], sample: &LoadSample) -> Option<ServiceStatus> {
+        let service = self.services.get(name)?;
+        let load = sample.services.get(name)?;
+        let decision = service.scaling.decision();
+        let reason = decision.map(|decision| decision.reason.to_string()).unwrap_or_default();
+        let shortfall = service.shortfall.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+        let draining = count(replicas, Placement::Local, Phase::Draining) + count(replicas, Placement::Cloud, Phase::Draining);
+        Some(ServiceStatus {
+            node: self.identity.node.clone(),
+            session: self.identity.session,
+            service: name.to_owned(),
+            wanted: decision.map_or(0, |decision| decision.wanted),
+            ready_local: count(replicas, Placement::Local, Phase::Ready),
+            ready_cloud: count(replicas, Placement::Cloud, Phase::Ready),
+            starting_local: count(replicas, Placement::Local, Phase::Starting),
+            starting_cloud: count(replicas, Placement::Cloud, Phase::Starting),
+            draining,
+            failed: count(replicas, Placement::Local, Phase::Failed) + count(replicas, Placement::Cloud, Phase::Failed),
+            in_flight: load.in_flight_now,
+            queued: load.queued_now,
+            reason: format!("{reason}{shortfall}"),
+            metric: decision.map(|decision| decision.reason.metric.to_string()),
+            value: decision.and_then(|decision| decision.reason.value),
+            threshold: decision.map(|decision| decision.reason.threshold),
+            requests_per_s: load.arrivals_per_s,
+            latency_p50_s: load.latency_p50.map(|time| time.as_secs_f64()),
+            latency_p95_s: load.latency_p95.map(|time| time.as_secs_f64()),
+            latency_p99_s: load.latency_p99.map(|time| time.as_secs_f64()),
+            spend_hour: self.board.spend_hour(),
+            currency: Some(self.currency.clone()),
+            ..ServiceStatus::default()
+        })
+    }
+
+    /// Shows every replica to the console.
+    fn show_replicas(&self) {
+        let replicas = self.services.iter().flat_map(|(name, service)| {
+            self.replicas(name).into_iter().map(|replica| {
+                let endpoint = service.endpoints.get(&replica.id);
+                ReplicaStatus {
+                    service: name.clone(),
+                    placement: replica.placement.as_str(),
+                    adapter: replica.adapter,
+                    state: word(replica.phase),
+                    address: endpoint.map(|endpoint| endpoint.authority.clone()),
+                    in_flight: endpoint.map_or(0, |endpoint| endpoint.counters.in_flight()),
+                    age_s: replica.age.as_secs(),
+                    replica: replica.id,
+                }
+            })
+        });
+        self.board.set_replicas(replicas.collect());
+    }
+
+    /// Tells discovery what the node and its instances offer.
+    fn offer(&self) {
+        let Some(outputs) = &self.outputs else { return };
+        let offers = self.services.iter().map(|(name, service)| self.offer_of(name, service)).collect();
+        tell(&outputs.offers, Offers(offers));
+        let instances = self.services.keys().flat_map(|name| self.instance_offers(name)).collect();
+        tell(&outputs.instance_offers, Offered(instances));
+    }
+
+    fn offer_of(&self, name: &str, service: &Service) -> ServiceOffer {
+        let replicas = self.replicas(name);
+        let local = count(&replicas, Placement::Local, Phase::Ready);
+        let cloud = count(&replicas, Placement::Cloud, Phase::Ready);
+        let concurrency = service.scaling.settings().concurrency;
+        let capacity = (local + cloud) * concurrency;
+        let busy: u32 = service.endpoints.values().map(|endpoint| endpoint.counters.in_flight()).sum();
+        ServiceOffer {
+            name: name.to_owned(),
+            protocol: "oip-v2".to_owned(),
+            ready_local: local,
+            ready_cloud: cloud,
+            concurrency,
+            capacity,
+            // Coarse on purpose: each change is a retained message for the whole fleet.
+            spare: if busy * 2 > capacity { 0 } else { capacity },
+            ..ServiceOffer::default()
+        }
+    }
+
+    fn instance_offers(&self, name: &str) -> Vec<(String, InstanceOffer)> {
+        let concurrency = self.services.get(name).map_or(1, |service| service.scaling.settings().concurrency);
+        let ready = self.routable(name).into_iter().filter(|found| found.placement == Placement::Cloud);
+        let offers = ready.map(|found| {
+            let instance = self.cloud.instances.iter().find(|instance| instance.launch == found.replica);
+            let offer = ServiceOffer {
+                name: name.to_owned(),
+                protocol: "oip-v2".to_owned(),
+                ready_cloud: 1,
+                concurrency,
+                capacity: concurrency,
+                adapter: instance.map(|instance| instance.adapter.clone()),
+                price_per_hour: instance.map(|instance| instance.price_per_hour),
+                currency: Some(self.currency.clone()),
+                ..ServiceOffer::default()
+            };
+            (found.replica, InstanceOffer { authority: found.authority, offer })
+        });
+        offers.collect()
+    }
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Ready => "ready",
+        Phase::Draining => "draining",
+        Phase::Failed => "failed",
+    }
+}
+
+/// A replica that requests may go to.
+struct Routable {
+    replica: String,
+    placement: Placement,
+    authority: String,
+    bearer: Option<String>,
+}
+
+impl Routable {
+    fn endpoint(self, concurrency: u32) -> Endpoint {
+        Endpoint {
+            replica: self.replica,
+            placement: self.placement,
+            authority: self.authority,
+            bearer: self.bearer,
+            concurrency,
+            weight: 1,
+            counters: EndpointCounters::default(),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The one metrics recorder of the process, with the buckets and words that boards and alerts know.
+
+use std::sync::{Mutex, PoisonError};
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// OpenTelemetry's advice for HTTP durations, in seconds.
+const HTTP_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// Waiting begins at a millisecond and ends with a client's patience.
+const QUEUE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+/// From another process on this box to a GPU machine at a provider.
+const START_BUCKETS: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0];
+
+static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+
+/// Installs the recorder at the first call; later calls return the same one, so that two nodes in one process share it.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let mut installed = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*installed {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("http_server_request_duration_seconds".into()), &HTTP_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full("tidegate_queue_duration_seconds".into()), &QUEUE_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full("tidegate_burst_start_seconds".into()), &START_BUCKETS)?
+        .install_recorder()?;
+    describe();
+    metrics::gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    *installed = Some(handle.clone());
+    Ok(handle)
+}
+
+fn describe() {
+    describe_histogram!("http_server_request_duration_seconds", Unit::Seconds, "Time from a request's arrival to its answer's end");
+    describe_gauge!("http_server_active_requests", "Requests that are being answered");
+    describe_counter!("tidegate_requests_total", "Requests by service, placement and status code");
+    describe_gauge!("tidegate_queue_requests", "Requests that wait for a replica");
+    describe_histogram!("tidegate_queue_duration_seconds", Unit::Seconds, "Time that requests waited for a replica");
+    describe_gauge!("tidegate_replicas", "Replicas by service, placement and state");
+    describe_gauge!("tidegate_replicas_desired", "Replicas that the policy wants");
+    describe_histogram!("tidegate_burst_start_seconds", Unit::Seconds, "Time from an instance's intent to its readiness");
+    describe_gauge!("tidegate_spend_total", "What fell due in the last 24 hours, in currency units");
+    describe_gauge!("tidegate_budget_limit", "The cap of a rolling window, in currency units");
+    describe_gauge!("tidegate_budget_remaining", "What the cap leaves beside spent and committed");
+    describe_gauge!("tidegate_budget_reserved", "What everything alive may still cost");
+    describe_counter!("tidegate_discovery_ignored_total", "Discovery messages that were ignored, by kind");
+    describe_counter!("tidegate_mailbox_dropped_total", "Control messages dropped at a full mailbox");
+    describe_gauge!("tidegate_build_info", "Always 1; the version is a label");
+}

@@ -1,0 +1,131 @@
+//! The node's state directory: one live node a directory, the session counter, and the node secret.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Length of the node secret in bytes: as strong as the SHA-256 that derives from it.
+const SECRET_BYTES: usize = 32;
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// Missing and not to be made, read-only, or somebody else's.
+    #[error(
+        "the state directory {path} cannot be used: {reason}; make it writable for this user, or set node.state_dir (or TIDEGATE__NODE__STATE_DIR) to another one"
+    )]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Another node lives in it.
+    #[error(
+        "another node{holder} runs on the state directory {path}; stop it first, or give this node a state directory of its own (node.state_dir)"
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// " (process 123)" where known.
+        holder: String,
+    },
+}
+
+/// A locked state directory; the lock lives as long as this value, and ends with the process however that dies.
+pub struct StateDir {
+    path: PathBuf,
+    session: u64,
+    secret: [u8; SECRET_BYTES],
+    _lock: Flock<File>,
+}
+
+impl StateDir {
+    /// Makes the directory if need be, locks it, counts the session up (synced to disk) and reads or makes the secret.
+    pub fn open(path: &Path) -> Result<Self, StateDirError> {
+        let unusable =
+            |error: std::io::Error| StateDirError::Unusable { path: path.to_owned(), reason: error.to_string() };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let lock = lock(path)?;
+        let session = next_session(&path.join("session")).map_err(unusable)?;
+        let secret = read_or_make_secret(&path.join("secret")).map_err(unusable)?;
+        Ok(Self { path: path.to_owned(), session, secret, _lock: lock })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// This run's number: higher than that of every run before it on this directory.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// The node secret, from which launch secrets derive. Never logged, never printed.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, StateDirError> {
+    let unusable = |reason: String| StateDirError::Unusable { path: path.to_owned(), reason };
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"));
+    let file = file.map_err(|error| unusable(error.to_string()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+            written.map_err(|error| unusable(error.to_string()))?;
+            Ok(lock)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            let known = file.read_to_string(&mut pid).is_ok() && !pid.is_empty();
+            let holder = if known { format!(" (process {pid})") } else { String::new() };
+            Err(StateDirError::Held { path: path.to_owned(), holder })
+        }
+        Err((_, errno)) => Err(unusable(errno.to_string())),
+    }
+}
+
+/// A counter, not a date: gateways boot in 1970. An unreadable one goes on from the clock, which is higher than any count.
+fn next_session(path: &Path) -> std::io::Result<u64> {
+    let last = match fs::read_to_string(path) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .unwrap_or_else(|_| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    let session = last + 1;
+    replace(path, format!("{session}\n").as_bytes())?;
+    Ok(session)
+}
+
+fn read_or_make_secret(path: &Path) -> std::io::Result<[u8; SECRET_BYTES]> {
+    if let Ok(bytes) = fs::read(path)
+        && let Ok(secret) = <[u8; SECRET_BYTES]>::try_from(bytes)
+    {
+        return Ok(secret);
+    }
+    let mut secret = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret).map_err(|error| std::io::Error::other(error.to_string()))?;
+    replace(path, &secret)?;
+    Ok(secret)
+}
+
+/// Writes beside, syncs, and renames, so that a power cut leaves the old content or the new, never half of one.
+fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}

@@ -1,0 +1,169 @@
+//! The journal's tables: SQLite, touched by the journal's thread alone.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, Row, params};
+
+use super::{Closing, JournalError, LaunchRow, Stage};
+
+/// Raised with each change of the tables; a file with a higher number is from a newer Tidegate.
+const SCHEMA: i64 = 1;
+
+const CREATE: &str = "
+CREATE TABLE IF NOT EXISTS launches (
+    launch TEXT PRIMARY KEY,
+    service TEXT NOT NULL,
+    adapter TEXT NOT NULL,
+    session INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    intended_at_ms INTEGER NOT NULL,
+    ready_at_ms INTEGER,
+    ended_at_ms INTEGER,
+    end_reason TEXT,
+    price_per_hour_micro INTEGER NOT NULL,
+    minimum_billing_ms INTEGER NOT NULL,
+    billing_step_ms INTEGER NOT NULL,
+    cost_micro INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS launches_by_end ON launches (ended_at_ms);
+";
+
+/// The open database.
+pub(super) struct Store {
+    connection: Connection,
+}
+
+impl Store {
+    /// Opens the database; one that SQLite cannot read is renamed beside itself and a new one made. Returns whether that
+    /// happened.
+    pub(super) fn open_or_set_aside(path: &Path) -> Result<(Self, bool), JournalError> {
+        match Self::open(path) {
+            Ok(store) => Ok((store, false)),
+            Err(newer @ JournalError::Newer { .. }) => Err(newer),
+            Err(error) if path.exists() => {
+                let aside = path.with_extension(format!("corrupt-{}", unix_seconds()));
+                tracing::error!(%error, aside = %aside.display(), "the journal is unreadable; set aside, rebuilding from the providers' lists");
+                for suffix in ["", "-wal", "-shm"] {
+                    let from = path.with_file_name(format!("journal.sqlite{suffix}"));
+                    let to = aside
+                        .with_file_name(format!("{}{suffix}", aside.file_name().unwrap_or_default().to_string_lossy()));
+                    if from.exists() {
+                        std::fs::rename(&from, &to).map_err(|e| JournalError::Open(e.to_string()))?;
+                    }
+                }
+                Self::open(path).map(|store| (store, true))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(path: &Path) -> Result<Self, JournalError> {
+        let failed = |error: rusqlite::Error| JournalError::Open(error.to_string());
+        let connection = Connection::open(path).map_err(failed)?;
+        // A gateway's journal has a few thousand rows; the page cache stays small (negative: KiB).
+        connection.execute_batch("PRAGMA cache_size = -256; PRAGMA locking_mode = EXCLUSIVE;").map_err(failed)?;
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(failed)?;
+        connection.execute_batch("PRAGMA synchronous = FULL;").map_err(failed)?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+        if found > SCHEMA {
+            return Err(JournalError::Newer { found, known: SCHEMA });
+        }
+        let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        if sound != "ok" {
+            return Err(JournalError::Open(sound));
+        }
+        connection.execute_batch(CREATE).map_err(failed)?;
+        connection.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
+        Ok(Self { connection })
+    }
+
+    pub(super) fn insert(&mut self, row: &LaunchRow) -> Result<(), JournalError> {
+        let sql = "INSERT OR IGNORE INTO launches (launch, service, adapter, session, reason, stage, intended_at_ms, \
+                   price_per_hour_micro, minimum_billing_ms, billing_step_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
+        let session = i64::try_from(row.session).unwrap_or(i64::MAX);
+        let values = params![
+            row.launch,
+            row.service,
+            row.adapter,
+            session,
+            row.reason,
+            row.stage.as_str(),
+            row.intended_at_ms,
+            row.price_per_hour_micro,
+            row.minimum_billing_ms,
+            row.billing_step_ms
+        ];
+        self.write(sql, values)
+    }
+
+    pub(super) fn advance(&mut self, launch: &str, stage: Stage, at_ms: i64) -> Result<(), JournalError> {
+        let Some(current) = self.stage_of(launch)? else { return Ok(()) };
+        if stage <= current {
+            return Ok(());
+        }
+        let ready_at = (stage == Stage::Ready).then_some(at_ms);
+        let sql = "UPDATE launches SET stage = ?2, ready_at_ms = COALESCE(ready_at_ms, ?3) WHERE launch = ?1";
+        self.write(sql, params![launch, stage.as_str(), ready_at])
+    }
+
+    pub(super) fn close(&mut self, launch: &str, closing: &Closing) -> Result<(), JournalError> {
+        let sql = "UPDATE launches SET stage = 'closed', ended_at_ms = ?2, end_reason = ?3, cost_micro = ?4 \
+                   WHERE launch = ?1 AND stage <> 'closed'";
+        self.write(sql, params![launch, closing.ended_at_ms, closing.reason, closing.cost_micro])
+    }
+
+    pub(super) fn rows_since(&mut self, since_ms: i64) -> Result<Vec<LaunchRow>, JournalError> {
+        let sql = "SELECT launch, service, adapter, session, reason, stage, intended_at_ms, ready_at_ms, ended_at_ms, \
+                   end_reason, price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro FROM launches \
+                   WHERE stage <> 'closed' OR ended_at_ms >= ?1 ORDER BY intended_at_ms, launch";
+        let mut statement = self.connection.prepare(sql).map_err(read_failed)?;
+        let rows = statement.query_map([since_ms], read_row).map_err(read_failed)?;
+        rows.collect::<Result<_, _>>().map_err(read_failed)
+    }
+
+    fn stage_of(&self, launch: &str) -> Result<Option<Stage>, JournalError> {
+        let sql = "SELECT stage FROM launches WHERE launch = ?1";
+        let word: Result<String, _> = self.connection.query_row(sql, [launch], |row| row.get(0));
+        match word {
+            Ok(word) => Ok(Stage::parse(&word)),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+            Err(error) => Err(read_failed(error)),
+        }
+    }
+
+    fn write(&mut self, sql: &str, values: impl rusqlite::Params) -> Result<(), JournalError> {
+        let written = self.connection.prepare(sql).and_then(|mut statement| statement.execute(values));
+        written.map(drop).map_err(|error| JournalError::Write(error.to_string()))
+    }
+}
+
+fn read_failed(error: rusqlite::Error) -> JournalError {
+    JournalError::Open(error.to_string())
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<LaunchRow> {
+    let stage: String = row.get(5)?;
+    Ok(LaunchRow {
+        launch: row.get(0)?,
+        service: row.get(1)?,
+        adapter: row.get(2)?,
+        session: row.get::<_, i64>(3)?.try_into().unwrap_or(0),
+        reason: row.get(4)?,
+        // A stage that this build does not know is one on the way; treating it as ending keeps it from leaking.
+        stage: Stage::parse(&stage).unwrap_or(Stage::Ending),
+        intended_at_ms: row.get(6)?,
+        ready_at_ms: row.get(7)?,
+        ended_at_ms: row.get(8)?,
+        end_reason: row.get(9)?,
+        price_per_hour_micro: row.get(10)?,
+        minimum_billing_ms: row.get(11)?,
+        billing_step_ms: row.get(12)?,
+        cost_micro: row.get(13)?,
+    })
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,73 @@
+//! One instance in the ledger: when it ran, until when it may run, and what of its cost falls due when.
+
+use std::time::Duration;
+
+use super::{Money, Terms};
+
+/// One instance, from its launch intent on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Launch id.
+    pub launch: String,
+    /// When its launch was intended.
+    pub start: Duration,
+    /// When it ended; `None` while it may be alive.
+    pub end: Option<Duration>,
+    /// How it is billed.
+    pub terms: Terms,
+    /// How long it may live after a renewal: lease TTL, drain timeout and one tick.
+    pub tail: Duration,
+    /// When its time was last renewed; at first the start.
+    pub renewed_at: Duration,
+    /// Its lease is not renewed any more.
+    pub draining: bool,
+}
+
+impl Entry {
+    /// An instance whose launch is intended now.
+    pub fn started(launch: &str, now: Duration, terms: Terms, tail: Duration) -> Self {
+        Self { launch: launch.to_owned(), start: now, end: None, terms, tail, renewed_at: now, draining: false }
+    }
+
+    pub(super) fn renewable(&self) -> bool {
+        self.end.is_none() && !self.draining
+    }
+
+    /// When it has ended, or will have at the latest. One that overran (a provider that does not terminate) goes on
+    /// costing until somebody says that it ended.
+    pub(super) fn horizon(&self, now: Duration) -> Duration {
+        self.end.unwrap_or_else(|| self.renewed_at.saturating_add(self.tail).max(now))
+    }
+
+    pub(super) fn horizon_if_renewed(&self, now: Duration) -> Duration {
+        let horizon = self.horizon(now);
+        if self.renewable() { horizon.max(now.saturating_add(self.tail)) } else { horizon }
+    }
+
+    /// What renewing it now costs at most.
+    pub(super) fn renewal(&self, now: Duration) -> Money {
+        let until = |horizon: Duration| self.terms.cost(horizon.saturating_sub(self.start));
+        until(self.horizon_if_renewed(now)).minus(until(self.horizon(now)))
+    }
+
+    /// What falls due after `from` (`None`: since ever), if it ends at `end`.
+    pub(super) fn due_after(&self, from: Option<Duration>, end: Duration) -> Money {
+        let whole = self.terms.cost(end.saturating_sub(self.start));
+        from.map_or(whole, |from| whole.minus(self.due_by(from, Some(end))))
+    }
+
+    /// What fell due after `from` and not after `until`.
+    pub(super) fn due_between(&self, from: Option<Duration>, until: Duration) -> Money {
+        let due = self.due_by(until, self.end);
+        from.map_or(due, |from| due.minus(self.due_by(from, self.end)))
+    }
+
+    /// What has fallen due by `at`, if it ends at `end`.
+    fn due_by(&self, at: Duration, end: Option<Duration>) -> Money {
+        match end {
+            _ if at < self.start => Money::ZERO,
+            Some(end) if end <= at => self.terms.cost(end.saturating_sub(self.start)),
+            _ => self.terms.due(at - self.start),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+use super::*;
+
+const TIMING: Timing = Timing {
+    lease_ttl: Duration::from_secs(20),
+    start_timeout: Duration::from_secs(60),
+    drain_timeout: Duration::from_secs(10),
+};
+const READY: Outcome = Outcome::Renewed { ready: true, draining: false };
+
+fn at(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+/// Carries out what is due with `answer` until nothing is due any more or `until` has come; returns what was done.
+fn play(fleet: &mut Fleet, from: f64, until: f64, mut answer: impl FnMut(Operation, f64) -> Outcome) -> Vec<Operation> {
+    let (mut now, mut seen) = (from, Vec::new());
+    while now < until {
+        for (launch, operation) in fleet.due(at(now)) {
+            seen.push(operation);
+            fleet.done(&launch, operation, answer(operation, now), at(now), 0.5);
+        }
+        now += 0.05;
+    }
+    seen
+}
+
+fn healthy(operation: Operation, _now: f64) -> Outcome {
+    match operation {
+        Operation::Launch => Outcome::Accepted,
+        Operation::Describe => Outcome::Seen(Seen::Running("127.0.0.1:9".into())),
+        Operation::Renew => READY,
+        Operation::Confirm => Outcome::Listed(false),
+        Operation::Intend | Operation::RecordEnding | Operation::Terminate | Operation::Close => Outcome::Done,
+    }
+}
+
+fn ready_fleet() -> Fleet {
+    let mut fleet = Fleet::default();
+    fleet.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+    play(&mut fleet, 0.0, 1.0, healthy);
+    assert_eq!(fleet.get("l1").unwrap().stage, Stage::Ready);
+    fleet
+}
+
+#[test]
+fn the_intent_comes_before_the_launch_and_the_whole_life_is_in_order() {
+    let mut fleet = Fleet::default();
+    fleet.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+    let mut seen = play(&mut fleet, 0.0, 1.0, healthy);
+    fleet.drain("l1", "scaled in", at(1.0));
+    fleet.release("l1", at(1.1));
+    seen.extend(play(&mut fleet, 1.1, 2.0, healthy));
+    use Operation::{Close, Confirm, Describe, Intend, Launch, RecordEnding, Renew, Terminate};
+    assert_eq!(seen, [Intend, Launch, Describe, Renew, RecordEnding, Terminate, Confirm, Close]);
+    assert!(fleet.is_empty());
+}
+
+#[test]
+fn an_intent_that_cannot_be_written_asks_no_provider() {
+    let mut fleet = Fleet::default();
+    fleet.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+    let seen = play(&mut fleet, 0.0, 5.0, |_, _| Outcome::Failed("disk full".into()));
+    assert_eq!(seen, [Operation::Intend]);
+    assert!(fleet.is_empty());
+}
+
+#[test]
+fn a_full_disk_does_not_keep_an_instance_alive() {
+    let mut fleet = ready_fleet();
+    fleet.end("l1", "shutdown", at(2.0));
+    let disk_full = |operation, now| match operation {
+        Operation::RecordEnding => Outcome::Failed("disk full".into()),
+        other => healthy(other, now),
+    };
+    assert!(play(&mut fleet, 2.0, 3.0, disk_full).contains(&Operation::Terminate));
+}
+
+#[test]
+fn a_transient_failure_is_tried_again_with_the_same_id_and_a_refusal_is_not() {
+    let mut failures = 0;
+    let mut fleet = Fleet::default();
+    fleet.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+    play(&mut fleet, 0.0, 5.0, |operation, now| match operation {
+        Operation::Launch if failures < 2 => {
+            failures += 1;
+            Outcome::Failed("timeout".into())
+        }
+        other => healthy(other, now),
+    });
+    assert_eq!(fleet.get("l1").unwrap().stage, Stage::Ready);
+
+    let mut refused = Fleet::default();
+    refused.launch("l2", "digits", "cloud", "load", TIMING, at(0.0));
+    let seen = play(&mut refused, 0.0, 5.0, |operation, now| match operation {
+        Operation::Launch => Outcome::Refused("bad image".into()),
+        other => healthy(other, now),
+    });
+    assert_eq!(seen.iter().filter(|o| **o == Operation::Launch).count(), 1);
+    // Even a refusal is ended and confirmed at the provider: an answer may lie.
+    assert!(seen.contains(&Operation::Terminate) && seen.contains(&Operation::Confirm));
+    assert!(refused.is_empty());
+}
+
+#[test]
+fn an_instance_that_never_becomes_ready_is_ended_after_the_start_timeout() {
+    let mut fleet = Fleet::default();
+    fleet.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+    let never = |operation, now| match operation {
+        Operation::Renew => Outcome::Renewed { ready: false, draining: false },
+        other => healthy(other, now),
+    };
+    play(&mut fleet, 0.0, 59.0, never);
+    assert_eq!(fleet.get("l1").unwrap().stage, Stage::Starting);
+    play(&mut fleet, 59.0, 62.0, never);
+    assert!(fleet.is_empty());
+}
+
+#[test]
+fn two_lost_renewals_take_it_out_of_the_route_and_an_answer_puts_it_back() {
+    let mut fleet = ready_fleet();
+    let lost = |operation, now| match operation {
+        Operation::Renew => Outcome::Failed("timeout".into()),
+        other => healthy(other, now),
+    };
+    play(&mut fleet, 1.0, 7.0, lost);
+    let instance = fleet.get("l1").unwrap();
+    assert_eq!((instance.stage, instance.is_routable()), (Stage::Ready, false));
+    play(&mut fleet, 7.0, 9.0, healthy);
+    assert!(fleet.get("l1").unwrap().is_routable());
+}
+
+#[test]
+fn an_instance_out_of_reach_is_ended_once_its_lease_and_drain_have_passed() {
+    let mut fleet = ready_fleet();
+    let lost = |operation, now| match operation {
+        Operation::Renew => Outcome::Failed("timeout".into()),
+        other => healthy(other, now),
+    };
+    play(&mut fleet, 1.0, 29.0, lost);
+    assert!(!fleet.is_empty());
+    play(&mut fleet, 29.0, 34.0, lost);
+    assert!(fleet.is_empty());
+}
+
+#[test]
+fn an_instance_that_died_is_noticed_and_closed() {
+    let mut fleet = ready_fleet();
+    let died = |operation, now| match operation {
+        Operation::Renew => Outcome::Failed("connection refused".into()),
+        Operation::Describe => Outcome::Seen(Seen::Ended("killed".into())),
+        other => healthy(other, now),
+    };
+    play(&mut fleet, 1.0, 9.0, died);
+    assert!(fleet.is_empty());
+}
+
+#[test]
+fn a_provider_that_says_gone_but_lists_it_is_asked_again_until_it_is_true() {
+    let mut fleet = ready_fleet();
+    fleet.end("l1", "scaled in", at(2.0));
+    let mut lies = 3;
+    let seen = play(&mut fleet, 2.0, 30.0, |operation, now| match operation {
+        Operation::Confirm if lies > 0 => {
+            lies -= 1;
+            Outcome::Listed(true)
+        }
+        other => healthy(other, now),
+    });
+    assert_eq!(seen.iter().filter(|o| **o == Operation::Terminate).count(), 4);
+    assert!(fleet.is_empty());
+}
+
+#[test]
+fn a_drain_that_nobody_releases_ends_after_its_timeout() {
+    let mut fleet = ready_fleet();
+    fleet.drain("l1", "scaled in", at(2.0));
+    play(&mut fleet, 2.0, 11.0, healthy);
+    assert_eq!(fleet.get("l1").unwrap().stage, Stage::Draining);
+    assert!(!fleet.get("l1").unwrap().is_routable());
+    play(&mut fleet, 11.0, 14.0, healthy);
+    assert!(fleet.is_empty());
+}
+
+#[test]
+fn a_launch_given_up_while_the_provider_is_asked_is_still_ended_there() {
+    let mut fleet = Fleet::default();
+    fleet.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+    let intend = fleet.due(at(0.0));
+    fleet.done("l1", intend[0].1, Outcome::Done, at(0.0), 0.0);
+    let launch = fleet.due(at(0.1));
+    assert_eq!(launch[0].1, Operation::Launch);
+    fleet.end("l1", "shutdown", at(0.2));
+    assert!(fleet.due(at(0.3)).is_empty(), "one operation at a time");
+    fleet.done("l1", Operation::Launch, Outcome::Accepted, at(0.4), 0.0);
+    let seen = play(&mut fleet, 0.4, 1.0, healthy);
+    assert_eq!(seen[..2], [Operation::RecordEnding, Operation::Terminate]);
+    assert!(fleet.is_empty());
+}
+
+/// Whatever answers come, in whatever order: once everything is to end and the provider obeys, nothing is left.
+#[test]
+fn no_sequence_of_answers_leaves_an_instance_behind() {
+    for seed in 1..=500_u64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut random = move |n: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % n
+        };
+        let mut fleet = Fleet::default();
+        for n in 0..4 {
+            fleet.launch(&format!("l{n}"), "digits", "cloud", "load", TIMING, at(0.0));
+        }
+        play(&mut fleet, 0.0, 20.0, |operation, now| match random(8) {
+            0 => Outcome::Failed("failed".into()),
+            1 => Outcome::Refused("refused".into()),
+            2 => Outcome::Seen(Seen::Unknown),
+            3 => Outcome::Listed(true),
+            4 => Outcome::Renewed { ready: false, draining: true },
+            _ => healthy(operation, now),
+        });
+        for launch in ["l0", "l1", "l2", "l3"] {
+            fleet.end(launch, "shutdown", at(20.0));
+        }
+        play(&mut fleet, 20.0, 60.0, healthy);
+        assert!(fleet.is_empty(), "seed {seed}: {fleet:?}");
+    }
+}

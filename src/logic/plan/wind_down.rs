@@ -1,0 +1,103 @@
+//! Which replicas to end: instances first, the dearest first, and never one whose work is still needed.
+
+use std::cmp::Ordering;
+
+use super::super::route::Placement;
+use super::{Census, Phase, PlanInput, ReplicaView, Target};
+
+/// Replicas to end, by id.
+pub(super) struct Ends {
+    pub(super) cloud: Vec<String>,
+    pub(super) local: Vec<String>,
+}
+
+impl Ends {
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.cloud.len() + self.local.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What is beyond the target and can be spared.
+pub(super) fn ends(input: &PlanInput, census: &Census, target: &Target) -> Ends {
+    let mut cover = Cover {
+        wanted: input.wanted,
+        ready: census.ready(),
+        ready_or_paid: census.ready() + census.cloud.starting,
+        alive: census.alive(),
+    };
+    let cloud = Surplus {
+        beyond_target: census.cloud.alive().saturating_sub(target.cloud),
+        beyond_limit: census.cloud.alive().saturating_sub(target.cloud_limit),
+    };
+    let local = Surplus {
+        beyond_target: census.local.alive().saturating_sub(target.local),
+        beyond_limit: census.local.alive().saturating_sub(input.local_max),
+    };
+    let cloud = cloud.pick(candidates(input, Placement::Cloud), &mut cover);
+    let local = local.pick(candidates(input, Placement::Local), &mut cover);
+    Ends { cloud, local }
+}
+
+/// The replicas of a place that count as capacity, in the order in which they go: the dearest, then those that are
+/// still starting, then the youngest (an old one has warm caches and a paid minimum), then by id.
+fn candidates(input: &PlanInput, placement: Placement) -> Vec<&ReplicaView> {
+    let alive = |replica: &&ReplicaView| matches!(replica.phase, Phase::Starting | Phase::Ready);
+    let here = input.replicas.iter().filter(|replica| replica.placement == placement);
+    let mut candidates: Vec<&ReplicaView> = here.filter(alive).collect();
+    candidates.sort_by(|a, b| first_to_go(a, b));
+    candidates
+}
+
+fn first_to_go(a: &ReplicaView, b: &ReplicaView) -> Ordering {
+    let dearest = b.price_per_hour.total_cmp(&a.price_per_hour);
+    dearest.then(a.phase.cmp(&b.phase)).then(a.age.cmp(&b.age)).then_with(|| a.id.cmp(&b.id))
+}
+
+/// How many of a place are too many.
+struct Surplus {
+    /// To go once they can be spared.
+    beyond_target: u32,
+    /// To go at once: a limit was lowered, or the cloud is forbidden.
+    beyond_limit: u32,
+}
+
+impl Surplus {
+    fn pick(&self, candidates: Vec<&ReplicaView>, cover: &mut Cover) -> Vec<String> {
+        let mut picked = Vec::new();
+        for (rank, replica) in (0..self.beyond_target).zip(candidates) {
+            if rank < self.beyond_limit || cover.can_spare(replica) {
+                cover.remove(replica);
+                picked.push(replica.id.clone());
+            }
+        }
+        picked
+    }
+}
+
+/// What stays, as replicas are picked.
+struct Cover {
+    wanted: u32,
+    ready: u32,
+    /// Ready ones, and instances that are starting.
+    ready_or_paid: u32,
+    alive: u32,
+}
+
+impl Cover {
+    fn can_spare(&self, replica: &ReplicaView) -> bool {
+        let stays = match (replica.phase, replica.placement) {
+            (Phase::Ready, _) => self.ready,
+            (_, Placement::Cloud) => self.ready_or_paid,
+            _ => self.alive,
+        };
+        stays > self.wanted
+    }
+
+    fn remove(&mut self, replica: &ReplicaView) {
+        let ready = u32::from(replica.phase == Phase::Ready);
+        let paid = u32::from(replica.placement == Placement::Cloud);
+        self.ready -= ready;
+        self.ready_or_paid -= ready.max(paid);
+        self.alive -= 1;
+    }
+}

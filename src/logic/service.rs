@@ -1,0 +1,168 @@
+//! One service's scaling: samples in, a decision with its reason and a plan out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::load::{LoadSample, ServiceLoad, Window};
+use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, plan};
+use super::policy::{Bounds, Decision, Observation, Policy, PolicyState, utilisation};
+use super::route::Placement;
+
+/// What does not change while the node runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSettings {
+    /// The service's name.
+    pub name: String,
+    /// How it scales.
+    pub policy: Policy,
+    /// The metric is averaged over this time.
+    pub window: Duration,
+    /// Fewest and most replicas, local and cloud together.
+    pub bounds: Bounds,
+    /// Requests that one replica takes at once.
+    pub concurrency: u32,
+    /// Most local replicas.
+    pub local_max: u32,
+    /// Most instances.
+    pub burst_max: u32,
+    /// Whether instances are allowed, and if not, why.
+    pub cloud: Cloud,
+    /// Adapters that it may use.
+    pub adapters: BTreeSet<String>,
+}
+
+/// Above this share of memory in use no further local replica is started: the next one could make the kernel kill.
+const MEMORY_HEADROOM: f64 = 0.90;
+
+/// The state of one service's scaling.
+#[derive(Clone, Debug)]
+pub struct ServiceScaling {
+    settings: ServiceSettings,
+    state: Option<PolicyState>,
+    decision: Option<Decision>,
+    draining: BTreeMap<String, Duration>,
+}
+
+/// What a step is made from, beside the samples.
+#[derive(Clone, Debug)]
+pub struct Situation<'a> {
+    /// Its replicas; those that this service decided to drain are marked by the step itself.
+    pub replicas: Vec<ReplicaView>,
+    /// The adapters as they are now.
+    pub adapters: &'a [AdapterView],
+    /// The box can run another local replica of it, as far as its supervisor knows.
+    pub local_works: bool,
+}
+
+/// What a step came to.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The wish and its reason.
+    pub decision: Decision,
+    /// What to do about it.
+    pub plan: Plan,
+}
+
+impl ServiceScaling {
+    /// Begins without a wish: the first step begins at what is alive, so that a restart in mid-burst ends nothing.
+    pub fn new(settings: ServiceSettings) -> Self {
+        Self { settings, state: None, decision: None, draining: BTreeMap::new() }
+    }
+
+    /// What it was made from.
+    pub fn settings(&self) -> &ServiceSettings {
+        &self.settings
+    }
+
+    /// The last decision.
+    pub fn decision(&self) -> Option<&Decision> {
+        self.decision.as_ref()
+    }
+
+    /// The replicas that are on their way out, with the time since when.
+    pub fn draining(&self) -> &BTreeMap<String, Duration> {
+        &self.draining
+    }
+
+    /// Forgets the drains of replicas that are gone.
+    pub fn forget_gone(&mut self, alive: &BTreeSet<String>) {
+        self.draining.retain(|replica, _| alive.contains(replica));
+    }
+
+    /// Decides and plans. The drains of the plan are remembered: such a replica gets no requests from now on.
+    pub fn step(&mut self, window: &Window, mut situation: Situation<'_>, now: Duration) -> Step {
+        for replica in &mut situation.replicas {
+            if self.draining.contains_key(&replica.id) && replica.phase != Phase::Failed {
+                replica.phase = Phase::Draining;
+            }
+        }
+        let decision = self.decide(window, &situation.replicas, now);
+        let plan = plan(&self.plan_input(decision.wanted, window, situation));
+        for action in &plan.actions {
+            if let Action::Drain { replica } | Action::StopLocal { replica } = action {
+                self.draining.entry(replica.clone()).or_insert(now);
+            }
+        }
+        self.decision = Some(decision.clone());
+        Step { decision, plan }
+    }
+
+    fn decide(&mut self, window: &Window, replicas: &[ReplicaView], now: Duration) -> Decision {
+        let observation = self.observe(window, replicas);
+        let alive = observation.ready + observation.starting;
+        let policy = &self.settings.policy;
+        let state = self.state.take().unwrap_or_else(|| policy.start(alive));
+        let (state, decision) = policy.decide(&state, &observation, self.settings.bounds, now);
+        self.state = Some(state);
+        decision
+    }
+
+    fn observe(&self, window: &Window, replicas: &[ReplicaView]) -> Observation {
+        let count = |phase| u32::try_from(replicas.iter().filter(|r| r.phase == phase).count()).unwrap_or(u32::MAX);
+        let (ready, starting) = (count(Phase::Ready), count(Phase::Starting));
+        let span = self.settings.window;
+        let name = &self.settings.name;
+        let mean = |field: fn(&ServiceLoad) -> f64| {
+            window.mean(span, |sample: &LoadSample| sample.services.get(name).map(field))
+        };
+        let (in_flight, queued) = (mean(|s| s.in_flight), mean(|s| s.queued));
+        let now = window.latest().and_then(|sample| sample.services.get(name));
+        Observation {
+            utilisation: in_flight
+                .zip(queued)
+                .and_then(|(in_flight, queued)| utilisation(in_flight, queued, ready, self.settings.concurrency)),
+            cpu: window.mean(span, |sample| sample.host.cpu),
+            memory: window.mean(span, |sample| sample.host.memory),
+            network: window.mean(span, |sample| sample.host.network),
+            request_rate: mean(|s| s.arrivals_per_s),
+            latency_p95: window.mean(span, |s| Some(s.services.get(name)?.latency_p95?.as_secs_f64())),
+            ready,
+            starting,
+            in_flight: now.map_or(0, |s| s.in_flight_now),
+            queued: now.map_or(0, |s| s.queued_now),
+        }
+    }
+
+    fn plan_input(&self, wanted: u32, window: &Window, situation: Situation<'_>) -> PlanInput {
+        let memory = window.latest().and_then(|sample| sample.host.memory);
+        let allowed = situation.adapters.iter().filter(|adapter| self.settings.adapters.contains(&adapter.name));
+        PlanInput {
+            wanted,
+            local_max: self.settings.local_max,
+            local_headroom: situation.local_works && memory.is_none_or(|used| used < MEMORY_HEADROOM),
+            burst_max: self.settings.burst_max,
+            cloud: self.settings.cloud.clone(),
+            adapters: allowed.cloned().collect(),
+            replicas: situation.replicas,
+        }
+    }
+}
+
+/// How many replicas are in a phase at a placement.
+pub fn count(replicas: &[ReplicaView], placement: Placement, phase: Phase) -> u32 {
+    let matching = replicas.iter().filter(|r| r.placement == placement && r.phase == phase);
+    u32::try_from(matching.count()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

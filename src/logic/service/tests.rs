@@ -1,0 +1,102 @@
+use super::*;
+use crate::logic::load::HostLoad;
+use crate::logic::policy::{Metric, threshold};
+
+fn settings() -> ServiceSettings {
+    let policy = threshold::Config {
+        metric: Metric::Utilisation,
+        threshold: 0.80,
+        scale_factor: 60.0,
+        interval: Duration::from_secs(1),
+        band: 0.10,
+    };
+    ServiceSettings {
+        name: "digits".into(),
+        policy: Policy::Threshold(policy),
+        window: Duration::from_secs(1),
+        bounds: Bounds { min: 1, max: 4 },
+        concurrency: 1,
+        local_max: 2,
+        burst_max: 2,
+        cloud: Cloud::Allowed,
+        adapters: ["cloud".to_owned()].into(),
+    }
+}
+
+fn adapter() -> AdapterView {
+    AdapterView { name: "cloud".into(), price_per_hour: 0.4, alive: 0, max: 8, available: true, affordable: 8 }
+}
+
+fn replica(id: &str, placement: Placement, phase: Phase) -> ReplicaView {
+    let adapter = (placement == Placement::Cloud).then(|| "cloud".to_owned());
+    ReplicaView { id: id.into(), placement, adapter, phase, price_per_hour: 0.0, age: Duration::from_secs(9) }
+}
+
+fn window(at: u64, in_flight: f64, queued: f64, memory: f64) -> Window {
+    let load = ServiceLoad { in_flight, queued, in_flight_now: 1, ..ServiceLoad::default() };
+    let host = HostLoad { memory: Some(memory), ..HostLoad::default() };
+    let mut window = Window::new(Duration::from_secs(60));
+    window.push(LoadSample { at: Duration::from_secs(at), host, services: [("digits".to_owned(), load)].into() });
+    window
+}
+
+fn step(scaling: &mut ServiceScaling, at: u64, load: f64, replicas: &[ReplicaView], local_works: bool) -> Step {
+    let situation = Situation { replicas: replicas.to_vec(), adapters: &[adapter()], local_works };
+    scaling.step(&window(at, load, 0.0, 0.5), situation, Duration::from_secs(at))
+}
+
+#[test]
+fn local_fills_first_then_the_cloud_takes_the_overflow_and_the_way_back_is_the_reverse() {
+    let mut scaling = ServiceScaling::new(settings());
+    let one = [replica("a", Placement::Local, Phase::Ready)];
+    let up = step(&mut scaling, 10, 3.0, &one, true);
+    assert_eq!(up.plan.actions, [Action::StartLocal { count: 1 }], "{}", up.decision.reason);
+    let two = [one[0].clone(), replica("b", Placement::Local, Phase::Ready)];
+    let over = step(&mut scaling, 12, 6.0, &two, true);
+    assert_eq!(over.plan.actions, [Action::Launch { adapter: "cloud".into() }]);
+    let three = [two[0].clone(), two[1].clone(), replica("c", Placement::Cloud, Phase::Ready)];
+    let down = step(&mut scaling, 14, 0.3, &three, true);
+    assert_eq!(down.plan.actions, [Action::Drain { replica: "c".into() }]);
+    assert!(scaling.draining().contains_key("c"));
+}
+
+#[test]
+fn a_replica_on_its_way_out_is_not_asked_twice_and_forgotten_when_gone() {
+    let mut scaling = ServiceScaling::new(settings());
+    let both = [replica("a", Placement::Local, Phase::Ready), replica("c", Placement::Cloud, Phase::Ready)];
+    let _ = step(&mut scaling, 10, 1.6, &both, true);
+    let down = step(&mut scaling, 12, 0.1, &both, true);
+    assert_eq!(down.plan.actions, [Action::Drain { replica: "c".into() }]);
+    let again = step(&mut scaling, 13, 0.1, &both, true);
+    assert_eq!(again.plan.actions, []);
+    scaling.forget_gone(&["a".to_owned()].into());
+    assert!(scaling.draining().is_empty());
+}
+
+#[test]
+fn a_restart_in_mid_burst_ends_nothing() {
+    let mut scaling = ServiceScaling::new(settings());
+    let adopted = [
+        replica("a", Placement::Local, Phase::Starting),
+        replica("c", Placement::Cloud, Phase::Starting),
+        replica("d", Placement::Cloud, Phase::Ready),
+    ];
+    let first = step(&mut scaling, 10, 0.0, &adopted, true);
+    assert_eq!((first.decision.wanted, first.plan.actions.len()), (3, 0), "{}", first.decision.reason);
+}
+
+#[test]
+fn a_box_that_cannot_run_it_bursts_instead() {
+    let mut scaling = ServiceScaling::new(settings());
+    let broken = step(&mut scaling, 10, 1.0, &[], false);
+    assert_eq!(broken.plan.actions, [Action::Launch { adapter: "cloud".into() }]);
+}
+
+#[test]
+fn a_box_short_of_memory_starts_no_further_local_replica() {
+    let mut scaling = ServiceScaling::new(settings());
+    let one = [replica("a", Placement::Local, Phase::Ready)];
+    let situation = Situation { replicas: one.to_vec(), adapters: &[adapter()], local_works: true };
+    let full = scaling.step(&window(10, 3.0, 0.0, 0.95), situation, Duration::from_secs(10));
+    assert_eq!(full.plan.actions, [Action::Launch { adapter: "cloud".into() }]);
+}
