@@ -12,6 +12,7 @@ mod samples;
 #[path = "tidy/source.rs"]
 mod source;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::source::Source;
@@ -87,6 +88,15 @@ fn decision_records_are_numbered_and_shaped() {
         }
     }
     assert_none(&problems);
+}
+
+#[test]
+fn every_row_of_the_article_names_a_test_that_exists() {
+    let tests: BTreeSet<String> =
+        rust_files().iter().flat_map(|(path, text)| Source::parse(path, text).tests()).collect();
+    let table = read(&root().join("docs/lepton-article.md"));
+    let problems = documents::article_problems(&table, |name| tests.contains(name));
+    assert_none(&problems.iter().map(|problem| format!("docs/lepton-article.md:{problem}")).collect::<Vec<_>>());
 }
 
 /// Members of the workspace take every version from the one table in the root's Cargo.toml.

@@ -72,6 +72,29 @@ pub(crate) fn decision_problems(name: &str, text: &str) -> Vec<String> {
     problems
 }
 
+/// What is wrong with the article's table: a row with the state `yes` or `part` names tests, each in backticks, that exist;
+/// `not yet` names none.
+pub(crate) fn article_problems(text: &str, is_test: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
+        let [element, _, _, tests, state] = cells[..] else { continue };
+        if element == "Element" {
+            continue;
+        }
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        let unknown = named.iter().filter(|name| !is_test(name));
+        problems.extend(unknown.map(|name| format!("{number}: `{name}` ({element}) is no test")));
+        match state.split([':', ' ']).next() {
+            Some("yes" | "part") if named.is_empty() => problems.push(format!("{number}: {element} names no test")),
+            Some("yes" | "part") => {}
+            _ if state == "not yet" && named.is_empty() => {}
+            _ => problems.push(format!("{number}: the state of {element} is yes, part: what is missing, or not yet")),
+        }
+    }
+    problems
+}
+
 /// Files with this extension at the root and below the folders that people read.
 pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -114,6 +137,16 @@ mod tests {
         assert_eq!(decision_problems("0002-embed-mqtt5.md", good).len(), 1, "the number in the title differs");
         assert_eq!(decision_problems("1-Embed.md", good).len(), 1, "the name is misshapen");
         assert_eq!(decision_problems("0001-embed-mqtt5.md", "# 0001 X\n## Why\n").len(), 1, "sections are missing");
+    }
+
+    #[test]
+    fn rows_of_the_article_without_a_real_test_are_named() {
+        let text = "| Element | Module | Config key | Test | State |\n|---|---|---|---|---|\n\
+                    | a | `m` | – | `it_runs` | yes |\n| b | `m` | – | soon | yes |\n| c | `m` | – | `it_lies` | part: half |\n\
+                    | d | – | – | – | not yet |\n| e | – | – | `it_runs` | maybe |\n";
+        let problems = article_problems(text, |name| name == "it_runs");
+        let lines: Vec<&str> = problems.iter().filter_map(|problem| problem.split(':').next()).collect();
+        assert_eq!(lines, ["4", "5", "7"], "{problems:?}");
     }
 
     #[test]

@@ -56,6 +56,12 @@ impl Source {
         self.functions.iter().filter(|f| f.body.contains(&token)).min_by_key(|f| f.body.len())
     }
 
+    /// The names of the functions that are tests, of whatever runtime.
+    pub(crate) fn tests(&self) -> Vec<String> {
+        let tests = self.functions.iter().filter(|function| self.contains(&function.head, "test"));
+        tests.map(|function| function.name.clone()).collect()
+    }
+
     /// Where `text` stands as a token.
     pub(crate) fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (usize, &'a Token)> + 'a {
         self.tokens.iter().enumerate().filter(move |(_, t)| t.text == text)
@@ -275,6 +281,7 @@ mod tests {
         assert_eq!(marked, [2, 3, 4, 5, 6]);
         let names: Vec<&str> = source.functions.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "e"]);
+        assert_eq!(source.tests(), ["b"]);
         let (call, _) = source.find("c").next().expect("the call is a token");
         assert_eq!(source.function_at(call).map(|f| f.name.as_str()), Some("b"));
     }

@@ -17,6 +17,7 @@ impl LinkObserver for Collect {
 }
 
 fn link(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> (Link, mpsc::UnboundedReceiver<Incoming>) {
+    #[expect(clippy::disallowed_methods, reason = "a test that reads all it was sent, and ends")]
     let (sender, receiver) = mpsc::unbounded_channel();
     let options = LinkOptions {
         client_id: name.into(),
