@@ -72,7 +72,9 @@ pub enum Verdict {
     Failed,
     /// It said that it takes no more requests: it is set aside at once, without waiting for more evidence.
     Draining,
-    /// Nothing: the client went away, or its own deadline was too short to tell.
+    /// Its answer did not begin before the client's deadline: it is at least this slow, which is no failure.
+    TooLate,
+    /// Nothing: the client went away, or its body was at fault.
     Nothing,
 }
 
@@ -130,6 +132,7 @@ impl EndpointCounters {
             Verdict::Answered => self.answer(sent_at, now),
             Verdict::Failed => self.trouble(|ejection| ejection.failed(sent_at, now)),
             Verdict::Draining => self.trouble(|ejection| ejection.set_aside(now)),
+            Verdict::TooLate => self.be_late(sent_at, now),
             Verdict::Nothing => self.forget_trial(),
         }
     }
@@ -142,6 +145,17 @@ impl EndpointCounters {
             ejection.answered(sent_at);
             self.troubled.store(!ejection.is_clean(), Ordering::Release);
         }
+    }
+
+    /// A time that is not over yet can raise the estimate, never lower it.
+    fn be_late(&self, sent_at: Duration, now: Duration) {
+        let waited = now.saturating_sub(sent_at);
+        let mut smoothed = self.smoothed();
+        if smoothed.estimate(now).is_none_or(|estimate| waited > estimate) {
+            smoothed.observe(now, waited);
+        }
+        drop(smoothed);
+        self.forget_trial();
     }
 
     fn trouble(&self, tell: impl FnOnce(&mut Ejection)) {
