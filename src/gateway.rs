@@ -1,1 +1,151 @@
 //! The HTTP data plane: listen, admission, balance, forward.
+//!
+//! It runs on whatever multi-threaded runtime [`Gateway::serve`] is called from and shares two things with the rest of
+//! the node: the routing table that [`Gateway::install`] swaps, and the counters that [`Gateway::counters`] hands out. No
+//! request waits for a mailbox, and no decision waits for a request.
+//!
+//! One request: [`listen`](self) → `request` (id, deadline, the answer to everything) → `target` (which service) →
+//! `admission` (a slot at a replica, or a place in a bounded line) → `forward` (both ways streaming, one retry) →
+//! `inflight` (a guard that counts on drop, however the request ended).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+
+use crate::logic::load::ServiceCounters;
+use crate::logic::route::{Balance, RouteTable, ServiceRoute};
+
+mod admission;
+mod answer_body;
+mod clock;
+mod forward;
+mod headers;
+mod inflight;
+mod listen;
+mod meters;
+mod problem;
+mod request;
+mod slot;
+mod target;
+mod upload;
+
+use admission::Service;
+use clock::Clock;
+use forward::Upstream;
+use inflight::Ledger;
+
+/// Limits of the listener and of the connections to the replicas.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// Client connections at once; more wait in the kernel's backlog.
+    pub max_connections: usize,
+    /// How long a client may take for a request's head, and may stay connected without asking anything.
+    pub header_read_timeout: Duration,
+    /// How long connecting to a replica may take.
+    pub connect_timeout: Duration,
+    /// Idle connections kept to one replica.
+    pub max_idle_per_replica: usize,
+    /// How long requests in flight may take to end once the shutdown began.
+    pub drain_timeout: Duration,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 4_096,
+            header_read_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+            max_idle_per_replica: 64,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How the requests of one service are treated.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// The service's name, as in the paths `/v2/models/{name}` and `/services/{name}`.
+    pub name: String,
+    /// Requests that may wait for a replica; the next one is answered 429.
+    pub queue: usize,
+    /// From a request's arrival to the beginning of its answer, and the longest pause within the answer. A request's own
+    /// `x-tidegate-deadline-ms` may shorten it.
+    pub request_timeout: Duration,
+    /// The largest request body, in bytes.
+    pub max_body_bytes: u64,
+    /// Whether every request may be sent a second time to another replica, whatever its method.
+    pub repeatable: bool,
+    /// How requests are spread over the replicas.
+    pub balance: Balance,
+}
+
+/// The gateway. Made once, served once, shared with those who install routes and read counters.
+#[derive(Debug)]
+pub struct Gateway {
+    options: GatewayOptions,
+    services: BTreeMap<String, Arc<Service>>,
+    upstream: Upstream,
+    clock: Clock,
+    ledger: Arc<Ledger>,
+    is_draining: AtomicBool,
+}
+
+impl Gateway {
+    /// A gateway for these services, with no replica yet. `epoch` is the process's: the times in counters count from it.
+    /// A metrics recorder must be installed before, since the handles are made here.
+    #[must_use]
+    pub fn new(options: GatewayOptions, services: Vec<ServiceOptions>, epoch: Instant) -> Arc<Self> {
+        let clock = Clock::new(epoch);
+        let upstream = Upstream::new(&options);
+        let services = services.into_iter().map(|service| (service.name.clone(), Service::new(service, clock)));
+        Arc::new(Self {
+            services: services.collect(),
+            upstream,
+            clock,
+            ledger: Arc::new(Ledger::new(clock)),
+            is_draining: AtomicBool::new(false),
+            options,
+        })
+    }
+
+    /// Makes the table the one that requests go by, at once and without waiting: those that wait are given the slots that
+    /// it brings, those in flight at an endpoint that it no longer has end there in peace. A service that the gateway was
+    /// not made with is left out; one that the table lacks has no replica.
+    pub fn install(&self, table: RouteTable) {
+        for (name, service) in &self.services {
+            let route = table.services.get(name).cloned();
+            service.install(route.unwrap_or_else(|| Arc::new(ServiceRoute::default())));
+        }
+        for name in table.services.keys().filter(|name| !self.services.contains_key(*name)) {
+            tracing::warn!(service = %name, "routes for a service that the gateway does not know are ignored");
+        }
+    }
+
+    /// The counters of a service; `None` for one that the gateway was not made with.
+    #[must_use]
+    pub fn counters(&self, service: &str) -> Option<Arc<ServiceCounters>> {
+        self.services.get(service).map(|service| Arc::clone(&service.counters))
+    }
+
+    /// Requests that have come and are not answered to the end yet, those that wait included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.ledger.active()
+    }
+
+    /// Serves until `shutdown` resolves; then accepts nothing more, closes idle connections, lets the requests in flight
+    /// end within the drain timeout and cuts off what is left. Returns how many connections were cut off.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> usize {
+        listen::serve(self, listener, shutdown).await
+    }
+
+    /// Whether requests can be answered: some service has a ready replica, and no shutdown has begun. One broken model of
+    /// five must not take the other four from a load balancer's pool, and a service scaled to zero is not broken; who
+    /// cares for one model asks `/v2/models/{model}/ready`.
+    fn is_ready(&self) -> bool {
+        !self.is_draining.load(Ordering::Relaxed) && self.services.values().any(|service| service.has_replica())
+    }
+}

@@ -1,4 +1,20 @@
-//! Which replica answers a request.
+//! Which replica answers a request: the routing table as data, what is known of each endpoint, and the choice.
+//!
+//! Everything here is pure in the sense of the house: time and randomness come in as arguments. The counters of an
+//! endpoint are shared memory, because the choice must see what every other request does at this moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod balance;
+mod ejection;
+mod endpoint;
+mod peak_ewma;
+
+pub use balance::{Ask, Balance, Rotation, pick};
+pub use ejection::Ejection;
+pub use endpoint::{Endpoint, EndpointCounters, Verdict};
+pub use peak_ewma::PeakEwma;
 
 /// Where a replica runs, as seen from this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,4 +36,21 @@ impl Placement {
             Self::Cloud => "cloud",
         }
     }
+}
+
+/// Where the requests of each service may go. A service that is missing has no replica.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    /// By service name.
+    pub services: BTreeMap<String, Arc<ServiceRoute>>,
+}
+
+/// Where the requests of one service may go.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceRoute {
+    /// The service.
+    pub name: String,
+    /// Its replicas that are ready, and no others. An endpoint stays the same `Arc` from table to table, so that what
+    /// was learned of it is kept.
+    pub endpoints: Vec<Arc<Endpoint>>,
 }

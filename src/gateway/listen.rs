@@ -1,0 +1,115 @@
+//! Accepting connections, bounded, and letting go of them in an orderly way.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use super::{Gateway, request};
+
+/// The head of a request must fit in here, and a body is read in pieces of at most this: 64 KiB.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+/// After the system refused to accept (no file descriptors left, mostly), this long is waited for some to be closed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// See [`Gateway::serve`].
+pub(super) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> usize {
+    let room = Arc::new(Semaphore::new(gateway.options.max_connections));
+    let (closing, closed) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = connections.join_next() => count_panic(&gateway, ended),
+            (stream, peer, permit) = accept(&listener, &room) => {
+                let connection = connection(Arc::clone(&gateway), stream, peer, closed.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop::<OwnedSemaphorePermit>(permit);
+                });
+            }
+        }
+    }
+    drop(listener);
+    gateway.is_draining.store(true, Ordering::Relaxed);
+    drop(closing);
+    drain(&gateway, connections).await
+}
+
+/// Waits for the connections to end; returns how many did not in time.
+async fn drain(gateway: &Gateway, mut connections: JoinSet<()>) -> usize {
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            count_panic(gateway, ended);
+        }
+    };
+    if tokio::time::timeout(gateway.options.drain_timeout, all_ended).await.is_ok() {
+        return 0;
+    }
+    let cut_off = connections.len();
+    tracing::warn!(connections = cut_off, "requests were still in flight at the drain timeout and are cut off");
+    connections.shutdown().await;
+    cut_off
+}
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, IpAddr, OwnedSemaphorePermit) {
+    let permit = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => return (stream, peer.ip(), permit),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until it ends; once `closing` is gone, until the request in flight is answered.
+async fn connection(gateway: Arc<Gateway>, stream: TcpStream, peer: IpAddr, mut closing: watch::Receiver<()>) {
+    // Answers are written whole; waiting for more to send with them would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let peer = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
+    let header_read_timeout = gateway.options.header_read_timeout;
+    let service = service_fn(move |request| {
+        let answer = request::answer(Arc::clone(&gateway), request, peer.clone());
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_read_timeout)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        biased;
+        ended = served.as_mut() => ended,
+        _ = closing.changed() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn count_panic(gateway: &Gateway, ended: Result<(), JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        gateway.ledger.meters.panics.increment(1);
+    }
+}

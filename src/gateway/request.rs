@@ -1,0 +1,209 @@
+//! One request from its head to its answer: what is asked, of whom, under which limits.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::Gateway;
+use super::admission::{Demand, Service};
+use super::answer_body::AnswerBody;
+use super::forward::{Forwarding, Outgoing};
+use super::headers;
+use super::inflight::Passage;
+use super::meters::method_label;
+use super::problem::Refusal;
+use super::target::{self, Kind, ServiceTarget, Target};
+use super::upload::{Upload, UploadError};
+use crate::logic::load::Outcome;
+
+/// A 404 names at most this many services.
+const MAX_SERVICES_NAMED: usize = 10;
+
+/// What a request is answered with, before its guard is handed over.
+enum Reply {
+    Own(Value),
+    Replica { answer: Response<Incoming>, max_pause: Duration },
+}
+
+/// A request without its target.
+struct Asked {
+    method: Method,
+    headers: HeaderMap,
+    body: Incoming,
+    peer: HeaderValue,
+    id: HeaderValue,
+}
+
+/// Answers a request, whatever happens: a refusal is an answer, and so is a panic.
+pub(super) async fn answer(
+    gateway: Arc<Gateway>,
+    request: Request<Incoming>,
+    peer: HeaderValue,
+) -> Response<AnswerBody> {
+    let (head, body) = request.into_parts();
+    let id = headers::request_id(&head.headers);
+    let (target, route) = target::resolve(&head.uri);
+    let mut passage = Passage::begin(&gateway.ledger, method_label(&head.method), route);
+    let asked = Asked { method: head.method, headers: head.headers, body, peer, id: id.clone() };
+    let reply = catch_panic(respond(&gateway, asked, target, &mut passage)).await.unwrap_or_else(|_: Panicked| {
+        gateway.ledger.meters.panics.increment(1);
+        Err(Refusal::Internal)
+    });
+    finish(reply, &id, passage)
+}
+
+fn finish(reply: Result<Reply, Refusal>, id: &HeaderValue, mut passage: Passage) -> Response<AnswerBody> {
+    match reply {
+        Ok(Reply::Replica { answer, max_pause }) => {
+            let (mut head, incoming) = answer.into_parts();
+            head.headers.insert(headers::REQUEST_ID, id.clone());
+            Response::from_parts(head, AnswerBody::replica(incoming, passage, max_pause))
+        }
+        Ok(Reply::Own(value)) => {
+            passage.settle(StatusCode::OK, Outcome::Ok);
+            own_answer(&value, id)
+        }
+        Err(refusal) => {
+            passage.settle(refusal.status(), refusal.outcome());
+            refusal.answer(id)
+        }
+    }
+}
+
+async fn respond(gateway: &Gateway, asked: Asked, target: Target<'_>, passage: &mut Passage) -> Result<Reply, Refusal> {
+    match target {
+        Target::Service(target) => to_service(gateway, asked, target, passage).await,
+        Target::Nowhere => Err(Refusal::NoRoute),
+        _ if !matches!(asked.method, Method::GET | Method::HEAD) => Err(Refusal::MethodNotAllowed),
+        Target::Metadata => Ok(Reply::Own(metadata())),
+        Target::Live => Ok(Reply::Own(json!({ "live": true }))),
+        Target::Ready if gateway.is_ready() => Ok(Reply::Own(json!({ "ready": true }))),
+        Target::Ready => Err(Refusal::NotReady),
+    }
+}
+
+/// The server metadata of the Open Inference Protocol.
+fn metadata() -> Value {
+    json!({
+        "name": "tidegate",
+        "version": env!("CARGO_PKG_VERSION"),
+        "extensions": ["model_configuration"],
+    })
+}
+
+async fn to_service(
+    gateway: &Gateway,
+    mut asked: Asked,
+    target: ServiceTarget<'_>,
+    passage: &mut Passage,
+) -> Result<Reply, Refusal> {
+    let service = gateway.services.get(target.service).ok_or_else(|| unknown_service(gateway, target.service))?;
+    passage.visit(service);
+    let allowed = allowed_time(&asked.headers, service)?;
+    let demand = Demand { placement: headers::placement(&asked.headers)?, avoid: None };
+    if target.kind == Kind::Readiness && !service.has_replica() {
+        return Err(Refusal::NoReplica { service: service.options.name.clone() });
+    }
+    let is_repeatable = is_repeatable(&asked, target.kind, service);
+    let deadline = passage.arrived_at + allowed;
+    let upload = receive(gateway, asked.body, service, deadline, allowed).await?;
+    let prefix = target.is_prefixed.then_some(target.service);
+    headers::toward_replica(&mut asked.headers, &asked.peer, &asked.id, prefix);
+    let outgoing = Outgoing {
+        method: asked.method,
+        path_and_query: target.path_and_query,
+        headers: asked.headers,
+        upload,
+        demand,
+        is_repeatable,
+        deadline,
+        allowed,
+    };
+    let forwarding = Forwarding { upstream: &gateway.upstream, service, clock: gateway.clock, passage, outgoing };
+    let answer = forwarding.run().await?;
+    Ok(Reply::Replica { answer, max_pause: service.options.request_timeout })
+}
+
+fn unknown_service(gateway: &Gateway, name: &str) -> Refusal {
+    let mut known: Vec<&str> = gateway.services.keys().take(MAX_SERVICES_NAMED).map(String::as_str).collect();
+    if gateway.services.len() > MAX_SERVICES_NAMED {
+        known.push("…");
+    }
+    let known = if known.is_empty() { "none configured".to_owned() } else { known.join(", ") };
+    Refusal::UnknownService { service: name.chars().take(64).collect(), known }
+}
+
+/// The client's deadline where it gives one, but never more than the service's own: that is the operator's limit.
+fn allowed_time(headers: &HeaderMap, service: &Service) -> Result<Duration, Refusal> {
+    let most = service.options.request_timeout;
+    Ok(headers::deadline(headers)?.map_or(most, |asked| asked.min(most)))
+}
+
+/// Whether a request that a replica may have seen can be sent to another one.
+fn is_repeatable(asked: &Asked, kind: Kind, service: &Service) -> bool {
+    service.options.repeatable
+        || kind == Kind::Infer
+        || asked.method.is_idempotent()
+        || asked.headers.contains_key(headers::IDEMPOTENCY_KEY)
+}
+
+async fn receive(
+    gateway: &Gateway,
+    body: Incoming,
+    service: &Service,
+    deadline: Duration,
+    allowed: Duration,
+) -> Result<Upload, Refusal> {
+    let limit = service.options.max_body_bytes;
+    let receiving = Upload::receive(body, limit);
+    match tokio::time::timeout_at(gateway.clock.instant(deadline), receiving).await {
+        Ok(Ok(upload)) => Ok(upload),
+        Ok(Err(UploadError::TooLarge)) => Err(Refusal::BodyTooLarge { limit }),
+        Ok(Err(UploadError::Broken(_))) => Err(Refusal::BodyBroken),
+        Err(_) => Err(Refusal::BodyTimeout { allowed }),
+    }
+}
+
+fn own_answer(value: &Value, id: &HeaderValue) -> Response<AnswerBody> {
+    let mut answer = Response::new(AnswerBody::own(value.to_string()));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(headers::REQUEST_ID, id.clone());
+    answer
+}
+
+/// A request panicked; the panic hook has told what and where.
+#[derive(Debug)]
+struct Panicked;
+
+/// Runs a future so that a panic in it costs this one request. What it held is dropped by the unwinding: slots and
+/// counters live in guards.
+async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_costs_one_request() {
+        let told = catch_panic(async {
+            tokio::task::yield_now().await;
+            panic!("on purpose, to see it caught");
+        });
+        assert!(told.await.is_err());
+        assert_eq!(catch_panic(async { 7 }).await.expect("no panic"), 7);
+    }
+}
