@@ -4,7 +4,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod ask;
+pub mod config;
+pub mod demo;
 pub mod model;
+pub mod run;
+pub mod service;
+pub mod status;
+pub mod terminal;
+pub mod version;
+pub mod watch;
 pub mod wrap;
 
 /// Exit code of bad usage, bad configuration and an unusable model.
@@ -20,16 +29,37 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    Run(run::Args),
+    Status(status::Args),
+    Watch(watch::Args),
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    #[command(subcommand)]
+    Burst(service::BurstCommand),
+    Spend(service::SpendArgs),
+    #[command(subcommand)]
+    Config(config::Command),
     Model(model::Args),
     Wrap(wrap::Args),
+    Version(version::Args),
 }
 
 impl Cli {
     /// Runs the chosen command and returns the process's exit code.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Demo(args) => args.run(),
+            Command::Run(args) => args.run(),
+            Command::Status(args) => args.run(),
+            Command::Watch(args) => args.run(),
+            Command::Service(command) => command.run(),
+            Command::Burst(command) => command.run(),
+            Command::Spend(args) => args.run(),
+            Command::Config(command) => command.run(),
             Command::Model(args) => args.run(),
             Command::Wrap(args) => args.run(),
+            Command::Version(args) => args.run(),
         }
     }
 }

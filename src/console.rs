@@ -127,7 +127,11 @@ async fn readyz(State(console): State<Console>) -> Response {
 }
 
 fn verdict(good: bool, otherwise: &'static str) -> Response {
-    if good { "ok\n".into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, format!("{otherwise}\n")).into_response() }
+    if good {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{otherwise}\n")).into_response()
+    }
 }
 
 async fn metrics(State(console): State<Console>) -> Response {

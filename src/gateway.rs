@@ -145,7 +145,8 @@ impl Gateway {
     /// Whether requests can be answered: some service has a ready replica, and no shutdown has begun. One broken model of
     /// five must not take the other four from a load balancer's pool, and a service scaled to zero is not broken; who
     /// cares for one model asks `/v2/models/{model}/ready`.
-    fn is_ready(&self) -> bool {
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
         !self.is_draining.load(Ordering::Relaxed) && self.services.values().any(|service| service.has_replica())
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
-use crate::console::{About, Console, Pulse, recorder};
+use crate::console::{Console, Pulse, recorder};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
 use crate::journal::{Journal, JournalError, StateDir, StateDirError};
@@ -43,7 +43,9 @@ pub enum NodeError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// The gateway or the console cannot listen.
-    #[error("{key} = \"{address}\" cannot be listened on: {reason}; set {key} to a free address (port 0 takes a free one)")]
+    #[error(
+        "{key} = \"{address}\" cannot be listened on: {reason}; set {key} to a free address (port 0 takes a free one)"
+    )]
     Listen {
         /// The key to change.
         key: &'static str,
@@ -231,7 +233,8 @@ impl Drop for Node {
 }
 
 fn runtime(name: &str, threads: usize) -> Result<Runtime, NodeError> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build();
+    let built =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build();
     Ok(built?)
 }
 

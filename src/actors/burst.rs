@@ -22,8 +22,8 @@ use crate::wire::{BurstState, BurstStatus, EventData, EventKind, Message as Wire
 mod carry_out;
 mod reconcile;
 
-pub use carry_out::{Workload, launch_token};
 use carry_out::{Operator, Work};
+pub use carry_out::{Workload, launch_token};
 use reconcile::{Found, find};
 
 /// How often the state machine is asked what is due: fine enough for a start of a tenth of a second.
@@ -272,7 +272,7 @@ impl Burst {
         }
         self.publish_changes();
         if self.fleet.is_empty() {
-            self.waiting_for_none.drain(..).for_each(|waiting| drop(waiting.send(())));
+            self.waiting_for_none.drain(..).for_each(|waiting| waiting.send(()).unwrap_or_default());
         }
     }
 
@@ -362,7 +362,8 @@ impl Burst {
 
     /// Compares with the providers' lists: adopts what is healthy and wanted, ends what is not.
     fn reconcile(&mut self, context: &mut Context<Self>) {
-        let adapters: Vec<_> = self.parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.adapter.clone())).collect();
+        let adapters: Vec<_> =
+            self.parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.adapter.clone())).collect();
         let (journal, owner) = (self.parts.journal.clone(), self.operator.owner.clone());
         let first = !self.unreconciled.is_empty();
         let look = async move { find(&journal, adapters, &owner, first).await }.into_actor(self);
@@ -386,7 +387,8 @@ impl Burst {
             }
         }
         for row in found.rows.iter().filter(|row| row.stage != Recorded::Closed) {
-            let unlisted = found.answered.contains(&row.adapter) && !found.listed.iter().any(|l| l.launch == row.launch);
+            let unlisted =
+                found.answered.contains(&row.adapter) && !found.listed.iter().any(|l| l.launch == row.launch);
             if unlisted && self.fleet.get(&row.launch).is_none() && row.session < self.parts.identity.session {
                 let timing = self.timing(&row.adapter);
                 let why = "a former run of this node did not come back for it, and the provider lists it no more";
@@ -405,7 +407,8 @@ impl Burst {
             let data = EventData { reason: Some("adopted from a former run".into()), ..self.about(launch) };
             tell(&self.parts.events, Report { kind: EventKind::BurstAdopted, data });
         } else {
-            let why = if listed.ended { "ended by itself while the node was away" } else { "not wanted after a restart" };
+            let why =
+                if listed.ended { "ended by itself while the node was away" } else { "not wanted after a restart" };
             self.fleet.adopt_to_end(launch, service, adapter, why, timing, now);
         }
     }
@@ -492,7 +495,9 @@ impl Burst {
             price_per_hour: slot.price_per_hour,
             alive: count(self.fleet.instances().filter(|i| i.adapter == *name)),
             max: slot.max,
-            available: !self.duplicate && !self.unreconciled.contains(name) && slot.circuit.available(&slot.circuit_config, now),
+            available: !self.duplicate
+                && !self.unreconciled.contains(name)
+                && slot.circuit.available(&slot.circuit_config, now),
             affordable: self.parts.ledger.affordable(
                 now,
                 slot.terms,

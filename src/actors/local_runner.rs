@@ -262,7 +262,7 @@ impl LocalRunner {
             self.tell_scheduler();
         }
         if self.running.is_empty() {
-            self.waiting_for_none.drain(..).for_each(|waiting| drop(waiting.send(())));
+            self.waiting_for_none.drain(..).for_each(|waiting| waiting.send(()).unwrap_or_default());
         }
     }
 
@@ -273,7 +273,12 @@ impl LocalRunner {
             tell(&self.publisher, Report { kind: EventKind::ReplicaStopped, data });
         } else if running.phase != Phase::Failed {
             let ready_for = running.ready_at.map(|at| self.clock.now().saturating_sub(at));
-            self.failed(&running.service, id, ready_for, format!("ended by itself ({status}); its output above says why"));
+            self.failed(
+                &running.service,
+                id,
+                ready_for,
+                format!("ended by itself ({status}); its output above says why"),
+            );
         }
     }
 

@@ -29,7 +29,7 @@ const HISTORY: Duration = Duration::from_secs(300);
 const RECONCILE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Makes a table the one that requests go by; the node connects it to the gateway.
-pub type Install = Box<dyn Fn(&RouteTable) + Send>;
+pub type Install = Box<dyn Fn(RouteTable) + Send>;
 
 /// Who gets the orders and the words.
 pub struct Outputs {
@@ -204,9 +204,14 @@ impl Scheduler {
         let Some(service) = self.services.get(name) else { return };
         let settings = service.scaling.settings();
         let first = settings.bounds.min.min(settings.local_max);
-        let there = u32::try_from(replicas.iter().filter(|r| r.placement == Placement::Local).count()).unwrap_or(u32::MAX);
+        let there =
+            u32::try_from(replicas.iter().filter(|r| r.placement == Placement::Local).count()).unwrap_or(u32::MAX);
         if there < first {
-            self.carry_out_action(name, "the fewest that the service has", &Action::StartLocal { count: first - there });
+            self.carry_out_action(
+                name,
+                "the fewest that the service has",
+                &Action::StartLocal { count: first - there },
+            );
         }
     }
 
@@ -274,14 +279,15 @@ impl Scheduler {
             price_per_hour: 0.0,
             age: now.saturating_sub(local.started_at),
         });
-        let cloud = self.cloud.instances.iter().filter(|instance| instance.service == name).map(|instance| ReplicaView {
-            id: instance.launch.clone(),
-            placement: Placement::Cloud,
-            adapter: Some(instance.adapter.clone()),
-            phase: instance.phase,
-            price_per_hour: instance.price_per_hour,
-            age: now.saturating_sub(instance.since),
-        });
+        let cloud =
+            self.cloud.instances.iter().filter(|instance| instance.service == name).map(|instance| ReplicaView {
+                id: instance.launch.clone(),
+                placement: Placement::Cloud,
+                adapter: Some(instance.adapter.clone()),
+                phase: instance.phase,
+                price_per_hour: instance.price_per_hour,
+                age: now.saturating_sub(instance.since),
+            });
         let draining = self.services.get(name).map(|service| service.scaling.draining());
         let mut all: Vec<_> = local.chain(cloud).collect();
         for replica in &mut all {
@@ -307,7 +313,7 @@ impl Scheduler {
         if self.routed != routed
             && let Some(outputs) = &self.outputs
         {
-            (outputs.install)(&table);
+            (outputs.install)(table);
             self.routed = routed;
         }
     }
@@ -340,7 +346,8 @@ impl Scheduler {
             authority: replica.authority.clone(),
             bearer: None,
         });
-        let cloud = self.cloud.instances.iter().filter(|instance| instance.service == name && is_open(&instance.launch));
+        let cloud =
+            self.cloud.instances.iter().filter(|instance| instance.service == name && is_open(&instance.launch));
         let cloud = cloud.filter(|instance| instance.phase == Phase::Ready).filter_map(|instance| {
             Some(Routable {
                 replica: instance.launch.clone(),
@@ -407,7 +414,8 @@ impl Scheduler {
         let decision = service.scaling.decision();
         let reason = decision.map(|decision| decision.reason.to_string()).unwrap_or_default();
         let shortfall = service.shortfall.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
-        let draining = count(replicas, Placement::Local, Phase::Draining) + count(replicas, Placement::Cloud, Phase::Draining);
+        let draining =
+            count(replicas, Placement::Local, Phase::Draining) + count(replicas, Placement::Cloud, Phase::Draining);
         Some(ServiceStatus {
             node: self.identity.node.clone(),
             session: self.identity.session,

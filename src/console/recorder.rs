@@ -32,14 +32,22 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
-    describe_histogram!("http_server_request_duration_seconds", Unit::Seconds, "Time from a request's arrival to its answer's end");
+    describe_histogram!(
+        "http_server_request_duration_seconds",
+        Unit::Seconds,
+        "Time from a request's arrival to its answer's end"
+    );
     describe_gauge!("http_server_active_requests", "Requests that are being answered");
     describe_counter!("tidegate_requests_total", "Requests by service, placement and status code");
     describe_gauge!("tidegate_queue_requests", "Requests that wait for a replica");
     describe_histogram!("tidegate_queue_duration_seconds", Unit::Seconds, "Time that requests waited for a replica");
     describe_gauge!("tidegate_replicas", "Replicas by service, placement and state");
     describe_gauge!("tidegate_replicas_desired", "Replicas that the policy wants");
-    describe_histogram!("tidegate_burst_start_seconds", Unit::Seconds, "Time from an instance's intent to its readiness");
+    describe_histogram!(
+        "tidegate_burst_start_seconds",
+        Unit::Seconds,
+        "Time from an instance's intent to its readiness"
+    );
     describe_gauge!("tidegate_spend_total", "What fell due in the last 24 hours, in currency units");
     describe_gauge!("tidegate_budget_limit", "The cap of a rolling window, in currency units");
     describe_gauge!("tidegate_budget_remaining", "What the cap leaves beside spent and committed");

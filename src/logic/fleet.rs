@@ -206,8 +206,10 @@ impl Instance {
             Stage::Intending => Some(Operation::Intend),
             Stage::Launching => Some(Operation::Launch),
             Stage::Starting if self.authority.is_none() || self.doubted => Some(Operation::Describe),
-            Stage::Ready | Stage::Draining if self.doubted => Some(Operation::Describe),
-            Stage::Starting | Stage::Ready | Stage::Draining => Some(Operation::Renew),
+            Stage::Ready if self.doubted => Some(Operation::Describe),
+            Stage::Starting | Stage::Ready => Some(Operation::Renew),
+            // What goes is not paid for any longer than its lease has: it is released, or its time ends.
+            Stage::Draining => None,
             Stage::Ending => Some(Operation::RecordEnding),
             Stage::Terminating => Some(Operation::Terminate),
             Stage::Confirming => Some(Operation::Confirm),
@@ -320,11 +322,6 @@ impl Fleet {
             Some((instance.launch.clone(), operation))
         });
         due.collect()
-    }
-
-    /// When [`Fleet::due`] has something to say at the latest; `None` while nothing is owned.
-    pub fn next_due(&self) -> Option<Duration> {
-        self.instances.values().filter(|i| !i.busy).map(|i| i.next_at).min()
     }
 
     /// Takes in what came of an operation. `random` in 0..1 spreads retries.

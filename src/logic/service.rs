@@ -134,7 +134,8 @@ impl ServiceScaling {
             cpu: window.mean(span, |sample| sample.host.cpu),
             memory: window.mean(span, |sample| sample.host.memory),
             network: window.mean(span, |sample| sample.host.network),
-            request_rate: mean(|s| s.arrivals_per_s),
+            // Per ready replica, as T is what one replica bears; a rate of the whole service would never come down.
+            request_rate: mean(|s| s.arrivals_per_s).map(|rate| rate / f64::from(ready.max(1))),
             latency_p95: window.mean(span, |s| Some(s.services.get(name)?.latency_p95?.as_secs_f64())),
             ready,
             starting,

@@ -58,11 +58,8 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
     let own = std::env::current_exe()?;
     let adapters = parts::adapters(&parts.config, &own)?;
     let caps = parts::caps(&parts.config)?;
-    let ledger = if parts.journal.was_rebuilt() {
-        Ledger::unknown_before(caps, parts.clock.now())
-    } else {
-        Ledger::new(caps)
-    };
+    let ledger =
+        if parts.journal.was_rebuilt() { Ledger::unknown_before(caps, parts.clock.now()) } else { Ledger::new(caps) };
     let (stop, wait) = oneshot::channel();
     let thread = std::thread::Builder::new().name(panic::CONTROL_THREAD.to_owned()).spawn(move || {
         actix::System::new().block_on(async move {
@@ -191,7 +188,9 @@ async fn shut_down(parts: &Parts, actors: Actors) {
     let stop_all = actors.local.send(StopAll);
     let ended = tokio::time::timeout(patience, async { tokio::join!(end_all, stop_all) }).await;
     if ended.is_err() {
-        tracing::error!("not everything ended in time; what is left ends itself: instances by their lease, replicas by their pipe");
+        tracing::error!(
+            "not everything ended in time; what is left ends itself: instances by their lease, replicas by their pipe"
+        );
     }
     clear_offers(parts, &actors.publisher);
     say_state(parts, &actors.publisher, NodeStateKind::Offline, "stopped");

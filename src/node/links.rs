@@ -122,8 +122,7 @@ pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str) -> 
         node: identity.node.clone(),
         session: identity.session,
         at: rfc3339_now(),
-        reason: Some(reason.to_owned()),
-        ..NodeState::default()
+        reason: reason.to_owned(),
     })
 }
 

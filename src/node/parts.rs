@@ -176,7 +176,8 @@ pub(super) fn local_services(config: &Config, own: &Path) -> BTreeMap<String, Lo
 }
 
 fn local_arguments(name: &str, service: &Service, drain_timeout: Duration) -> Vec<String> {
-    let cpus = service.local.cpus.as_ref().map(|cpus| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+    let cpus =
+        service.local.cpus.as_ref().map(|cpus| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
     let cpus = cpus.map(|list| vec!["--cpus".to_owned(), list]).unwrap_or_default();
     match &service.local.runtime {
         Runtime::Process { command } => {
@@ -231,7 +232,10 @@ pub(super) fn workloads(config: &Config, own: &Path) -> BTreeMap<String, Workloa
 
 /// Each configured adapter, with what it costs and how long it may take.
 pub(super) fn adapters(config: &Config, own: &Path) -> Result<BTreeMap<String, AdapterSlot>, NodeError> {
-    let slots = config.adapters.iter().map(|(name, adapter)| Ok((name.to_string(), slot(config, name.as_str(), adapter, own)?)));
+    let slots = config
+        .adapters
+        .iter()
+        .map(|(name, adapter)| Ok((name.to_string(), slot(config, name.as_str(), adapter, own)?)));
     slots.collect()
 }
 

@@ -115,10 +115,9 @@ impl Operator {
 
     fn request(&self, instance: &Instance, timing: Timing) -> Result<LaunchRequest, AdapterError> {
         let service = &instance.service;
-        let workload = self
-            .workloads
-            .get(service)
-            .ok_or_else(|| AdapterError::bad_configuration(format!("service {service} has nothing to run at a provider")))?;
+        let workload = self.workloads.get(service).ok_or_else(|| {
+            AdapterError::bad_configuration(format!("service {service} has nothing to run at a provider"))
+        })?;
         Ok(LaunchRequest {
             launch: launch_id(instance)?,
             owner: self.owner.clone(),
@@ -209,7 +208,10 @@ pub fn launch_token(secret: &[u8], launch: &str) -> String {
 }
 
 fn launch_id(instance: &Instance) -> Result<LaunchId, AdapterError> {
-    instance.launch.parse().map_err(|error: cloud_adapters::InvalidLaunchId| AdapterError::bad_configuration(error.to_string()))
+    instance
+        .launch
+        .parse()
+        .map_err(|error: cloud_adapters::InvalidLaunchId| AdapterError::bad_configuration(error.to_string()))
 }
 
 fn failed(error: AdapterError) -> Outcome {

@@ -1,0 +1,118 @@
+//! `tidegate run`: a node until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use edge_config::{Config, ModelSource, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{EXIT_USAGE, config, terminal};
+use crate::node::{Addresses, Node, NodeError, Options};
+
+/// Forbids every instance, whatever the configuration says.
+pub const NO_CLOUD: &str = "TIDEGATE_NO_CLOUD";
+
+/// Run a node: serve locally, burst the overflow, say everything on MQTT.
+///
+/// Example: tidegate run --model yolo.onnx
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration; without it /etc/tidegate/tidegate.toml, else the quickstart profile.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Serve this ONNX model, as a service named by the file's stem.
+    #[arg(long, value_name = "FILE.onnx")]
+    model: Option<PathBuf>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> ExitCode {
+        let config = match config::load(self.config, self.model) {
+            Ok(config) => config,
+            Err(code) => return code,
+        };
+        terminal::log(&config.node.log);
+        if let Err(code) = check_models(&config) {
+            return code;
+        }
+        match Node::start(&config, &options()) {
+            Ok(node) => until_stopped(&config, node),
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(if matches!(error, NodeError::Setting(_)) { EXIT_USAGE } else { 1 })
+            }
+        }
+    }
+}
+
+/// What the environment adds to a configuration.
+pub fn options() -> Options {
+    let forbidden = std::env::var_os(NO_CLOUD).is_some_and(|value| !value.is_empty() && value != "0");
+    Options { no_cloud: forbidden.then(|| format!("{NO_CLOUD} is set")) }
+}
+
+/// Loads each model once in a process of its own, so that a bad one is known before anything starts, and none stays in
+/// the node's memory.
+fn check_models(config: &Config) -> Result<(), ExitCode> {
+    for service in config.services.values() {
+        let Runtime::Onnx { model: ModelSource::File(file), .. } = &service.local.runtime else { continue };
+        let checked =
+            std::env::current_exe().and_then(|own| Command::new(own).args(["model", "check"]).arg(file).output());
+        match checked {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                eprint!("{}", String::from_utf8_lossy(&output.stderr));
+                return Err(ExitCode::from(EXIT_USAGE));
+            }
+            Err(error) => {
+                eprintln!("error: cannot check the model {}: {error}", file.display());
+                return Err(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn until_stopped(config: &Config, node: Node) -> ExitCode {
+    announce(config, node.addresses());
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot wait for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(asked_to_stop());
+    eprintln!("stopping: requests finish, instances end (a second signal forces the end)");
+    std::thread::spawn(move || {
+        runtime.block_on(asked_to_stop());
+        eprintln!("forced: instances end themselves when their lease expires");
+        std::process::exit(1);
+    });
+    node.stop();
+    ExitCode::SUCCESS
+}
+
+/// SIGTERM or SIGINT; both mean the same.
+async fn asked_to_stop() {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    if let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
+
+fn announce(config: &Config, addresses: Addresses) {
+    println!("node     {} of fleet {}", config.node.id, config.node.fleet);
+    println!("gateway  http://{}", addresses.gateway);
+    println!("console  http://{}", addresses.console);
+    if let Some(mqtt) = addresses.mqtt {
+        println!("mqtt     mqtt://{mqtt}");
+        println!("watch    mosquitto_sub -h {} -p {} -t 'tidegate-json/#' -v", mqtt.ip(), mqtt.port());
+    }
+    for service in config.services.keys() {
+        println!("service  {service} at http://{}/v2/models/{service}", addresses.gateway);
+    }
+}

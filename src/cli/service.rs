@@ -1,0 +1,98 @@
+//! `tidegate service list`, `burst list`, `spend`: tables from a running node.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::ask::{Target, failed};
+use super::terminal::table;
+
+/// Services of a running node.
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// List the services with their replicas and the reason of the last decision.
+    ///
+    /// Example: tidegate service list
+    List(ListArgs),
+}
+
+/// Instances of a running node.
+#[derive(Debug, Subcommand)]
+pub enum BurstCommand {
+    /// List the instances, alive and ended, with reason, times and cost.
+    ///
+    /// Example: tidegate burst list --json
+    List(ListArgs),
+}
+
+/// Show what was spent, and what the budget leaves.
+///
+/// Example: tidegate spend
+#[derive(Debug, clap::Args)]
+pub struct SpendArgs {
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// Whom to ask, and how to answer.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The node's JSON as it is.
+    #[arg(long)]
+    json: bool,
+}
+
+const SERVICES: [&str; 6] = ["name", "wanted", "ready_local", "ready_cloud", "in_flight", "reason"];
+const BURSTS: [&str; 8] = ["launch", "service", "adapter", "state", "started_at", "ended_at", "cost", "reason"];
+const SPEND: [&str; 6] = ["currency", "hour", "limit_hour", "day", "limit_day", "committed"];
+
+impl ServiceCommand {
+    pub(super) fn run(self) -> ExitCode {
+        let Self::List(list) = self;
+        list.run("/api/v1/services", &SERVICES)
+    }
+}
+
+impl BurstCommand {
+    pub(super) fn run(self) -> ExitCode {
+        let Self::List(list) = self;
+        list.run("/api/v1/bursts", &BURSTS)
+    }
+}
+
+impl SpendArgs {
+    pub(super) fn run(self) -> ExitCode {
+        self.list.run("/api/v1/spend", &SPEND)
+    }
+}
+
+impl ListArgs {
+    fn run(&self, path: &str, columns: &[&str]) -> ExitCode {
+        match self.target.get::<Value>(path) {
+            Ok(answer) if self.json => println!("{answer}"),
+            Ok(answer) => println!("{}", rows(&answer, columns)),
+            Err(error) => return failed(&error),
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+fn rows(answer: &Value, columns: &[&str]) -> String {
+    let objects = answer.as_array().map_or(std::slice::from_ref(answer), Vec::as_slice);
+    let rows: Vec<Vec<String>> =
+        objects.iter().map(|object| columns.iter().map(|column| cell(&object[*column])).collect()).collect();
+    let header: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
+    table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => format!("{:.4}", number.as_f64().unwrap_or(0.0)),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,114 @@
+//! `tidegate status`: how a node is, in five lines.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::ask::{Target, failed};
+
+/// Say in five lines how a running node is.
+///
+/// Example: tidegate status --console http://127.0.0.1:8081
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// One JSON object with all that the lines are made from.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(self) -> ExitCode {
+        match self.answer() {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn answer(&self) -> anyhow::Result<String> {
+        let node: Value = self.target.get("/api/v1/node")?;
+        let services: Vec<Value> = self.target.get("/api/v1/services")?;
+        let spend: Value = self.target.get("/api/v1/spend")?;
+        if self.json {
+            return Ok(serde_json::json!({ "node": node, "services": services, "spend": spend }).to_string());
+        }
+        Ok([about(&node), reach(&node), load(&node), scaling(&services), money(&node, &spend)].join("\n"))
+    }
+}
+
+fn about(node: &Value) -> String {
+    let ready = if flag(node, "ready") { "ready" } else { "not ready" };
+    let uptime = std::time::Duration::from_secs(node["uptime_s"].as_u64().unwrap_or(0));
+    format!(
+        "node     {} of fleet {}, session {}, version {}: {ready}, up {}",
+        text(node, "node"),
+        text(node, "fleet"),
+        node["session"],
+        text(node, "version"),
+        humantime::format_duration(uptime)
+    )
+}
+
+fn reach(node: &Value) -> String {
+    let broker = match (node["mqtt"].as_str(), flag(node, "broker_connected")) {
+        (None, _) => "off".to_owned(),
+        (Some(address), true) => format!("mqtt://{address} connected"),
+        (Some(address), false) => format!("mqtt://{address} NOT connected (serving goes on)"),
+    };
+    format!("reach    gateway http://{}, console http://{}, {broker}", text(node, "gateway"), text(node, "console"))
+}
+
+fn load(node: &Value) -> String {
+    let load = &node["load"];
+    let percent = |key: &str| load[key].as_f64().map_or("-".to_owned(), |part| format!("{:.0} %", part * 100.0));
+    format!(
+        "load     cpu {}, memory {}, network {}, {:.1} requests/s, {} in flight, {} queued",
+        percent("cpu"),
+        percent("memory"),
+        percent("network"),
+        load["requests_per_s"].as_f64().unwrap_or(0.0),
+        load["in_flight"].as_u64().unwrap_or(0),
+        load["queued"].as_u64().unwrap_or(0)
+    )
+}
+
+fn scaling(services: &[Value]) -> String {
+    let all = services.iter().map(|service| {
+        format!(
+            "{}: {} local + {} cloud ready of {} wanted ({})",
+            text(service, "name"),
+            service["ready_local"],
+            service["ready_cloud"],
+            service["wanted"],
+            text(service, "reason")
+        )
+    });
+    format!("services {}", all.collect::<Vec<_>>().join("; "))
+}
+
+fn money(node: &Value, spend: &Value) -> String {
+    let amount = |key: &str| spend[key].as_f64().unwrap_or(0.0);
+    let limit = |key: &str| spend[key].as_f64().map_or(String::new(), |limit| format!(" of {limit:.2}"));
+    let forbidden = if flag(node, "no_cloud") { "; TIDEGATE_NO_CLOUD is set: no instance is launched" } else { "" };
+    format!(
+        "spend    {:.4}{} in the last hour, {:.4}{} in the last day, {:.4} committed, {}{forbidden}",
+        amount("hour"),
+        limit("limit_hour"),
+        amount("day"),
+        limit("limit_day"),
+        amount("committed"),
+        text(spend, "currency")
+    )
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or("-")
+}
+
+fn flag(value: &Value, key: &str) -> bool {
+    value[key].as_bool().unwrap_or(false)
+}

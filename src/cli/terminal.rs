@@ -1,0 +1,54 @@
+//! What a terminal can show: whether there is one, colours, the log, and tables.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Whether people look at standard output.
+pub fn is_interactive() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Whether standard error takes colours.
+fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Logs to standard error by a filter as in `info,tidegate=debug`; `TIDEGATE_LOG` overrides it.
+pub fn log(filter: &str) {
+    let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| filter.to_owned());
+    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
+        eprintln!("the log filter {filter:?} is not one ({error}); logging at info");
+        EnvFilter::new("info")
+    });
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours());
+    // A second node in one process keeps the first one's log.
+    let _ = subscriber.try_init();
+}
+
+/// Lines of columns, each as wide as its widest cell.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<_> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut header.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["digits".to_owned(), "2".to_owned()], vec!["a".to_owned(), "10".to_owned()]];
+        assert_eq!(super::table(&["SERVICE", "N"], &rows), "SERVICE  N\ndigits   2\na        10");
+    }
+}

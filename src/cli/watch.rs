@@ -1,0 +1,124 @@
+//! `tidegate watch`: an MQTT subscriber that decodes everything, a line each.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::terminal;
+use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus};
+use crate::mqtt::{Incoming, Qos};
+use crate::wire::describe;
+
+/// Lines that wait for a slow terminal; more are dropped and counted.
+const WAITING_LINES: usize = 10_000;
+
+/// Subscribe to a fleet's topics and print each message decoded.
+///
+/// Example: tidegate watch 'tidegate/v1/default/discovery/#' --broker 127.0.0.1:1883
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An MQTT topic filter.
+    #[arg(default_value = "tidegate/#")]
+    filter: String,
+    /// The broker.
+    #[arg(long, env = "TIDEGATE_BROKER", default_value = "127.0.0.1:1883", value_name = "HOST:PORT")]
+    broker: String,
+    /// One JSON object a line, with `topic`, `retained` and `message`.
+    #[arg(long)]
+    json: bool,
+    /// End after so many messages.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+}
+
+enum Seen {
+    Message(Incoming),
+    Link(LinkStatus),
+}
+
+struct Observer(mpsc::Sender<Seen>);
+
+impl LinkObserver for Observer {
+    fn received(&self, message: Incoming) {
+        // A terminal that cannot keep up loses lines rather than memory.
+        let _ = self.0.try_send(Seen::Message(message));
+    }
+
+    fn changed(&self, status: &LinkStatus) {
+        let _ = self.0.try_send(Seen::Link(status.clone()));
+    }
+}
+
+impl Args {
+    pub(super) fn run(self) -> ExitCode {
+        let Some((host, port)) = self.broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        else {
+            eprintln!("error: --broker takes HOST:PORT, as in 127.0.0.1:1883, not {:?}", self.broker);
+            return ExitCode::from(super::EXIT_USAGE);
+        };
+        terminal::log("warn,tidegate::mqtt=info");
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        runtime.block_on(self.watch(host.to_owned(), port))
+    }
+
+    async fn watch(&self, host: String, port: u16) -> ExitCode {
+        let (sender, mut seen) = mpsc::channel(WAITING_LINES);
+        let options = LinkOptions {
+            client_id: format!("tidegate-watch-{:08x}", fastrand::u32(..)),
+            host,
+            port,
+            keepalive: Duration::from_secs(30),
+            credentials: None,
+            last_will: None,
+            subscriptions: vec![(self.filter.clone(), Qos::AtMostOnce)],
+        };
+        let _link = Link::start(options, Arc::new(Observer(sender)));
+        let mut printed = 0;
+        while self.count.is_none_or(|count| printed < count) {
+            match seen.recv().await {
+                Some(Seen::Message(message)) => {
+                    if !print(&self.line(&message)) {
+                        return ExitCode::SUCCESS;
+                    }
+                    printed += 1;
+                }
+                Some(Seen::Link(status)) if !status.connected => {
+                    eprintln!("connection lost: {}; trying again", status.last_error.unwrap_or_default());
+                }
+                Some(Seen::Link(_)) => {}
+                None => return ExitCode::FAILURE,
+            }
+        }
+        ExitCode::SUCCESS
+    }
+
+    fn line(&self, message: &Incoming) -> String {
+        let decoded = describe(&message.topic, &message.payload);
+        let retained = if message.retained { " (retained)" } else { "" };
+        if self.json {
+            let message_value = decoded.unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }));
+            return serde_json::json!({ "topic": message.topic, "retained": message.retained, "message": message_value })
+                .to_string();
+        }
+        match decoded {
+            Ok(serde_json::Value::Null) => format!("{}{retained} cleared", message.topic),
+            Ok(value) => format!("{}{retained} {value}", message.topic),
+            Err(error) => format!("{}{retained} NOT DECODED: {error} ({} bytes)", message.topic, message.payload.len()),
+        }
+    }
+}
+
+/// False when nobody reads any more, as behind `head`.
+fn print(line: &str) -> bool {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+}
