@@ -154,7 +154,7 @@ impl Body for UploadBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Stream { source, incoming, .. } => {
-                incoming.as_ref().map_or_else(|| source.size_hint.clone(), Body::size_hint)
+                incoming.as_ref().map_or_else(|| source.size_hint, Body::size_hint)
             }
         }
     }

@@ -1,0 +1,15 @@
+//! The gateway between real connections: real replicas of the test's own behind it, a real client before it.
+
+#[path = "gateway/support.rs"]
+mod support;
+
+#[path = "gateway/admitting.rs"]
+mod admitting;
+#[path = "gateway/forwarding.rs"]
+mod forwarding;
+#[path = "gateway/refusing.rs"]
+mod refusing;
+#[path = "gateway/retrying.rs"]
+mod retrying;
+#[path = "gateway/stopping.rs"]
+mod stopping;

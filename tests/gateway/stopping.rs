@@ -1,0 +1,93 @@
+//! The limits of the listener and its end.
+
+use std::time::Duration;
+
+use tidegate::gateway::GatewayOptions;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_shutdown_answers_what_is_in_flight_and_closes_what_is_idle() {
+    let (addr, gate) = gated().await;
+    let node = Node::serving("d", &[endpoint("d-1", addr, 1)]).await;
+    let mut idle = TcpStream::connect(node.addr).await.expect("a connection");
+    let mut used = TcpStream::connect(node.addr).await.expect("a connection");
+    used.write_all(b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    assert!(within(used.read(&mut [0; 1024])).await.expect("an answer") > 0);
+    let in_flight = node.posting("/services/d/");
+    gate.arrival().await;
+    let waiting = node.posting("/services/d/");
+    eventually("one waits", || node.reading("d").queued == 1).await;
+    node.shutdown.send(()).expect("it serves");
+    for stream in [&mut idle, &mut used] {
+        assert_eq!(within(stream.read(&mut [0; 64])).await.unwrap_or(0), 0, "closed");
+    }
+    eventually("no new connection", || std::net::TcpStream::connect(node.addr).is_err()).await;
+    assert!(!node.served.is_finished(), "two requests are not answered yet");
+    gate.let_through(2);
+    for request in [in_flight, waiting] {
+        let told = within(request).await.expect("an answer");
+        assert_eq!(told.status, 200);
+        assert_eq!(told.header("connection"), "close");
+    }
+    assert_eq!(within(node.served).await.expect("it ended"), 0);
+}
+
+#[tokio::test]
+async fn what_does_not_end_within_the_drain_timeout_is_cut_off_and_counted() {
+    let (addr, gate) = gated().await;
+    let options = GatewayOptions { drain_timeout: Duration::from_millis(50), ..GatewayOptions::default() };
+    let node = Node::with(options, vec![service("d")]).await;
+    let endpoints = [endpoint("d-1", addr, 1)];
+    node.route("d", &endpoints);
+    let mut stream = TcpStream::connect(node.addr).await.expect("a connection");
+    stream.write_all(b"GET /services/d/ HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    gate.arrival().await;
+    node.shutdown.send(()).expect("it serves");
+    assert_eq!(within(node.served).await.expect("it ended"), 1);
+    assert_eq!(endpoints[0].counters.in_flight(), 0, "its slot is free");
+    assert_eq!(node.gateway.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_their_turn() {
+    let options = GatewayOptions { max_connections: 1, ..GatewayOptions::default() };
+    let node = Node::with(options, vec![service("d")]).await;
+    let mut first = TcpStream::connect(node.addr).await.expect("a connection");
+    first.write_all(b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    assert!(within(first.read(&mut [0; 1024])).await.expect("an answer") > 0);
+    let mut second = TcpStream::connect(node.addr).await.expect("in the backlog");
+    second.write_all(b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    let mut buffer = [0; 1024];
+    let early = tokio::time::timeout(Duration::from_millis(50), second.read(&mut buffer)).await;
+    assert!(early.is_err(), "it is not served while the first is there");
+    drop(first);
+    assert!(within(second.read(&mut buffer)).await.expect("an answer") > 0);
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_head_is_let_go() {
+    let options = GatewayOptions { header_read_timeout: Duration::from_millis(50), ..GatewayOptions::default() };
+    let node = Node::with(options, vec![service("d")]).await;
+    let mut slow = TcpStream::connect(node.addr).await.expect("a connection");
+    slow.write_all(b"GET /v2 HTTP/1.1\r\nhost:").await.expect("sent");
+    let mut rest = Vec::new();
+    let _ = within(slow.read_to_end(&mut rest)).await;
+    assert_eq!(node.get("/v2").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_head_that_is_not_http_or_too_large_costs_its_connection_alone() {
+    let node = Node::start(vec![service("d")]).await;
+    let huge = format!("GET /v2 HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(100_000));
+    for bad in ["\0\0\0\0 nonsense\r\n\r\n", "GET /v2 HTTP/1.1\r\ncontent-length: x\r\n\r\n", huge.as_str()] {
+        let mut stream = TcpStream::connect(node.addr).await.expect("a connection");
+        let _ = stream.write_all(bad.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = within(stream.read_to_end(&mut answer)).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(node.get("/v2").await.status, 200);
+}
