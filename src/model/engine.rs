@@ -94,7 +94,9 @@ pub enum LoadError {
         element: String,
     },
     /// `builtin:` with a name that is none of ours.
-    #[error("there is no built-in model '{name}'; the built-in model is 'builtin:digits', anything else is a file path")]
+    #[error(
+        "there is no built-in model '{name}'; the built-in model is 'builtin:digits', anything else is a file path"
+    )]
     UnknownBuiltin {
         /// What was asked for.
         name: String,

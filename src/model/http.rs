@@ -42,7 +42,9 @@ impl Replica {
     fn check(&self, path: &ModelPath) -> Result<(), InferError> {
         if path.model != self.name {
             let (asked, here) = (&path.model, &self.name);
-            return Err(InferError::NotFound(format!("there is no model '{asked}' here; this replica serves '{here}'")));
+            return Err(InferError::NotFound(format!(
+                "there is no model '{asked}' here; this replica serves '{here}'"
+            )));
         }
         match path.version.as_deref() {
             None | Some(MODEL_VERSION) => Ok(()),

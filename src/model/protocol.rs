@@ -229,8 +229,11 @@ fn write_answer(
     values: &[Value],
 ) -> Result<InferAnswer, InferError> {
     let mut binary = Vec::new();
-    let outputs =
-        wanted.iter().zip(values).map(|(output, value)| output_json(output, value, &mut binary)).collect::<Result<_, _>>()?;
+    let outputs = wanted
+        .iter()
+        .zip(values)
+        .map(|(output, value)| output_json(output, value, &mut binary))
+        .collect::<Result<_, _>>()?;
     let answer = AnswerJson { model_name, model_version: MODEL_VERSION, id, outputs };
     let mut body = serde_json::to_vec(&answer)
         .map_err(|error| InferError::Failed(format!("the answer cannot be written: {error}")))?;
@@ -242,7 +245,12 @@ fn write_answer(
 fn output_json<'a>(output: &Wanted<'a>, value: &Value, binary: &mut Vec<u8>) -> Result<OutputJson<'a>, InferError> {
     let spec = output.spec;
     let data = OutputData::from_value(spec.datatype, value).ok_or_else(|| {
-        InferError::Failed(format!("output '{}' is {}, not the declared {}", spec.name, value.dtype(), spec.datatype.name()))
+        InferError::Failed(format!(
+            "output '{}' is {}, not the declared {}",
+            spec.name,
+            value.dtype(),
+            spec.datatype.name()
+        ))
     })?;
     let (parameters, data) = if output.binary {
         let before = binary.len();

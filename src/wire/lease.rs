@@ -4,7 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-
 /// From the owner node: live on for `ttl_ms` from the receipt of this.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRenewal {
