@@ -1,0 +1,249 @@
+//! The model and what it wants: loading it, its inputs and outputs as declared, running it.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rten::{Dimension, Model, NodeId, RunErrorKind, RunOptions, ThreadPool, Value};
+use rten_onnx::onnx::{self, ModelProto, ValueInfoProto};
+
+use super::datatype::Datatype;
+use super::error::InferError;
+
+/// The built-in models begin with this instead of being a path.
+const BUILTIN_PREFIX: &str = "builtin:";
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub enum ModelSource {
+    /// An ONNX file; weights in external files are found beside it.
+    File(PathBuf),
+    /// Compiled into the program.
+    Builtin {
+        /// Its name after `builtin:`.
+        name: &'static str,
+        /// The ONNX bytes.
+        bytes: &'static [u8],
+    },
+}
+
+impl ModelSource {
+    /// Reads a command line argument: a path, or `builtin:digits`.
+    ///
+    /// # Errors
+    /// No built-in model has that name.
+    pub fn parse(argument: &str) -> Result<Self, LoadError> {
+        match argument.strip_prefix(BUILTIN_PREFIX) {
+            Some("digits") => Ok(Self::Builtin { name: "digits", bytes: edge_config::models::DIGITS_ONNX }),
+            Some(name) => Err(LoadError::UnknownBuiltin { name: name.to_owned() }),
+            None => Ok(Self::File(PathBuf::from(argument))),
+        }
+    }
+
+    /// The name that the model gets unless the user gives one: the file's stem.
+    pub fn default_name(&self) -> String {
+        match self {
+            Self::File(path) => {
+                path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned())
+            }
+            Self::Builtin { name, .. } => (*name).to_owned(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Builtin { name, .. } => format!("{BUILTIN_PREFIX}{name}"),
+        }
+    }
+}
+
+/// Why a model cannot be served. Every message names the model and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not there, or not readable.
+    #[error("cannot read model '{model}': {reason}; give the path of a readable ONNX file")]
+    Unreadable {
+        /// The model as the user named it.
+        model: String,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// There, but not a model that the engine can run.
+    #[error(
+        "cannot load model '{model}': {reason}; check that the file is complete, ends in .onnx and uses ONNX operators"
+    )]
+    Corrupt {
+        /// The model as the user named it.
+        model: String,
+        /// What the engine said.
+        reason: String,
+    },
+    /// An input or output has an element type that the engine cannot hold.
+    #[error(
+        "cannot serve model '{model}': tensor '{tensor}' has element type {element}; export it with FLOAT, DOUBLE, \
+         INT64, INT32, INT8, UINT8 or BOOL inputs and outputs"
+    )]
+    UnsupportedTensor {
+        /// The model as the user named it.
+        model: String,
+        /// The input or output.
+        tensor: String,
+        /// The ONNX element type, or `unknown`.
+        element: String,
+    },
+    /// `builtin:` with a name that is none of ours.
+    #[error(
+        "there is no built-in model '{name}'; the built-in model is 'builtin:digits', anything else is a file path"
+    )]
+    UnknownBuiltin {
+        /// What was asked for.
+        name: String,
+    },
+}
+
+/// One input or output as the model declares it.
+#[derive(Clone, Debug)]
+pub(super) struct TensorSpec {
+    pub(super) name: String,
+    pub(super) node: NodeId,
+    pub(super) datatype: Datatype,
+    /// One size per dimension, `None` for a dynamic one. No vector: the model declares no shape.
+    pub(super) shape: Option<Vec<Option<usize>>>,
+}
+
+impl TensorSpec {
+    /// The shape as the protocol writes it: -1 for a dynamic dimension.
+    pub(super) fn protocol_shape(&self) -> Vec<i64> {
+        let sizes = self.shape.as_deref().unwrap_or(&[None]);
+        sizes.iter().map(|size| size.and_then(|size| i64::try_from(size).ok()).unwrap_or(-1)).collect()
+    }
+
+    /// Whether a tensor of this shape fits.
+    pub(super) fn admits(&self, shape: &[usize]) -> bool {
+        self.shape.as_ref().is_none_or(|declared| {
+            declared.len() == shape.len()
+                && declared.iter().zip(shape).all(|(declared, given)| declared.is_none_or(|size| size == *given))
+        })
+    }
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct Engine {
+    model: Model,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+}
+
+impl Engine {
+    /// Loads a model and reads what it wants.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(source: &ModelSource) -> Result<Self, LoadError> {
+        let proto = parse(source)?;
+        let model = instantiate(source)?;
+        let graph = proto.graph.as_ref();
+        let inputs = specs(source, &model, model.input_ids(), graph.map_or(&[], |graph| &graph.input))?;
+        let outputs = specs(source, &model, model.output_ids(), graph.map_or(&[], |graph| &graph.output))?;
+        Ok(Self { model, inputs, outputs })
+    }
+
+    pub(super) fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    pub(super) fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    /// Runs the model on the given threads. An operator that panics costs this call only.
+    pub(super) fn run(
+        &self,
+        inputs: Vec<(NodeId, Value)>,
+        outputs: &[NodeId],
+        threads: &Arc<ThreadPool>,
+    ) -> Result<Vec<Value>, InferError> {
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(threads)));
+        let inputs = inputs.into_iter().map(|(node, value)| (node, value.into())).collect();
+        // Unwind safe: the model is immutable while it runs, and its buffers belong to the run.
+        let run = catch_unwind(AssertUnwindSafe(|| self.model.run(inputs, outputs, Some(options))));
+        match run {
+            Ok(Ok(values)) => Ok(values),
+            Ok(Err(error)) if error.kind() == RunErrorKind::InvalidInput => Err(InferError::Invalid(error.to_string())),
+            Ok(Err(error)) => Err(InferError::Failed(format!("the model failed: {error}"))),
+            Err(_) => Err(InferError::Failed("the model panicked on this input".to_owned())),
+        }
+    }
+}
+
+/// The declared element types: the engine maps several of them to one and forgets which it was.
+fn parse(source: &ModelSource) -> Result<ModelProto, LoadError> {
+    let parsed = match source {
+        ModelSource::Builtin { bytes, .. } => ModelProto::parse_buf(bytes),
+        ModelSource::File(path) => ModelProto::parse_file(open(path)?),
+    };
+    parsed.map_err(|error| LoadError::Corrupt { model: source.describe(), reason: error.to_string() })
+}
+
+fn open(path: &Path) -> Result<File, LoadError> {
+    let unreadable = |reason| LoadError::Unreadable { model: path.display().to_string(), reason };
+    let file = File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.is_dir() {
+        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(file)
+}
+
+fn instantiate(source: &ModelSource) -> Result<Model, LoadError> {
+    // The loader asserts what a valid file has; a hostile or broken one must be an error here, not a crash.
+    let loaded = catch_unwind(|| match source {
+        ModelSource::Builtin { bytes, .. } => Model::load_static_slice(bytes),
+        ModelSource::File(path) => Model::load_file(path),
+    });
+    let reason = match loaded {
+        Ok(Ok(model)) => return Ok(model),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the graph contradicts itself".to_owned(),
+    };
+    Err(LoadError::Corrupt { model: source.describe(), reason })
+}
+
+fn specs(
+    source: &ModelSource,
+    model: &Model,
+    nodes: &[NodeId],
+    declared: &[ValueInfoProto],
+) -> Result<Vec<TensorSpec>, LoadError> {
+    nodes.iter().map(|node| spec(source, model, *node, declared)).collect()
+}
+
+fn spec(
+    source: &ModelSource,
+    model: &Model,
+    node: NodeId,
+    declared: &[ValueInfoProto],
+) -> Result<TensorSpec, LoadError> {
+    let info = model.node_info(node);
+    let name = info.as_ref().and_then(rten::NodeInfo::name).unwrap_or_default().to_owned();
+    let element = declared.iter().find(|value| value.name.as_deref() == Some(&name)).and_then(element_type);
+    let Some(datatype) = element.and_then(Datatype::from_onnx) else {
+        let element = element.as_ref().and_then(onnx::DataType::name).unwrap_or("unknown").to_owned();
+        return Err(LoadError::UnsupportedTensor { model: source.describe(), tensor: name, element });
+    };
+    let shape = info.and_then(|info| info.shape()).map(|sizes| sizes.iter().map(fixed_size).collect());
+    Ok(TensorSpec { name, node, datatype, shape })
+}
+
+fn element_type(value: &ValueInfoProto) -> Option<onnx::DataType> {
+    value.r#type.as_ref()?.tensor_type.as_ref()?.elem_type
+}
+
+fn fixed_size(dimension: &Dimension) -> Option<usize> {
+    match dimension {
+        Dimension::Fixed(size) => Some(*size),
+        Dimension::Symbolic(_) => None,
+    }
+}
