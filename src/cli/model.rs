@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use crate::model::{LoadError, ModelSource, ServeError, ServeOptions, serve};
+use crate::model::{Engine, LoadError, ModelSource, ServeError, ServeOptions, serve};
 use crate::wrap::CpuList;
 
 /// Work with ONNX models.
@@ -16,6 +16,18 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Serve(ServeArgs),
+    Check(CheckArgs),
+}
+
+/// Load an ONNX model as a replica would, and say what it takes and gives.
+///
+/// Example: tidegate model check yolo.onnx
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 usable, 2 not")]
+struct CheckArgs {
+    /// The ONNX file, or `builtin:digits`.
+    #[arg(value_name = "FILE.onnx")]
+    model: String,
 }
 
 /// Serve one ONNX model over the Open Inference Protocol v2 on 127.0.0.1.
@@ -53,6 +65,19 @@ impl Args {
     pub(super) fn run(self) -> ExitCode {
         match self.command {
             Command::Serve(args) => args.run(),
+            Command::Check(args) => args.run(),
+        }
+    }
+}
+
+impl CheckArgs {
+    fn run(self) -> ExitCode {
+        match ModelSource::parse(&self.model).and_then(|source| Engine::load(&source)) {
+            Ok(_) => {
+                println!("ok: {}", self.model);
+                ExitCode::SUCCESS
+            }
+            Err(error) => super::wrap::fail(super::EXIT_USAGE, &error),
         }
     }
 }

@@ -16,7 +16,8 @@ fn colours() -> bool {
 
 /// Logs to standard error by a filter as in `info,tidegate=debug`; `TIDEGATE_LOG` overrides it.
 pub fn log(filter: &str) {
-    let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| filter.to_owned());
+    // The embedded broker tells of every client at info; who names it in the filter still hears it.
+    let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| format!("mqtt5=warn,{filter}"));
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
         eprintln!("the log filter {filter:?} is not one ({error}); logging at info");
         EnvFilter::new("info")

@@ -201,7 +201,19 @@ fn local_arguments(name: &str, service: &Service, drain_timeout: Duration) -> Ve
 fn model_arguments(name: &str, service: &Service) -> Vec<String> {
     let Runtime::Onnx { model, threads } = &service.local.runtime else { return Vec::new() };
     let model = model.to_string();
-    strings(&["model", "serve", &model, "--name", name, "--port", "{port}", "--threads", &threads.to_string()])
+    strings(&[
+        "model",
+        "serve",
+        &model,
+        "--name",
+        name,
+        "--port",
+        "{port}",
+        "--threads",
+        &threads.to_string(),
+        "--concurrency",
+        &service.local.concurrency.to_string(),
+    ])
 }
 
 fn strings(words: &[&str]) -> Vec<String> {
