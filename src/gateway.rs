@@ -29,6 +29,7 @@ mod meters;
 mod problem;
 mod request;
 mod slot;
+mod stall;
 mod target;
 mod upload;
 
@@ -44,6 +45,8 @@ pub struct GatewayOptions {
     pub max_connections: usize,
     /// How long a client may take for a request's head, and may stay connected without asking anything.
     pub header_read_timeout: Duration,
+    /// How long a client may leave its answer unread before its connection is cut off.
+    pub write_stall_timeout: Duration,
     /// How long connecting to a replica may take.
     pub connect_timeout: Duration,
     /// Idle connections kept to one replica.
@@ -57,6 +60,7 @@ impl Default for GatewayOptions {
         Self {
             max_connections: 4_096,
             header_read_timeout: Duration::from_secs(30),
+            write_stall_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             max_idle_per_replica: 64,
             drain_timeout: Duration::from_secs(30),

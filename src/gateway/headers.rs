@@ -67,7 +67,12 @@ pub(super) fn placement(headers: &HeaderMap) -> Result<Option<Placement>, Refusa
 }
 
 /// Makes a client's headers those that a replica sees. Nothing the client sends can pass for the node's own token.
-pub(super) fn toward_replica(headers: &mut HeaderMap, peer: &HeaderValue, id: &HeaderValue, is_prefixed: Option<&str>) {
+pub(super) fn toward_replica(
+    headers: &mut HeaderMap,
+    peer: &HeaderValue,
+    id: &HeaderValue,
+    service_prefix: Option<&str>,
+) {
     strip_hop_by_hop(headers);
     headers.remove(EXPECT);
     headers.remove(AUTHORIZATION);
@@ -75,7 +80,8 @@ pub(super) fn toward_replica(headers: &mut HeaderMap, peer: &HeaderValue, id: &H
     if let Some(host) = headers.remove(HOST) {
         headers.insert(FORWARDED_HOST, host);
     }
-    if let Some(prefix) = is_prefixed.and_then(|service| HeaderValue::try_from(format!("/services/{service}")).ok()) {
+    if let Some(prefix) = service_prefix.and_then(|service| HeaderValue::try_from(format!("/services/{service}")).ok())
+    {
         headers.insert(FORWARDED_PREFIX, prefix);
     }
     headers.insert(REQUEST_ID, id.clone());

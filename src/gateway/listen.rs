@@ -10,14 +10,17 @@ use std::time::Duration;
 use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use super::stall::StallLimited;
 use super::{Gateway, request};
 
-/// The head of a request must fit in here, and a body is read in pieces of at most this: 64 KiB.
+/// Enough for the longest cookies and tokens that anyone sends; a larger head is answered 431.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// What is read at once of a body, about: a connection that streams holds twice this, one for each direction.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// After the system refused to accept (no file descriptors left, mostly), this long is waited for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -85,6 +88,7 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream, peer: IpAddr, mut 
     }
     let peer = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
     let header_read_timeout = gateway.options.header_read_timeout;
+    let stream = StallLimited::new(stream, gateway.options.write_stall_timeout);
     let service = service_fn(move |request| {
         let answer = request::answer(Arc::clone(&gateway), request, peer.clone());
         async move { Ok::<_, Infallible>(answer.await) }
@@ -92,8 +96,9 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream, peer: IpAddr, mut 
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_read_timeout)
+        .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(stream, service);
     let mut served = pin!(served);
     let ended = tokio::select! {
         biased;

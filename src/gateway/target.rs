@@ -24,7 +24,7 @@ pub(super) struct ServiceTarget<'a> {
     pub(super) service: &'a str,
     /// The path that the replica sees, with the query.
     pub(super) path_and_query: PathAndQuery,
-    /// What was taken off the path, for `x-forwarded-prefix`.
+    /// Whether `/services/{service}` was taken off the path; the replica learns it as `x-forwarded-prefix`.
     pub(super) is_prefixed: bool,
     pub(super) kind: Kind,
 }

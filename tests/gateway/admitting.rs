@@ -98,7 +98,7 @@ async fn a_table_that_shrinks_takes_nothing_from_those_in_flight_and_one_that_gr
     for _ in 0..4 {
         gate.arrival().await;
     }
-    node.route("d", &[one.clone()]);
+    node.route("d", std::slice::from_ref(&one));
     all.push(node.posting("/services/d/"));
     eventually("the fifth waits", || node.reading("d").queued == 1).await;
     let third = endpoint("d-3", addr, 1);

@@ -100,7 +100,7 @@ async fn what_must_stay_local_stays_or_is_refused() {
     let cloud = placed("cloud-1", named("cloud").await, 4, Placement::Cloud);
     let local = endpoint("local-1", named("local").await, 4);
     let ask = || node.request("GET", "/v2/models/d").header("x-tidegate-placement", "local").body(full(""));
-    node.route("d", &[cloud.clone()]);
+    node.route("d", std::slice::from_ref(&cloud));
     let told = node.tell(ask().expect("a request")).await;
     assert_eq!((told.status.as_u16(), told.problem().as_str()), (503, "no-local-replica"));
     node.route("d", &[cloud, local]);

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http::Response;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tidegate::gateway::ServiceOptions;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -43,12 +45,15 @@ async fn a_draining_replica_costs_no_request_whatever_the_method() {
 
 #[tokio::test]
 async fn a_body_too_large_to_hold_is_sent_again_if_it_is_untouched() {
-    let node =
-        Node::serving("d", &[endpoint("dead", dead().await, 1), endpoint("alive", named("alive").await, 1)]).await;
+    let alive = replica(|request: Request<Incoming>| async {
+        let bytes = request.into_body().collect().await.expect("a body").to_bytes();
+        Response::new(full(bytes.len().to_string()))
+    });
+    let node = Node::serving("d", &[endpoint("dead", dead().await, 1), endpoint("alive", alive.await, 1)]).await;
     let large = vec![1_u8; 1_000_000];
     for _ in 0..4 {
         let request = node.request("POST", "/services/d/").body(full(large.clone())).expect("a request");
-        assert_eq!(node.tell(request).await.text(), "alive");
+        assert_eq!(node.tell(request).await.text(), "1000000");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Response;
 use tidegate::gateway::GatewayOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -90,4 +91,23 @@ async fn a_head_that_is_not_http_or_too_large_costs_its_connection_alone() {
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
     }
     assert_eq!(node.get("/v2").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_loses_it_and_frees_the_slot() {
+    let endless = replica(|_| async {
+        let (feed, body) = fed();
+        tokio::spawn(async move { while feed.send(vec![0; 64 * 1024].into()).await.is_ok() {} });
+        Response::new(body)
+    });
+    let options = GatewayOptions { write_stall_timeout: Duration::from_millis(50), ..GatewayOptions::default() };
+    let node = Node::with(options, vec![service("d")]).await;
+    let endpoints = [endpoint("d-1", endless.await, 1)];
+    node.route("d", &endpoints);
+    let mut stream = TcpStream::connect(node.addr).await.expect("a connection");
+    stream.write_all(b"GET /services/d/ HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    eventually("it is at the replica", || endpoints[0].counters.in_flight() == 1).await;
+    eventually("the slot is free", || endpoints[0].counters.in_flight() == 0).await;
+    assert_eq!(node.reading("d").cancelled, 1);
+    drop(stream);
 }

@@ -26,16 +26,16 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Far above what any step takes; only a test that hangs meets it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub type TestBody = BoxBody<Bytes, Infallible>;
+pub(crate) type TestBody = BoxBody<Bytes, Infallible>;
 
-pub fn full(bytes: impl Into<Bytes>) -> TestBody {
+pub(crate) fn full(bytes: impl Into<Bytes>) -> TestBody {
     Full::new(bytes.into()).boxed()
 }
 
 /// A body that is fed while it is on its way.
-pub fn fed() -> (mpsc::Sender<Bytes>, TestBody) {
+pub(crate) fn fed() -> (mpsc::Sender<Bytes>, TestBody) {
     let (feed, fed) = mpsc::channel(1);
     (feed, Fed(fed).boxed())
 }
@@ -52,7 +52,7 @@ impl Body for Fed {
 }
 
 /// Serves `handler` on a free port until the test ends.
-pub async fn replica<H, F>(handler: H) -> SocketAddr
+pub(crate) async fn replica<H, F>(handler: H) -> SocketAddr
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<TestBody>> + Send + 'static,
@@ -74,12 +74,12 @@ where
 }
 
 /// A replica that answers at once with its name.
-pub async fn named(name: &'static str) -> SocketAddr {
+pub(crate) async fn named(name: &'static str) -> SocketAddr {
     replica(move |_| async move { Response::new(full(name)) }).await
 }
 
 /// A replica that answers each request when it is let.
-pub async fn gated() -> (SocketAddr, Arc<Gate>) {
+pub(crate) async fn gated() -> (SocketAddr, Arc<Gate>) {
     let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
     let inner = Arc::clone(&gate);
     let addr = replica(move |_| {
@@ -94,33 +94,33 @@ pub async fn gated() -> (SocketAddr, Arc<Gate>) {
 }
 
 /// What holds a gated replica.
-pub struct Gate {
+pub(crate) struct Gate {
     arrived: Semaphore,
     open: Semaphore,
 }
 
 impl Gate {
     /// Waits until one more request has arrived.
-    pub async fn arrival(&self) {
+    pub(crate) async fn arrival(&self) {
         within(self.arrived.acquire()).await.expect("open").forget();
     }
 
-    pub fn let_through(&self, requests: usize) {
+    pub(crate) fn let_through(&self, requests: usize) {
         self.open.add_permits(requests);
     }
 }
 
 /// An address where nothing listens.
-pub async fn dead() -> SocketAddr {
+pub(crate) async fn dead() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     listener.local_addr().expect("an address")
 }
 
-pub fn endpoint(replica: &str, addr: SocketAddr, concurrency: u32) -> Arc<Endpoint> {
+pub(crate) fn endpoint(replica: &str, addr: SocketAddr, concurrency: u32) -> Arc<Endpoint> {
     placed(replica, addr, concurrency, Placement::Local)
 }
 
-pub fn placed(replica: &str, addr: SocketAddr, concurrency: u32, placement: Placement) -> Arc<Endpoint> {
+pub(crate) fn placed(replica: &str, addr: SocketAddr, concurrency: u32, placement: Placement) -> Arc<Endpoint> {
     Arc::new(Endpoint {
         replica: replica.into(),
         placement,
@@ -132,7 +132,7 @@ pub fn placed(replica: &str, addr: SocketAddr, concurrency: u32, placement: Plac
     })
 }
 
-pub fn service(name: &str) -> ServiceOptions {
+pub(crate) fn service(name: &str) -> ServiceOptions {
     ServiceOptions {
         name: name.into(),
         queue: 100,
@@ -144,21 +144,21 @@ pub fn service(name: &str) -> ServiceOptions {
 }
 
 /// A gateway that serves, with one client.
-pub struct Node {
-    pub gateway: Arc<Gateway>,
-    pub addr: SocketAddr,
-    pub served: JoinHandle<usize>,
-    pub shutdown: oneshot::Sender<()>,
+pub(crate) struct Node {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) served: JoinHandle<usize>,
+    pub(crate) shutdown: oneshot::Sender<()>,
     epoch: Instant,
     client: Client<HttpConnector, TestBody>,
 }
 
 impl Node {
-    pub async fn start(services: Vec<ServiceOptions>) -> Self {
+    pub(crate) async fn start(services: Vec<ServiceOptions>) -> Self {
         Self::with(GatewayOptions::default(), services).await
     }
 
-    pub async fn with(options: GatewayOptions, services: Vec<ServiceOptions>) -> Self {
+    pub(crate) async fn with(options: GatewayOptions, services: Vec<ServiceOptions>) -> Self {
         metrics();
         let epoch = Instant::now();
         let gateway = Gateway::new(options, services, epoch);
@@ -173,81 +173,81 @@ impl Node {
     }
 
     /// A gateway for one service of that name with these endpoints.
-    pub async fn serving(name: &str, endpoints: &[Arc<Endpoint>]) -> Self {
+    pub(crate) async fn serving(name: &str, endpoints: &[Arc<Endpoint>]) -> Self {
         let node = Self::start(vec![service(name)]).await;
         node.route(name, endpoints);
         node
     }
 
-    pub fn route(&self, name: &str, endpoints: &[Arc<Endpoint>]) {
+    pub(crate) fn route(&self, name: &str, endpoints: &[Arc<Endpoint>]) {
         let route = ServiceRoute { name: name.into(), endpoints: endpoints.to_vec() };
         self.gateway.install(RouteTable { services: [(name.to_owned(), Arc::new(route))].into() });
     }
 
-    pub fn counters(&self, name: &str) -> Arc<ServiceCounters> {
+    pub(crate) fn counters(&self, name: &str) -> Arc<ServiceCounters> {
         self.gateway.counters(name).expect("a service")
     }
 
-    pub fn reading(&self, name: &str) -> CounterReading {
+    pub(crate) fn reading(&self, name: &str) -> CounterReading {
         self.counters(name).read(self.epoch.elapsed())
     }
 
-    pub fn request(&self, method: &str, path: &str) -> http::request::Builder {
+    pub(crate) fn request(&self, method: &str, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(format!("http://{}{path}", self.addr))
     }
 
-    pub async fn send(&self, request: Request<TestBody>) -> Response<Incoming> {
+    pub(crate) async fn send(&self, request: Request<TestBody>) -> Response<Incoming> {
         within(self.client.request(request)).await.expect("an answer")
     }
 
     /// Sends in the background.
-    pub fn sending(&self, request: Request<TestBody>) -> JoinHandle<Told> {
+    pub(crate) fn sending(&self, request: Request<TestBody>) -> JoinHandle<Told> {
         let client = self.client.clone();
         tokio::spawn(async move { Told::of(client.request(request).await.expect("an answer")).await })
     }
 
-    pub async fn tell(&self, request: Request<TestBody>) -> Told {
+    pub(crate) async fn tell(&self, request: Request<TestBody>) -> Told {
         Told::of(self.send(request).await).await
     }
 
-    pub async fn get(&self, path: &str) -> Told {
+    pub(crate) async fn get(&self, path: &str) -> Told {
         self.tell(self.request("GET", path).body(full("")).expect("a request")).await
     }
 
-    pub async fn post(&self, path: &str, body: &'static str) -> Told {
+    pub(crate) async fn post(&self, path: &str, body: &'static str) -> Told {
         self.tell(self.request("POST", path).body(full(body)).expect("a request")).await
     }
 
-    pub fn posting(&self, path: &str) -> JoinHandle<Told> {
+    pub(crate) fn posting(&self, path: &str) -> JoinHandle<Told> {
         self.sending(self.request("POST", path).body(full("x")).expect("a request"))
     }
 }
 
 /// A whole answer.
 #[derive(Debug)]
-pub struct Told {
-    pub status: StatusCode,
-    pub headers: http::HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Told {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Told {
-    pub async fn of(answer: Response<Incoming>) -> Self {
+    pub(crate) async fn of(answer: Response<Incoming>) -> Self {
         let (head, body) = answer.into_parts();
         let body = within(body.collect()).await.expect("a whole body").to_bytes();
         Self { status: head.status, headers: head.headers, body }
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
     /// The problem's slug; the whole answer is checked to be a problem.
-    pub fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         let problem: serde_json::Value = serde_json::from_slice(&self.body).expect("JSON");
         assert_eq!(problem["status"], self.status.as_u16());
@@ -257,12 +257,12 @@ impl Told {
     }
 }
 
-pub async fn within<F: Future>(future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes far less time")
 }
 
 /// Waits until the condition holds.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     let mut look = tokio::time::interval(Duration::from_millis(1));
     while !holds() {
@@ -272,7 +272,7 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The process's metrics; the recorder is installed on first use.
-pub fn metrics() -> &'static PrometheusHandle {
+pub(crate) fn metrics() -> &'static PrometheusHandle {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
     METRICS.get_or_init(|| PrometheusBuilder::new().install_recorder().expect("no other recorder"))
 }
