@@ -1,0 +1,100 @@
+"""Owns the views: the slightly moved and bent copies of an image that the model classifies beside the original.
+
+A view is a horizontal step (slant, width, shift: its own resampling matrix for each row) followed by a vertical one
+(height, shift: one matrix for all columns). Two steps, because the tables of the 66 views then take 24 KB where a
+64 by 64 matrix for each would take 1.1 MB. Linear resampling; what lies outside the image is background, 0.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from split import SIDE
+
+MIDDLE = (SIDE - 1) / 2
+
+
+class Horizontal(NamedTuple):
+    """`slant` in columns that a row moves for each row above the middle, `width` as a factor, `shift` in pixels."""
+
+    slant: float
+    width: float
+    shift: float
+
+
+class Vertical(NamedTuple):
+    """`height` as a factor, `shift` in pixels."""
+
+    height: float
+    shift: float
+
+
+# Handwriting leans, and cropping to 8x8 leaves half a pixel undecided: all pairs of these, then two widths.
+SLANTS = (-0.15, 0.0, 0.15)
+SHIFTS = (-0.5, 0.0, 0.5)
+HORIZONTAL = tuple(Horizontal(slant, 1.0, shift) for slant, shift in itertools.product(SLANTS, SHIFTS)) + (
+    Horizontal(0.0, 0.9, 0.0),
+    Horizontal(0.0, 1.1, 0.0),
+)
+# The digits fill all eight rows, so there is more room to shrink than to enlarge.
+VERTICAL = tuple(Vertical(1.0, shift) for shift in SHIFTS) + (
+    Vertical(0.8, 0.0),
+    Vertical(0.9, 0.0),
+    Vertical(1.1, 0.0),
+)
+VIEWS = len(HORIZONTAL) * len(VERTICAL)
+# The view that leaves the image as it is; views are numbered horizontal first.
+IDENTITY_VIEW = HORIZONTAL.index((0.0, 1.0, 0.0)) * len(VERTICAL) + VERTICAL.index((1.0, 0.0))
+
+# Training draws from a range a third wider than the views, so that no view is at the edge of what was seen.
+TRAINING_MARGIN = 4 / 3
+
+
+def linear_weights(source: np.ndarray) -> np.ndarray:
+    """Weights [..., 8] of the eight input pixels for output pixels that lie at `source` in input coordinates."""
+    return np.maximum(0.0, 1.0 - np.abs(source[..., None] - np.arange(SIDE))).astype(np.float32)
+
+
+def horizontal_weights(steps: np.ndarray) -> np.ndarray:
+    """[n, row, output column, input column] for n rows of `Horizontal`."""
+    slant, width, shift = steps.T[:, :, None, None]
+    row, column = np.meshgrid(np.arange(SIDE) - MIDDLE, np.arange(SIDE) - MIDDLE, indexing="ij")
+    return linear_weights(MIDDLE + (column + slant * row - shift) / width)
+
+
+def vertical_weights(steps: np.ndarray) -> np.ndarray:
+    """[n, output row, input row] for n rows of `Vertical`."""
+    height, shift = steps.T[:, :, None]
+    return linear_weights(MIDDLE + (np.arange(SIDE) - MIDDLE - shift) / height)
+
+
+def horizontal_table() -> np.ndarray:
+    """[row, input column, 11 * output column]: what the graph multiplies each row by."""
+    weights = horizontal_weights(np.array(HORIZONTAL))
+    return np.ascontiguousarray(weights.transpose(1, 3, 0, 2)).reshape(SIDE, SIDE, -1)
+
+
+def vertical_table() -> np.ndarray:
+    """[6 * output row, input row]: what the graph multiplies each column by."""
+    return vertical_weights(np.array(VERTICAL)).reshape(-1, SIDE)
+
+
+def apply(horizontal: np.ndarray, vertical: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """One view of each image [n,8,8], by the weights of one horizontal and one vertical step for each."""
+    leaned = np.einsum("nroi,nri->nro", horizontal, image)
+    return np.matmul(vertical, leaned)
+
+
+def augment(random: np.random.RandomState, image: np.ndarray) -> np.ndarray:
+    """One random view of each image [n,8,8], from the same family as the graph's views but not from its grid."""
+    horizontal = horizontal_weights(draw(random, HORIZONTAL, len(image)))
+    vertical = vertical_weights(draw(random, VERTICAL, len(image)))
+    return apply(horizontal, vertical, image)
+
+
+def draw(random: np.random.RandomState, steps: tuple, count: int) -> np.ndarray:
+    """`count` rows, each number drawn evenly from the range that `steps` span, widened by the margin."""
+    low, high = np.min(steps, axis=0), np.max(steps, axis=0)
+    widen = (high - low) * (TRAINING_MARGIN - 1) / 2
+    return random.uniform(low - widen, high + widen, (count, len(low)))
