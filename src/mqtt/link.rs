@@ -228,11 +228,12 @@ async fn poll(
             Ok(Event::Outgoing(Sent::Publish(packet_id))) => shared.backlog().sent(packet_id),
             Ok(_) => {}
             Err(error) => {
-                let was_connected = disconnected(&shared, &error);
-                if was_connected {
+                let closing = *shared.closing.borrow();
+                let was_connected = disconnected(&shared, &error, closing);
+                if was_connected && !closing {
                     observer.changed(&shared.status.borrow().clone());
                 }
-                if *shared.closing.borrow() || matches!(error, ConnectionError::RequestsDone) {
+                if closing || matches!(error, ConnectionError::RequestsDone) {
                     return;
                 }
                 tokio::time::sleep(step.mul_f64(fastrand::f64())).await;
@@ -258,12 +259,12 @@ fn connected(shared: &Shared, client: &AsyncClient, subscriptions: &[(String, Qo
 }
 
 /// Returns whether the link was up until now.
-fn disconnected(shared: &Shared, error: &ConnectionError) -> bool {
+fn disconnected(shared: &Shared, error: &ConnectionError, closing: bool) -> bool {
     let mut was_connected = false;
     let reason = error.to_string();
     shared.status.send_modify(|status| {
         was_connected = std::mem::replace(&mut status.connected, false);
-        if was_connected || status.last_error.as_deref() != Some(&reason) {
+        if !closing && (was_connected || status.last_error.as_deref() != Some(&reason)) {
             tracing::info!(%reason, "no connection to the MQTT broker; trying again, nothing else waits for it");
         }
         status.last_error = Some(reason.clone());
