@@ -164,7 +164,11 @@ async fn the_wrappers_own_reason_is_the_reason() {
     let bench = Bench::with_program("/bin/true");
     let directory = bench.create(&request());
     directory.note_spawned();
+    let wrapper = directory.take().expect("lock").expect("it is free");
+    write(&directory.path().join("lock"), "4711");
     write(&directory.path().join("ended"), "its lease expired\n");
+    assert_eq!(bench.end_reason().await, "its lease expired", "also while the wrapper is on its way out");
+    drop(wrapper);
     assert_eq!(bench.end_reason().await, "its lease expired");
 }
 
