@@ -276,7 +276,7 @@ async fn a_lock_held_by_a_bystander_does_not_get_it_killed() {
     until("the wrapper to be gone", async || harness.alive(&launch) == 0).await;
     let lock = harness.run_dir(&launch).join("lock");
     let mut holder = tokio::process::Command::new("flock");
-    holder.arg(&lock).args(["sleep", "600"]);
+    holder.arg("--no-fork").arg(&lock).args(["sleep", "600"]);
     let mut bystander = holder.process_group(0).kill_on_drop(true).spawn().expect("spawn");
     std::fs::write(&lock, bystander.id().expect("it runs").to_string()).expect("write");
     let is_free = async || {
@@ -287,9 +287,7 @@ async fn a_lock_held_by_a_bystander_does_not_get_it_killed() {
     let hasty = with_deadline(adapter, Duration::from_millis(300));
     assert_eq!(hasty.terminate(&launch).await.expect_err("the lock is held").retry(), Retry::Backoff);
     assert!(bystander.try_wait().expect("wait").is_none(), "the bystander was ended");
-    let group = Pid::from_raw(-i32::try_from(bystander.id().expect("it runs")).expect("a pid"));
-    kill(group, Signal::SIGKILL).expect("end the bystander and its sleep");
-    bystander.wait().await.expect("wait");
+    bystander.kill().await.expect("kill");
 }
 
 #[tokio::test]

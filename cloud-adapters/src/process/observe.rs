@@ -27,9 +27,13 @@ fn state(
     age: Option<Duration>,
     exit: Option<ExitStatus>,
 ) -> (InstanceState, Option<Reach>) {
+    // Written when the server is gone: what is left of the wrapper is its exit.
+    if let Some(reason) = directory.ended_reason() {
+        return (InstanceState::Ended { reason }, None);
+    }
     let may_still_start = exit.is_none() && age.is_some_and(|age| age < START_TIMEOUT);
     // Before its process id stands in the lock the lock is not looked at: see `is_held`.
-    if directory.pid().is_none() && directory.ended_reason().is_none() && may_still_start {
+    if directory.pid().is_none() && may_still_start {
         return (InstanceState::Pending, None);
     }
     if !directory.is_held() {
@@ -41,22 +45,24 @@ fn state(
     }
 }
 
+/// Why an instance ended whose wrapper did not say.
 fn end_reason(directory: &InstanceDirectory, age: Option<Duration>, exit: Option<ExitStatus>) -> String {
-    if let Some(reason) = directory.ended_reason() {
-        return reason;
-    }
     match (directory.pid(), exit) {
         _ if age.is_none() => "the machine was restarted".to_owned(),
-        (Some(_), Some(exit)) => format!("the wrapper ended without a reason ({exit})"),
-        (Some(_), None) => "the wrapper ended without a reason: it was killed, or crashed".to_owned(),
-        (None, Some(exit)) => never_started(&exit.to_string(), directory),
-        (None, None) => never_started(&format!("no sign of life within {START_TIMEOUT:?}"), directory),
+        (Some(_), Some(exit)) if exit.code().is_some() => with_last_words(&format!("failed ({exit})"), directory),
+        (Some(_), Some(exit)) => format!("the wrapper was killed ({exit})"),
+        (Some(_), None) => "the wrapper was killed, or crashed".to_owned(),
+        (None, Some(exit)) => with_last_words(&format!("never started ({exit})"), directory),
+        (None, None) => {
+            with_last_words(&format!("never started (no sign of life within {START_TIMEOUT:?})"), directory)
+        }
     }
 }
 
-fn never_started(why: &str, directory: &InstanceDirectory) -> String {
+/// A wrapper that gives up prints why as its last line.
+fn with_last_words(why: &str, directory: &InstanceDirectory) -> String {
     match directory.last_log_line() {
-        Some(line) => format!("never started ({why}): {line}"),
-        None => format!("never started ({why})"),
+        Some(line) => format!("{why}: {line}"),
+        None => why.to_owned(),
     }
 }

@@ -118,7 +118,33 @@ async fn looking_at_a_starting_instance_never_takes_its_lock() {
     let wrapper = directory.take().expect("lock").expect("it is free");
     assert_eq!(bench.state().await, InstanceState::Pending, "locked, its process id not written yet");
     drop(wrapper);
-    assert_eq!(bench.state().await, InstanceState::Pending, "not locked yet: a probe would be in the wrapper's way");
+    let observer = bench.adapter.clone();
+    let looking = std::thread::spawn(move || {
+        for _ in 0..2000 {
+            observer.provider.describe(&request().launch).expect("describe");
+        }
+    });
+    while !looking.is_finished() {
+        let wrapper = directory.take().expect("lock");
+        assert!(wrapper.is_some(), "a wrapper that starts now would give up");
+    }
+    looking.join().expect("no panic");
+}
+
+#[tokio::test]
+async fn a_termination_lets_a_cut_off_launch_finish_and_ends_what_it_made() {
+    let bench = Bench::with_program("/bin/true");
+    let account = &bench.adapter.provider.account;
+    account.prepare().expect("prepare");
+    let launching = account::lock(account).await.expect("lock");
+    let launch = request().launch;
+    let mut terminate = std::pin::pin!(bench.adapter.terminate(&launch));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut terminate).await;
+    assert!(early.is_err(), "it must wait for the launch, and answered {early:?}");
+    bench.create(&request());
+    drop(launching);
+    terminate.await.expect("terminate");
+    assert!(!bench.path("instances").exists());
 }
 
 #[tokio::test]
@@ -138,7 +164,11 @@ async fn the_wrappers_own_reason_is_the_reason() {
     let bench = Bench::with_program("/bin/true");
     let directory = bench.create(&request());
     directory.note_spawned();
+    let wrapper = directory.take().expect("lock").expect("it is free");
+    write(&directory.path().join("lock"), "4711");
     write(&directory.path().join("ended"), "its lease expired\n");
+    assert_eq!(bench.end_reason().await, "its lease expired", "also while the wrapper is on its way out");
+    drop(wrapper);
     assert_eq!(bench.end_reason().await, "its lease expired");
 }
 
