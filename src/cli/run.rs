@@ -94,7 +94,7 @@ fn until_stopped(config: &Config, node: Node) -> ExitCode {
 }
 
 /// SIGTERM or SIGINT; both mean the same.
-async fn asked_to_stop() {
+pub async fn asked_to_stop() {
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     if let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) {
         tokio::select! {
