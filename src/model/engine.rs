@@ -148,6 +148,11 @@ impl Engine {
         let graph = proto.graph.as_ref();
         let inputs = specs(source, &model, model.input_ids(), graph.map_or(&[], |graph| &graph.input))?;
         let outputs = specs(source, &model, model.output_ids(), graph.map_or(&[], |graph| &graph.output))?;
+        if outputs.is_empty() {
+            // An empty or cut file is a valid, empty message to the format it is written in.
+            let reason = "it has no outputs".to_owned();
+            return Err(LoadError::Corrupt { model: source.describe(), reason });
+        }
         Ok(Self { model, inputs, outputs })
     }
 

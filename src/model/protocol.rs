@@ -276,6 +276,3 @@ fn shape(value: &Value) -> Vec<usize> {
     use rten_tensor::Layout;
     value.shape().to_vec()
 }
-
-#[cfg(test)]
-mod tests;
