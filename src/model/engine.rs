@@ -236,3 +236,26 @@ fn fixed_size(dimension: &Dimension) -> Option<usize> {
         Dimension::Symbolic(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_with_flipped_bytes_is_an_error_or_a_model_and_never_the_end() {
+        let mut random = fastrand::Rng::with_seed(1797);
+        for round in 0..200 {
+            let mut bytes = edge_config::models::DIGITS_ONNX.to_vec();
+            // The graph's outline stands at both ends; weights fill the middle.
+            for _ in 0..random.usize(1..8) {
+                let from_start = random.usize(0..4000);
+                let index = if random.bool() { from_start } else { bytes.len() - 1 - from_start };
+                bytes[index] ^= 1 << random.u8(0..8);
+            }
+            let loaded = Engine::load(&ModelSource::Builtin { name: "flipped", bytes: bytes.leak() });
+            if let Err(error) = loaded {
+                assert!(error.to_string().contains("flipped"), "round {round}: {error}");
+            }
+        }
+    }
+}
