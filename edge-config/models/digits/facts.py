@@ -79,7 +79,7 @@ def describe_structure(proto: onnx.ModelProto) -> dict:
     return {
         "opset": proto.opset_import[0].version,
         "views": views.VIEWS,
-        "channels": network.CHANNELS,
+        "convolutions": [{"kernel": side, "channels": channels} for side, channels in network.CONVOLUTIONS.values()],
         "trained_weights": graph.weight_count(proto),
         "operators": graph.operators(proto),
     }

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import views
-from network import CHANNELS, CONVOLUTIONS, FEATURES, POOLED, Weights
+from network import CONVOLUTIONS, FEATURES, LAST_CHANNELS, POOLED, Weights
 from split import CLASSES, MAX_PIXEL, SIDE
 
 OPSET = 17
@@ -70,7 +70,7 @@ def view_nodes() -> list[onnx.NodeProto]:
 def network_nodes() -> list[onnx.NodeProto]:
     """`views` to the probabilities of each view [66n,10]."""
     nodes, flow = [], "views"
-    for name, side in CONVOLUTIONS.items():
+    for name, (side, _) in CONVOLUTIONS.items():
         shape = {"kernel_shape": [side, side], "pads": [side // 2] * 4, "strides": [1, 1]}
         nodes += [
             helper.make_node("Conv", [flow, name + ".w", name + ".b"], [name], **shape),
@@ -115,10 +115,10 @@ def constants() -> dict[str, np.ndarray]:
 def onnx_weights(weights: Weights) -> dict[str, np.ndarray]:
     """Channels last to ONNX's order: [out, in, row, column], and a linear layer that reads [channel, row, column]."""
     turned = dict(weights)
-    for name, side in CONVOLUTIONS.items():
-        kernel = weights[name + ".w"].reshape(side, side, -1, CHANNELS)
+    for name, (side, channels) in CONVOLUTIONS.items():
+        kernel = weights[name + ".w"].reshape(side, side, -1, channels)
         turned[name + ".w"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-    linear = weights["linear.w"].reshape(POOLED, POOLED, CHANNELS, CLASSES)
+    linear = weights["linear.w"].reshape(POOLED, POOLED, LAST_CHANNELS, CLASSES)
     turned["linear.w"] = np.ascontiguousarray(linear.transpose(2, 0, 1, 3)).reshape(FEATURES, CLASSES)
     return turned
 
