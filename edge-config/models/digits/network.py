@@ -1,7 +1,8 @@
 """Owns the convolutional network and its training arithmetic, in numpy alone.
 
-Convolutions with ReLU (5x5, 3x3, and two that mix channels only), a 2x2 maximum, one linear layer. Images are [n, row, column, channel] here
-(channels last keeps the matrix products contiguous); `graph.py` turns the weights round for ONNX.
+Convolutions with ReLU (5x5, 3x3, and two that mix channels only), a 2x2 maximum, one linear layer. Images are
+[n, row, column, channel] here (channels last keeps the matrix products contiguous); `graph.py` turns the weights round
+for ONNX.
 """
 
 from typing import NamedTuple
