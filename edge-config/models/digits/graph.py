@@ -2,7 +2,7 @@
 
 One graph makes the 66 views, runs the same network over all of them as one batch, and averages the probabilities:
 
-    image [n,1,8,8]  ->  views [66n,1,8,8]  ->  network  ->  softmax [66n,10]  ->  mean over views, log  ->  logits [n,10]
+    image [n,1,8,8] -> views [66n,1,8,8] -> network -> softmax [66n,10] -> mean over views, log -> logits [n,10]
 
 n stays dynamic. Only operators of opset 17, and `kernel_shape` on every Conv, since the engine `rten` requires it.
 """
@@ -165,7 +165,8 @@ def node_flop(node: onnx.NodeProto, shape: dict[str, list[int]]) -> Flop:
     size = shape[node.input[0]][2:]
     pads = next(list(a.ints) for a in node.attribute if a.name == "pads")
     total = each_tap * int(np.prod(kernel)) * int(np.prod(output[2:]))
-    return Flop(total, each_tap * taps_on_image(size[0], kernel[0], pads[0]) * taps_on_image(size[1], kernel[1], pads[1]))
+    rows, columns = (taps_on_image(size[axis], kernel[axis], pads[axis]) for axis in (0, 1))
+    return Flop(total, each_tap * rows * columns)
 
 
 def taps_on_image(size: int, kernel: int, pad: int) -> int:

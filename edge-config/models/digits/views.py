@@ -30,8 +30,9 @@ class Vertical(NamedTuple):
     shift: float
 
 
-# Small steps: in a cross-validation inside the training images, views three to four times as far apart voted for the wrong digit
-# more often than the untouched image did, and these no more often. All pairs of slant and shift, then two widths.
+# Small steps: in a cross-validation inside the training images, views three to four times as far apart voted for the
+# wrong digit more often than the untouched image did, and views like these no more often. All pairs of slant and
+# shift, then two widths.
 SLANTS = (-0.05, 0.0, 0.05)
 SHIFTS = (-0.125, 0.0, 0.125)
 HORIZONTAL = tuple(Horizontal(slant, 1.0, shift) for slant, shift in itertools.product(SLANTS, SHIFTS)) + (
