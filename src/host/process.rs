@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
@@ -31,6 +32,8 @@ pub struct Program {
 /// A running child. Dropping it closes its pipe, upon which it ends itself.
 pub struct ChildProcess {
     child: Child,
+    /// The process group: its leader is the child, and the number stays taken while anything of it lives.
+    group: Option<i32>,
     _lifeline: Option<ChildStdin>,
 }
 
@@ -53,7 +56,8 @@ impl ChildProcess {
             tokio::spawn(log_lines(output, program.service.clone(), program.replica.clone()));
         }
         let lifeline = child.stdin.take();
-        Ok(Self { child, _lifeline: lifeline })
+        let group = child.id().and_then(|id| i32::try_from(id).ok());
+        Ok(Self { child, group, _lifeline: lifeline })
     }
 
     /// The process id, until it ended.
@@ -79,9 +83,23 @@ impl ChildProcess {
         }
     }
 
-    /// How it ended, or `None` while it runs.
+    /// How it ended, or `None` while it runs. What it left in its group (a shim that was killed leaves the server's own
+    /// children) ends with it.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
+        let ended = self.child.try_wait()?;
+        if ended.is_some() {
+            self.end_group();
+        }
+        Ok(ended)
+    }
+
+    fn end_group(&self) {
+        if let Some(group) = self.group
+            && let Err(errno) = kill(Pid::from_raw(-group), Signal::SIGKILL)
+            && errno != Errno::ESRCH
+        {
+            tracing::debug!(%errno, group, "what was left of a replica's group was not ended");
+        }
     }
 }
 
