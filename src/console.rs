@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -88,7 +89,19 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(console)).with_graceful_shutdown(shutdown).await
+    let upkeep = tokio::spawn(keep_up(console.metrics.clone()));
+    let served = axum::serve(listener, router(console)).with_graceful_shutdown(shutdown).await;
+    upkeep.abort();
+    served
+}
+
+/// Histograms keep every value until somebody sums them up; without a scraper that would be for ever.
+async fn keep_up(metrics: PrometheusHandle) {
+    let mut interval = tokio::time::interval(UPKEEP);
+    loop {
+        interval.tick().await;
+        metrics.run_upkeep();
+    }
 }
 
 fn router(console: Console) -> Router {
@@ -108,6 +121,9 @@ fn router(console: Console) -> Router {
         .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
         .with_state(console)
 }
+
+/// How often the metrics are summed up, scraped or not.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 const INDEX: &str = "Tidegate console\n\n\
     /healthz  /readyz  /metrics\n\

@@ -8,7 +8,7 @@ mod state_dir;
 mod store;
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TrySendError};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -120,11 +120,14 @@ pub struct Closing {
     pub cost_micro: i64,
 }
 
+/// Writes that wait for the disk. A few per instance are usual; a disk that is this far behind has failed.
+const MAX_WAITING: usize = 1_024;
+
 type Job = Box<dyn FnOnce(&mut Store) + Send>;
 
 /// Handle of the journal's thread. Calls wait for the disk; the thread ends when the handle is dropped.
 pub struct Journal {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     rebuilt: bool,
 }
@@ -137,7 +140,7 @@ impl Journal {
 
     fn open_file(path: &Path) -> Result<Self, JournalError> {
         let (mut store, rebuilt) = Store::open_or_set_aside(path)?;
-        let (jobs, queue) = mpsc::channel::<Job>();
+        let (jobs, queue) = mpsc::sync_channel::<Job>(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || queue.into_iter().for_each(|job| job(&mut store)))
@@ -159,7 +162,12 @@ impl Journal {
             // Nobody waits any more when the caller was cancelled; the write itself has been done.
             let _ = answer.send(job(store));
         });
-        self.jobs.as_ref().ok_or(JournalError::Closed)?.send(job).map_err(|_| JournalError::Closed)?;
+        self.jobs.as_ref().ok_or(JournalError::Closed)?.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                JournalError::Write(format!("{MAX_WAITING} writes wait for a disk that is too slow"))
+            }
+            TrySendError::Disconnected(_) => JournalError::Closed,
+        })?;
         answered.await.map_err(|_| JournalError::Closed)?
     }
 

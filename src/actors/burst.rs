@@ -352,6 +352,7 @@ impl Burst {
                 let cost = self.cost(instance).units();
                 self.parts.ledger.close(&launch, now);
                 self.free.remove(&launch);
+                self.count_spend(instance, cost);
                 self.publish_end(instance, cost);
                 let currency = Some(self.parts.currency.clone());
                 (EventKind::BurstEnded, EventData { reason: Some(why), cost: Some(cost), currency, ..about })
@@ -392,6 +393,11 @@ impl Burst {
             if unlisted && self.fleet.get(&row.launch).is_none() && row.session < self.parts.identity.session {
                 let timing = self.timing(&row.adapter);
                 let why = "a former run of this node did not come back for it, and the provider lists it no more";
+                if row.stage == Recorded::Intended {
+                    // The provider was never asked, or never said yes.
+                    self.free.insert(row.launch.clone());
+                    self.parts.ledger.void(&row.launch);
+                }
                 self.fleet.adopt_to_end(&row.launch, &row.service, &row.adapter, why, timing, now);
             }
         }
@@ -401,6 +407,9 @@ impl Burst {
     fn take_over(&mut self, listed: &reconcile::Listed, now: Duration) {
         let timing = self.timing(&listed.adapter);
         let (launch, service, adapter) = (&listed.launch, &listed.service, &listed.adapter);
+        if !self.parts.ledger.entries().any(|entry| entry.launch == *launch) {
+            self.account_for_unknown(listed, now);
+        }
         let wanted = !listed.ended && !listed.ending && !self.ending && self.parts.workloads.contains_key(service);
         if wanted {
             self.fleet.adopt(launch, service, adapter, &listed.reason, timing, now);
@@ -411,6 +420,26 @@ impl Burst {
                 if listed.ended { "ended by itself while the node was away" } else { "not wanted after a restart" };
             self.fleet.adopt_to_end(launch, service, adapter, why, timing, now);
         }
+    }
+
+    /// An instance of ours that the journal does not know: it was lost, so a row and a cost begin at the instance's age.
+    fn account_for_unknown(&mut self, listed: &reconcile::Listed, now: Duration) {
+        let Some(slot) = self.parts.adapters.get(&listed.adapter) else { return };
+        let tail = slot.timing.lease_ttl + slot.timing.drain_timeout + STEP;
+        let start = now.saturating_sub(listed.age.unwrap_or_default());
+        self.parts.ledger.restore(Entry::started(&listed.launch, start, slot.terms, tail));
+        let mut instance = Fleet::default();
+        instance.adopt(&listed.launch, &listed.service, &listed.adapter, &listed.reason, slot.timing, start);
+        let row = instance.get(&listed.launch).map(|instance| self.row(instance));
+        let row = row.map(|row| LaunchRow { intended_at_ms: self.parts.clock.to_unix_ms(start), ..row });
+        let journal = self.parts.journal.clone();
+        actix::spawn(async move {
+            if let Some(row) = row
+                && let Err(error) = journal.intend(row).await
+            {
+                tracing::warn!(%error, "an adopted instance was not recorded");
+            }
+        });
     }
 
     fn duplicate_session(&mut self, session: u64) {
@@ -426,7 +455,11 @@ impl Burst {
         self.duplicate = true;
     }
 
+    /// Takes a row of the journal into the ledger, once: what this run launched is there already.
     fn restore(&mut self, row: &LaunchRow) {
+        if self.parts.ledger.entries().any(|entry| entry.launch == row.launch) {
+            return;
+        }
         let clock = self.parts.clock;
         let tail = self.timing(&row.adapter).lease_ttl + self.timing(&row.adapter).drain_timeout + STEP;
         let terms = Terms {
@@ -514,7 +547,30 @@ impl Burst {
         self.show_spend(now);
     }
 
+    fn count_spend(&self, instance: &Instance, cost: f64) {
+        let labels = [
+            ("service", instance.service.clone()),
+            ("adapter", instance.adapter.clone()),
+            ("currency", self.parts.currency.clone()),
+        ];
+        metrics::gauge!("tidegate_spend_total", &labels).increment(cost);
+    }
+
+    fn show_budget(&self, now: Duration) {
+        let ledger = &self.parts.ledger;
+        for window in Window::ALL {
+            let word = window.as_str();
+            let reserved = ledger.committed(now, window).minus(ledger.spent(now, window));
+            metrics::gauge!("tidegate_budget_reserved", "window" => word).set(reserved.units());
+            if let (Some(limit), Some(remaining)) = (ledger.caps().limit(window), ledger.remaining(now, window)) {
+                metrics::gauge!("tidegate_budget_limit", "window" => word).set(limit.units());
+                metrics::gauge!("tidegate_budget_remaining", "window" => word).set(remaining.units());
+            }
+        }
+    }
+
     fn show_spend(&self, now: Duration) {
+        self.show_budget(now);
         let ledger = &self.parts.ledger;
         self.parts.board.set_spend(Spend {
             currency: self.parts.currency.clone(),

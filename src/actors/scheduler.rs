@@ -172,6 +172,10 @@ impl Handler<Instances> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, instances: Instances, _: &mut Self::Context) {
+        if instances.reconciled && !self.cloud.reconciled {
+            // What a former run left counts from now on, and is no surplus that has to go.
+            self.services.values_mut().for_each(|service| service.scaling.begin_at_what_is_alive());
+        }
         self.cloud = instances;
         self.reroute();
     }

@@ -48,7 +48,7 @@ fn describe() {
         Unit::Seconds,
         "Time from an instance's intent to its readiness"
     );
-    describe_gauge!("tidegate_spend_total", "What fell due in the last 24 hours, in currency units");
+    describe_gauge!("tidegate_spend_total", "What the instances that ended in this session cost, in currency units");
     describe_gauge!("tidegate_budget_limit", "The cap of a rolling window, in currency units");
     describe_gauge!("tidegate_budget_remaining", "What the cap leaves beside spent and committed");
     describe_gauge!("tidegate_budget_reserved", "What everything alive may still cost");

@@ -84,6 +84,11 @@ impl ServiceScaling {
         &self.draining
     }
 
+    /// Forgets the wish: the next step begins at what is alive then.
+    pub fn begin_at_what_is_alive(&mut self) {
+        self.state = None;
+    }
+
     /// Forgets the drains of replicas that are gone.
     pub fn forget_gone(&mut self, alive: &BTreeSet<String>) {
         self.draining.retain(|replica, _| alive.contains(replica));

@@ -1,6 +1,36 @@
 //! The tensor element types of the protocol, and which of them the engine can hold.
 
-use rten_onnx::onnx;
+/// An ONNX element type, by its number in `TensorProto.DataType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ElementType(pub(super) u64);
+
+/// The names of the element types, from number 0.
+const ELEMENT_NAMES: [&str; 17] = [
+    "UNDEFINED",
+    "FLOAT",
+    "UINT8",
+    "INT8",
+    "UINT16",
+    "INT16",
+    "INT32",
+    "INT64",
+    "STRING",
+    "BOOL",
+    "FLOAT16",
+    "DOUBLE",
+    "UINT32",
+    "UINT64",
+    "COMPLEX64",
+    "COMPLEX128",
+    "BFLOAT16",
+];
+
+impl ElementType {
+    /// The name in ONNX.
+    pub(super) fn name(self) -> &'static str {
+        usize::try_from(self.0).ok().and_then(|number| ELEMENT_NAMES.get(number)).copied().unwrap_or("of a newer ONNX")
+    }
+}
 
 /// An Open Inference Protocol v2 datatype that this server carries.
 ///
@@ -32,15 +62,15 @@ const NAMES: [(Datatype, &str); 8] = [
 
 impl Datatype {
     /// The datatype that stands for an ONNX element type, or `None` where the engine cannot hold it.
-    pub(super) fn from_onnx(element: onnx::DataType) -> Option<Self> {
-        match element {
-            onnx::DataType::FLOAT | onnx::DataType::FLOAT16 => Some(Self::Fp32),
-            onnx::DataType::DOUBLE => Some(Self::Fp64),
-            onnx::DataType::INT64 => Some(Self::Int64),
-            onnx::DataType::INT32 => Some(Self::Int32),
-            onnx::DataType::INT8 => Some(Self::Int8),
-            onnx::DataType::UINT8 => Some(Self::Uint8),
-            onnx::DataType::BOOL => Some(Self::Bool),
+    pub(super) fn from_onnx(element: ElementType) -> Option<Self> {
+        match element.name() {
+            "FLOAT" | "FLOAT16" => Some(Self::Fp32),
+            "DOUBLE" => Some(Self::Fp64),
+            "INT64" => Some(Self::Int64),
+            "INT32" => Some(Self::Int32),
+            "INT8" => Some(Self::Int8),
+            "UINT8" => Some(Self::Uint8),
+            "BOOL" => Some(Self::Bool),
             _ => None,
         }
     }

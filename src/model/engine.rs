@@ -1,15 +1,15 @@
 //! The model and what it wants: loading it, its inputs and outputs as declared, running it.
 
-use std::fs::File;
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rten::{Dimension, Model, NodeId, RunErrorKind, RunOptions, ThreadPool, Value};
-use rten_onnx::onnx::{self, ModelProto, ValueInfoProto};
 
-use super::datatype::Datatype;
+use super::datatype::{Datatype, ElementType};
 use super::error::InferError;
+use super::onnx_file;
 
 /// The built-in models begin with this instead of being a path.
 const BUILTIN_PREFIX: &str = "builtin:";
@@ -90,9 +90,12 @@ pub enum LoadError {
         model: String,
         /// The input or output.
         tensor: String,
-        /// The ONNX element type, or `unknown`.
-        element: String,
+        /// The ONNX element type.
+        element: &'static str,
     },
+    /// The thread that loaded it is gone.
+    #[error("loading the model was abandoned; check the memory that this box has left")]
+    Abandoned,
     /// `builtin:` with a name that is none of ours.
     #[error(
         "there is no built-in model '{name}'; the built-in model is 'builtin:digits', anything else is a file path"
@@ -143,11 +146,14 @@ impl Engine {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(source: &ModelSource) -> Result<Self, LoadError> {
-        let proto = parse(source)?;
+        let file = read(source)?;
+        onnx_file::check(&file).map_err(|malformed| corrupt(source, malformed.to_string()))?;
         let model = instantiate(source)?;
-        let graph = proto.graph.as_ref();
-        let inputs = specs(source, &model, model.input_ids(), graph.map_or(&[], |graph| &graph.input))?;
-        let outputs = specs(source, &model, model.output_ids(), graph.map_or(&[], |graph| &graph.output))?;
+        let inputs = specs(source, &model, model.input_ids(), &file)?;
+        let outputs = specs(source, &model, model.output_ids(), &file)?;
+        if outputs.is_empty() {
+            return Err(corrupt(source, "it has no outputs".to_owned()));
+        }
         Ok(Self { model, inputs, outputs })
     }
 
@@ -179,22 +185,19 @@ impl Engine {
     }
 }
 
-/// The declared element types: the engine maps several of them to one and forgets which it was.
-fn parse(source: &ModelSource) -> Result<ModelProto, LoadError> {
-    let parsed = match source {
-        ModelSource::Builtin { bytes, .. } => ModelProto::parse_buf(bytes),
-        ModelSource::File(path) => ModelProto::parse_file(open(path)?),
-    };
-    parsed.map_err(|error| LoadError::Corrupt { model: source.describe(), reason: error.to_string() })
+fn corrupt(source: &ModelSource, reason: String) -> LoadError {
+    LoadError::Corrupt { model: source.describe(), reason }
 }
 
-fn open(path: &Path) -> Result<File, LoadError> {
-    let unreadable = |reason| LoadError::Unreadable { model: path.display().to_string(), reason };
-    let file = File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.is_dir() {
-        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+/// The whole file. The engine reads it again, since it finds external weights by the path; ours is dropped after.
+fn read(source: &ModelSource) -> Result<Cow<'static, [u8]>, LoadError> {
+    match source {
+        ModelSource::Builtin { bytes, .. } => Ok(Cow::Borrowed(bytes)),
+        ModelSource::File(path) => match std::fs::read(path) {
+            Ok(bytes) => Ok(Cow::Owned(bytes)),
+            Err(reason) => Err(LoadError::Unreadable { model: source.describe(), reason }),
+        },
     }
-    Ok(file)
 }
 
 fn instantiate(source: &ModelSource) -> Result<Model, LoadError> {
@@ -208,42 +211,51 @@ fn instantiate(source: &ModelSource) -> Result<Model, LoadError> {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the graph contradicts itself".to_owned(),
     };
-    Err(LoadError::Corrupt { model: source.describe(), reason })
+    Err(corrupt(source, reason))
 }
 
-fn specs(
-    source: &ModelSource,
-    model: &Model,
-    nodes: &[NodeId],
-    declared: &[ValueInfoProto],
-) -> Result<Vec<TensorSpec>, LoadError> {
-    nodes.iter().map(|node| spec(source, model, *node, declared)).collect()
+fn specs(source: &ModelSource, model: &Model, nodes: &[NodeId], file: &[u8]) -> Result<Vec<TensorSpec>, LoadError> {
+    nodes.iter().map(|node| spec(source, model, *node, file)).collect()
 }
 
-fn spec(
-    source: &ModelSource,
-    model: &Model,
-    node: NodeId,
-    declared: &[ValueInfoProto],
-) -> Result<TensorSpec, LoadError> {
+fn spec(source: &ModelSource, model: &Model, node: NodeId, file: &[u8]) -> Result<TensorSpec, LoadError> {
     let info = model.node_info(node);
     let name = info.as_ref().and_then(rten::NodeInfo::name).unwrap_or_default().to_owned();
-    let element = declared.iter().find(|value| value.name.as_deref() == Some(&name)).and_then(element_type);
+    let element = onnx_file::element_type(file, &name);
     let Some(datatype) = element.and_then(Datatype::from_onnx) else {
-        let element = element.as_ref().and_then(onnx::DataType::name).unwrap_or("unknown").to_owned();
+        let element = element.map_or("not declared", ElementType::name);
         return Err(LoadError::UnsupportedTensor { model: source.describe(), tensor: name, element });
     };
     let shape = info.and_then(|info| info.shape()).map(|sizes| sizes.iter().map(fixed_size).collect());
     Ok(TensorSpec { name, node, datatype, shape })
 }
 
-fn element_type(value: &ValueInfoProto) -> Option<onnx::DataType> {
-    value.r#type.as_ref()?.tensor_type.as_ref()?.elem_type
-}
-
 fn fixed_size(dimension: &Dimension) -> Option<usize> {
     match dimension {
         Dimension::Fixed(size) => Some(*size),
         Dimension::Symbolic(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_with_flipped_bytes_is_an_error_or_a_model_and_never_the_end() {
+        let mut random = fastrand::Rng::with_seed(1797);
+        for round in 0..200 {
+            let mut bytes = edge_config::models::DIGITS_ONNX.to_vec();
+            // The graph's outline stands at both ends; weights fill the middle.
+            for _ in 0..random.usize(1..8) {
+                let from_start = random.usize(0..4000);
+                let index = if random.bool() { from_start } else { bytes.len() - 1 - from_start };
+                bytes[index] ^= 1 << random.u8(0..8);
+            }
+            let loaded = Engine::load(&ModelSource::Builtin { name: "flipped", bytes: bytes.leak() });
+            if let Err(error) = loaded {
+                assert!(error.to_string().contains("flipped"), "round {round}: {error}");
+            }
+        }
     }
 }

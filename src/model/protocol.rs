@@ -191,8 +191,8 @@ fn engine_input(spec: &TensorSpec, input: InputJson, binary: &mut &[u8]) -> Resu
         return Err(InferError::invalid(format!("input '{name}' has shape {given:?}, but the model wants {wanted:?}")));
     }
     match (input.data, input.parameters.binary_data_size) {
-        (Some(numbers), None) => header.from_numbers(numbers),
-        (None, Some(size)) => header.from_bytes(take(binary, size, &input.name)?),
+        (Some(numbers), None) => header.value_from_numbers(numbers),
+        (None, Some(size)) => header.value_from_bytes(take(binary, size, &input.name)?),
         (Some(_), Some(_)) => Err(InferError::invalid(format!("input '{}' has both data and binary data", input.name))),
         (None, None) => Err(InferError::invalid(format!("input '{}' has no data", input.name))),
     }
@@ -276,6 +276,3 @@ fn shape(value: &Value) -> Vec<usize> {
     use rten_tensor::Layout;
     value.shape().to_vec()
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,7 +3,6 @@
 //! The port is taken before the model is loaded, so that a taken one is said at once, but it accepts nothing until the
 //! model is there: whoever connects finds a replica that can answer.
 
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -78,9 +77,14 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
 }
 
 async fn run(options: &ServeOptions) -> Result<(), ServeError> {
-    let ending = Ending::watch(options.watch_stdin).map_err(ServeError::Start)?;
+    let mut ending = Ending::watch(options.watch_stdin).map_err(ServeError::Start)?;
     let socket = bind(options.port)?;
-    let engine = Arc::new(Engine::load(&options.source)?);
+    let loading = load(options.source.clone()).map_err(ServeError::Start)?;
+    let engine = tokio::select! {
+        loaded = loading => Arc::new(loaded.unwrap_or(Err(LoadError::Abandoned))?),
+        // Nothing is in flight, and the thread ends with the process.
+        () = ending.asked() => return Ok(()),
+    };
     let workers = Workers::start(&engine, &options.name, options.concurrency.get(), options.threads.get())
         .map_err(ServeError::Start)?;
     let draining = AtomicBool::new(false);
@@ -88,6 +92,16 @@ async fn run(options: &ServeOptions) -> Result<(), ServeError> {
     let listener = listen(socket, options.port)?;
     announce(options, &listener);
     answer_until(ending, listener, replica).await
+}
+
+/// Loads on a thread of its own: a large model takes a while, and a signal must end this process in that time too.
+fn load(source: ModelSource) -> std::io::Result<oneshot::Receiver<Result<Engine, LoadError>>> {
+    let (loaded, loading) = oneshot::channel();
+    let load = move || {
+        let _asked_to_end = loaded.send(Engine::load(&source));
+    };
+    std::thread::Builder::new().name("load".to_owned()).spawn(load)?;
+    Ok(loading)
 }
 
 fn bind(port: u16) -> Result<TcpSocket, ServeError> {
@@ -141,7 +155,7 @@ async fn answer_until(mut ending: Ending, listener: TcpListener, replica: Arc<Re
 struct Ending {
     terminate: Signal,
     interrupt: Signal,
-    /// Resolves at end of file on standard input; `None` where that is not watched, or was seen.
+    /// Resolves at end of file on standard input; `None` where that is not watched.
     parent_gone: Option<oneshot::Receiver<()>>,
 }
 
@@ -154,8 +168,9 @@ impl Ending {
         })
     }
 
+    /// Cancelling it loses nothing: it can be waited for again.
     async fn asked(&mut self) {
-        let parent_gone = self.parent_gone.take();
+        let parent_gone = self.parent_gone.as_mut();
         let stdin = async {
             match parent_gone {
                 Some(parent_gone) => drop(parent_gone.await),
@@ -164,7 +179,8 @@ impl Ending {
         };
         tokio::select! {
             () = stdin => {}
-            () = self.signalled() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 
@@ -180,8 +196,8 @@ impl Ending {
 fn watch_stdin() -> std::io::Result<oneshot::Receiver<()>> {
     let (gone, parent_gone) = oneshot::channel();
     let watch = move || {
-        let mut ignored = [0; 64];
-        while !matches!(std::io::stdin().lock().read(&mut ignored), Ok(0) | Err(_)) {}
+        // Whatever the holder writes is ignored; an error is as good an end as the end itself.
+        let _end = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         let _already_ending = gone.send(());
     };
     std::thread::Builder::new().name("stdin".to_owned()).spawn(watch)?;

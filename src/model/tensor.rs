@@ -25,7 +25,7 @@ impl TensorHeader<'_> {
     }
 
     /// The engine's value for elements that came as JSON.
-    pub(super) fn from_numbers(&self, numbers: Numbers) -> Result<Value, InferError> {
+    pub(super) fn value_from_numbers(&self, numbers: Numbers) -> Result<Value, InferError> {
         self.check_count(numbers.len())?;
         match self.declared {
             Datatype::Fp32 | Datatype::Fp64 => self.value(self.floats_from_numbers(numbers)?),
@@ -34,9 +34,9 @@ impl TensorHeader<'_> {
     }
 
     /// The engine's value for elements that came as little-endian bytes (binary tensor data extension).
-    pub(super) fn from_bytes(&self, bytes: &[u8]) -> Result<Value, InferError> {
+    pub(super) fn value_from_bytes(&self, bytes: &[u8]) -> Result<Value, InferError> {
         let size = self.sent.size_bytes();
-        if bytes.len() % size != 0 {
+        if !bytes.len().is_multiple_of(size) {
             let (name, length) = (self.name, bytes.len());
             return Err(InferError::invalid(format!(
                 "input '{name}' brings {length} bytes, which is no whole number of {}",
@@ -212,47 +212,47 @@ mod tests {
     #[test]
     fn an_int64_outside_of_32_bits_is_refused_rather_than_cut() {
         let header = header(Datatype::Int64, Datatype::Int64, &[1]);
-        let error = header.from_numbers(Numbers::Whole(vec![1 << 31])).unwrap_err();
+        let error = header.value_from_numbers(Numbers::Whole(vec![1 << 31])).unwrap_err();
         assert_eq!(error.to_string(), "input 'x' holds 2147483648, out of range for INT64 in this engine");
-        assert!(header.from_bytes(&(-1_i64 << 40).to_le_bytes()).is_err());
-        assert!(header.from_numbers(Numbers::Whole(vec![i64::from(i32::MIN)])).is_ok());
+        assert!(header.value_from_bytes(&(-1_i64 << 40).to_le_bytes()).is_err());
+        assert!(header.value_from_numbers(Numbers::Whole(vec![i64::from(i32::MIN)])).is_ok());
     }
 
     #[test]
     fn fp64_is_narrowed_and_its_overflow_refused() {
         let header = header(Datatype::Fp64, Datatype::Fp32, &[1]);
-        let value = header.from_numbers(Numbers::Real(vec![0.5])).unwrap();
+        let value = header.value_from_numbers(Numbers::Real(vec![0.5])).unwrap();
         assert_eq!(OutputData::from_value(Datatype::Fp32, &value), Some(OutputData::Fp32(vec![0.5])));
-        assert!(header.from_numbers(Numbers::Real(vec![1e39])).is_err());
+        assert!(header.value_from_numbers(Numbers::Real(vec![1e39])).is_err());
     }
 
     #[test]
     fn fractions_are_no_integers_but_one_point_zero_is_one() {
         let header = header(Datatype::Int8, Datatype::Int32, &[1]);
-        assert!(header.from_numbers(Numbers::Real(vec![1.0])).is_ok());
-        assert!(header.from_numbers(Numbers::Real(vec![1.5])).is_err());
-        assert!(header.from_numbers(Numbers::Whole(vec![128])).is_err());
+        assert!(header.value_from_numbers(Numbers::Real(vec![1.0])).is_ok());
+        assert!(header.value_from_numbers(Numbers::Real(vec![1.5])).is_err());
+        assert!(header.value_from_numbers(Numbers::Whole(vec![128])).is_err());
     }
 
     #[test]
     fn data_must_fill_the_shape_exactly() {
         let header = header(Datatype::Fp32, Datatype::Fp32, &[2, 3]);
-        let error = header.from_numbers(Numbers::Whole(vec![1; 5])).unwrap_err();
+        let error = header.value_from_numbers(Numbers::Whole(vec![1; 5])).unwrap_err();
         assert_eq!(error.to_string(), "input 'x' has shape [2, 3], which is 6 elements, but its data holds 5");
-        assert!(header.from_bytes(&[0; 23]).is_err());
-        assert!(header.from_bytes(&[0; 24]).is_ok());
+        assert!(header.value_from_bytes(&[0; 23]).is_err());
+        assert!(header.value_from_bytes(&[0; 24]).is_ok());
     }
 
     #[test]
     fn a_shape_beyond_the_address_space_is_an_error_and_no_overflow() {
         let shape = [usize::MAX, 2];
-        assert!(header(Datatype::Fp32, Datatype::Fp32, &shape).from_numbers(Numbers::Whole(vec![])).is_err());
+        assert!(header(Datatype::Fp32, Datatype::Fp32, &shape).value_from_numbers(Numbers::Whole(vec![])).is_err());
     }
 
     #[test]
     fn bytes_go_in_and_out_unchanged() {
         let bytes: Vec<u8> = [1.5_f32, f32::NAN, -0.0].iter().flat_map(|element| element.to_le_bytes()).collect();
-        let value = header(Datatype::Fp32, Datatype::Fp32, &[3]).from_bytes(&bytes).unwrap();
+        let value = header(Datatype::Fp32, Datatype::Fp32, &[3]).value_from_bytes(&bytes).unwrap();
         let data = OutputData::from_value(Datatype::Fp32, &value).unwrap();
         assert_eq!(data.first_non_finite(), Some(1));
         let mut back = Vec::new();

@@ -5,10 +5,9 @@
 //! that leaves the group (`setsid`) is out of its reach.
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -20,6 +19,9 @@ const STACK_BYTES: usize = 32 * 1024;
 
 /// Exit code of a process that a signal ended, as shells count it: this plus the signal's number.
 const SIGNAL_EXIT: i32 = 128;
+
+/// Events that wait for the one reader; a sender that waits for it loses nothing, since the kernel keeps the signal.
+const WAITING_EVENTS: usize = 8;
 
 /// What to run, and how patiently to end it.
 #[derive(Clone, Debug)]
@@ -93,7 +95,7 @@ fn spawn(command: &[OsString]) -> Result<Child, ShimError> {
 }
 
 fn watch(signals: SigSet) -> std::io::Result<Receiver<Event>> {
-    let (events, received) = channel();
+    let (events, received) = sync_channel(WAITING_EVENTS);
     let stdin_events = events.clone();
     thread("stdin", move || wait_for_end_of_stdin(&stdin_events))?;
     thread("signals", move || wait_for_signals(&signals, &events))?;
@@ -104,19 +106,13 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<(
     std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(body).map(drop)
 }
 
-fn wait_for_end_of_stdin(events: &Sender<Event>) {
-    let mut ignored = [0; 64];
-    loop {
-        match std::io::stdin().lock().read(&mut ignored) {
-            Ok(0) => break,
-            Err(error) if error.kind() != ErrorKind::Interrupted => break,
-            _ => {}
-        }
-    }
+fn wait_for_end_of_stdin(events: &SyncSender<Event>) {
+    // Whatever the holder writes is ignored; an error is as good an end as the end itself.
+    let _end = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
     let _already_ending = events.send(Event::End);
 }
 
-fn wait_for_signals(signals: &SigSet, events: &Sender<Event>) {
+fn wait_for_signals(signals: &SigSet, events: &SyncSender<Event>) {
     loop {
         let event = match signals.wait() {
             Ok(Signal::SIGCHLD) => Event::Child,

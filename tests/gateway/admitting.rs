@@ -176,10 +176,10 @@ async fn a_client_that_goes_away_frees_its_slot_and_its_place_in_the_line() {
 
 #[tokio::test]
 async fn a_streaming_answer_keeps_its_slot_until_its_end_or_until_nobody_reads_it() {
-    let (feeds, mut feeders) = tokio::sync::mpsc::unbounded_channel();
+    let (feeds, mut feeders) = tokio::sync::mpsc::channel(64);
     let streaming = replica(move |_| {
         let (feed, body) = fed();
-        feeds.send(feed).expect("the test listens");
+        feeds.try_send(feed).expect("the test listens");
         async move { Response::new(body) }
     });
     let endpoints = [endpoint("d-1", streaming.await, 1)];
@@ -207,10 +207,10 @@ async fn a_streaming_answer_keeps_its_slot_until_its_end_or_until_nobody_reads_i
 
 #[tokio::test]
 async fn an_answer_that_stalls_in_the_middle_is_cut_off() {
-    let (feeds, mut feeders) = tokio::sync::mpsc::unbounded_channel();
+    let (feeds, mut feeders) = tokio::sync::mpsc::channel(64);
     let streaming = replica(move |_| {
         let (feed, body) = fed();
-        feeds.send(feed).expect("the test listens");
+        feeds.try_send(feed).expect("the test listens");
         async move { Response::new(body) }
     });
     let endpoints = [endpoint("d-1", streaming.await, 1)];

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 
 from graph import VIEW_PROBABILITIES
+from network import cross_entropy
 from split import CLASSES
 from views import IDENTITY_VIEW, VIEWS
 
@@ -22,12 +23,13 @@ class Answers(NamedTuple):
 
 
 class Accuracy(NamedTuple):
-    """Right answers: of the untouched image alone, of all views together, and of each view on average."""
+    """Right answers, and the mean loss in nats, of the untouched image alone and of all views averaged."""
 
-    single: int
-    averaged: int
-    view_mean: float
     images: int
+    single_right: int
+    single_loss: float
+    averaged_right: int
+    averaged_loss: float
 
 
 def answers(model: bytes, image: np.ndarray) -> Answers:
@@ -39,10 +41,19 @@ def answers(model: bytes, image: np.ndarray) -> Answers:
 
 
 def measure(answer: Answers, label: np.ndarray) -> Accuracy:
-    """Counts right answers."""
-    right = answer.views.argmax(axis=2) == label[:, None]
-    averaged = int((answer.logits.argmax(axis=1) == label).sum())
-    return Accuracy(int(right[:, IDENTITY_VIEW].sum()), averaged, round(float(right.mean()), 4), len(label))
+    """Compares the answers with the labels."""
+    single, averaged = answer.views[:, IDENTITY_VIEW], np.exp(answer.logits)
+    return Accuracy(
+        images=len(label),
+        single_right=count_right(single, label),
+        single_loss=cross_entropy(single, label),
+        averaged_right=count_right(averaged, label),
+        averaged_loss=cross_entropy(averaged, label),
+    )
+
+
+def count_right(probability: np.ndarray, label: np.ndarray) -> int:
+    return int((probability.argmax(axis=1) == label).sum())
 
 
 def with_view_output(model: bytes) -> bytes:

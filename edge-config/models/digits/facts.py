@@ -58,11 +58,12 @@ def describe_accuracy(model: bytes, held_out: split.Part) -> dict:
     measured = evaluate.measure(evaluate.answers(model, held_out.image), held_out.label)
     return {
         "images": measured.images,
-        "single_view_right": measured.single,
-        "single_view": measured.single / measured.images,
-        "averaged_right": measured.averaged,
-        "averaged": measured.averaged / measured.images,
-        "mean_over_views": measured.view_mean,
+        "single_view_right": measured.single_right,
+        "single_view": measured.single_right / measured.images,
+        "single_view_loss": round(measured.single_loss, 5),
+        "averaged_right": measured.averaged_right,
+        "averaged": measured.averaged_right / measured.images,
+        "averaged_loss": round(measured.averaged_loss, 5),
     }
 
 
@@ -79,7 +80,7 @@ def describe_structure(proto: onnx.ModelProto) -> dict:
     return {
         "opset": proto.opset_import[0].version,
         "views": views.VIEWS,
-        "channels": network.CHANNELS,
+        "convolutions": [{"kernel": side, "channels": channels} for side, channels in network.CONVOLUTIONS.values()],
         "trained_weights": graph.weight_count(proto),
         "operators": graph.operators(proto),
     }

@@ -2,7 +2,7 @@
 
 One graph makes the 66 views, runs the same network over all of them as one batch, and averages the probabilities:
 
-    image [n,1,8,8]  ->  views [66n,1,8,8]  ->  network  ->  softmax [66n,10]  ->  mean over views, log  ->  logits [n,10]
+    image [n,1,8,8] -> views [66n,1,8,8] -> network -> softmax [66n,10] -> mean over views, log -> logits [n,10]
 
 n stays dynamic. Only operators of opset 17, and `kernel_shape` on every Conv, since the engine `rten` requires it.
 """
@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import views
-from network import CHANNELS, CONVOLUTIONS, FEATURES, POOLED, Weights
+from network import CONVOLUTIONS, FEATURES, LAST_CHANNELS, POOLED, Weights
 from split import CLASSES, MAX_PIXEL, SIDE
 
 OPSET = 17
@@ -70,7 +70,7 @@ def view_nodes() -> list[onnx.NodeProto]:
 def network_nodes() -> list[onnx.NodeProto]:
     """`views` to the probabilities of each view [66n,10]."""
     nodes, flow = [], "views"
-    for name, side in CONVOLUTIONS.items():
+    for name, (side, _) in CONVOLUTIONS.items():
         shape = {"kernel_shape": [side, side], "pads": [side // 2] * 4, "strides": [1, 1]}
         nodes += [
             helper.make_node("Conv", [flow, name + ".w", name + ".b"], [name], **shape),
@@ -115,10 +115,10 @@ def constants() -> dict[str, np.ndarray]:
 def onnx_weights(weights: Weights) -> dict[str, np.ndarray]:
     """Channels last to ONNX's order: [out, in, row, column], and a linear layer that reads [channel, row, column]."""
     turned = dict(weights)
-    for name, side in CONVOLUTIONS.items():
-        kernel = weights[name + ".w"].reshape(side, side, -1, CHANNELS)
+    for name, (side, channels) in CONVOLUTIONS.items():
+        kernel = weights[name + ".w"].reshape(side, side, -1, channels)
         turned[name + ".w"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-    linear = weights["linear.w"].reshape(POOLED, POOLED, CHANNELS, CLASSES)
+    linear = weights["linear.w"].reshape(POOLED, POOLED, LAST_CHANNELS, CLASSES)
     turned["linear.w"] = np.ascontiguousarray(linear.transpose(2, 0, 1, 3)).reshape(FEATURES, CLASSES)
     return turned
 
@@ -165,7 +165,8 @@ def node_flop(node: onnx.NodeProto, shape: dict[str, list[int]]) -> Flop:
     size = shape[node.input[0]][2:]
     pads = next(list(a.ints) for a in node.attribute if a.name == "pads")
     total = each_tap * int(np.prod(kernel)) * int(np.prod(output[2:]))
-    return Flop(total, each_tap * taps_on_image(size[0], kernel[0], pads[0]) * taps_on_image(size[1], kernel[1], pads[1]))
+    rows, columns = (taps_on_image(size[axis], kernel[axis], pads[axis]) for axis in (0, 1))
+    return Flop(total, each_tap * rows * columns)
 
 
 def taps_on_image(size: int, kernel: int, pad: int) -> int:

@@ -3,9 +3,9 @@
 
     python3 train.py [--out DIR]        about a minute on one core; DIR is this folder by default
 
-Split, seeds and every setting below were fixed before the held-out images were looked at; they are read once, after
-training, for the figures. Early stopping sees a part of the training images only. Exits 1 when the result is not fit
-for the demo: under 300 MFLOP an image, 250 KB or more, or under 0.97 right on the held-out images.
+Split and seeds were fixed before any training. The held-out images are read once, after training, for the figures; no
+setting was chosen by them, and early stopping sees a part of the training images only. Exits 1 when the result is not
+fit for the demo: under 300 MFLOP an image, 250,000 bytes or more, or under 0.97 right on the held-out images.
 """
 
 import os

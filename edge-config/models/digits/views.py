@@ -30,25 +30,27 @@ class Vertical(NamedTuple):
     shift: float
 
 
-# Handwriting leans, and cropping to 8x8 leaves half a pixel undecided: all pairs of these, then two widths.
-SLANTS = (-0.15, 0.0, 0.15)
-SHIFTS = (-0.5, 0.0, 0.5)
+# Small steps: in a cross-validation inside the training images, views three to four times as far apart voted for the
+# wrong digit more often than the untouched image did, and views like these no more often. All pairs of slant and
+# shift, then two widths.
+SLANTS = (-0.05, 0.0, 0.05)
+SHIFTS = (-0.125, 0.0, 0.125)
 HORIZONTAL = tuple(Horizontal(slant, 1.0, shift) for slant, shift in itertools.product(SLANTS, SHIFTS)) + (
-    Horizontal(0.0, 0.9, 0.0),
-    Horizontal(0.0, 1.1, 0.0),
+    Horizontal(0.0, 0.97, 0.0),
+    Horizontal(0.0, 1.03, 0.0),
 )
 # The digits fill all eight rows, so there is more room to shrink than to enlarge.
 VERTICAL = tuple(Vertical(1.0, shift) for shift in SHIFTS) + (
-    Vertical(0.8, 0.0),
-    Vertical(0.9, 0.0),
-    Vertical(1.1, 0.0),
+    Vertical(0.94, 0.0),
+    Vertical(0.97, 0.0),
+    Vertical(1.03, 0.0),
 )
 VIEWS = len(HORIZONTAL) * len(VERTICAL)
 # The view that leaves the image as it is; views are numbered horizontal first.
 IDENTITY_VIEW = HORIZONTAL.index((0.0, 1.0, 0.0)) * len(VERTICAL) + VERTICAL.index((1.0, 0.0))
 
-# Training draws from a range a third wider than the views, so that no view is at the edge of what was seen.
-TRAINING_MARGIN = 4 / 3
+# Training draws from a range four times as wide as the views span: strong distortions teach, mild ones vote.
+TRAINING_RANGE = 4
 
 
 def linear_weights(source: np.ndarray) -> np.ndarray:
@@ -94,7 +96,7 @@ def augment(random: np.random.RandomState, image: np.ndarray) -> np.ndarray:
 
 
 def draw(random: np.random.RandomState, steps: tuple, count: int) -> np.ndarray:
-    """`count` rows, each number drawn evenly from the range that `steps` span, widened by the margin."""
+    """`count` rows, each number drawn evenly from the range that `steps` span, widened for training."""
     low, high = np.min(steps, axis=0), np.max(steps, axis=0)
-    widen = (high - low) * (TRAINING_MARGIN - 1) / 2
+    widen = (high - low) * (TRAINING_RANGE - 1) / 2
     return random.uniform(low - widen, high + widen, (count, len(low)))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloud_adapters::{CloudAdapter, Owner};
 
@@ -18,6 +19,8 @@ pub(super) struct Listed {
     pub(super) adapter: String,
     pub(super) session: u64,
     pub(super) reason: String,
+    /// How long it has run, where the provider knows.
+    pub(super) age: Option<Duration>,
     pub(super) ended: bool,
     /// The journal says that it was to end.
     pub(super) ending: bool,
@@ -58,6 +61,7 @@ pub(super) async fn find(
                         adapter: name.clone(),
                         session: instance.owner.session,
                         reason: row.map_or_else(|| "found at the provider".to_owned(), |row| row.reason.clone()),
+                        age: instance.age,
                         ended: instance.is_ended(),
                         ending: row.is_some_and(|row| row.stage >= Stage::Ending),
                     }

@@ -86,6 +86,17 @@ fn a_restart_in_mid_burst_ends_nothing() {
 }
 
 #[test]
+fn instances_that_are_found_late_are_no_surplus() {
+    let mut scaling = ServiceScaling::new(settings());
+    let one = [replica("a", Placement::Local, Phase::Ready)];
+    let _ = step(&mut scaling, 10, 0.5, &one, true);
+    let found = [one[0].clone(), replica("c", Placement::Cloud, Phase::Starting)];
+    scaling.begin_at_what_is_alive();
+    let after = step(&mut scaling, 12, 0.5, &found, true);
+    assert_eq!((after.decision.wanted, after.plan.actions.len()), (2, 0), "{}", after.decision.reason);
+}
+
+#[test]
 fn a_box_that_cannot_run_it_bursts_instead() {
     let mut scaling = ServiceScaling::new(settings());
     let broken = step(&mut scaling, 10, 1.0, &[], false);
