@@ -24,6 +24,11 @@ only FILTER:
 bench AREA="node":
     benches/run {{ AREA }}
 
+# Record the demo as docs/demo.svg, the picture in the README.
+record *ARGS:
+    cargo build --release
+    docs/record-demo target/release/tidegate {{ ARGS }}
+
 # Format.
 fmt:
     cargo fmt --all
@@ -41,7 +46,7 @@ watch *ARGS:
 status *ARGS:
     cargo run --release -- status {{ ARGS }}
 
-# The article's Flask program, scaled here and burst.
+# The article's Flask program, scaled here and burst; python3 needs the packages of its requirements.txt.
 flask:
     cd examples/flask && cargo run --release -- run -c tidegate.toml
 
