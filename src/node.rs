@@ -91,6 +91,7 @@ pub struct Node {
     stop: Option<oneshot::Sender<()>>,
     control: Option<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
+    console_stop: watch::Sender<bool>,
     gateway_done: Option<oneshot::Receiver<usize>>,
     console_done: Option<oneshot::Receiver<()>>,
     broker: Option<Broker>,
@@ -133,7 +134,7 @@ impl Node {
             links::start(config, &identity, addresses.mqtt, &ears)?
         };
         let counters = parts::counters(config, &gateway);
-        let stopping = watch::Sender::new(false);
+        let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));
         let pulse = Arc::new(NodePulse {
             clock,
             tick: config.node.tick,
@@ -145,7 +146,7 @@ impl Node {
 
         let about = parts::about(config, options, &identity, addresses);
         let console = Console { about: Arc::new(about), pulse: pulse.clone(), board: board.clone(), metrics };
-        let console_done = serve_console(&io, console, console_listener, stopping.subscribe());
+        let console_done = serve_console(&io, console, console_listener, console_stop.subscribe());
         let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, stopping.subscribe());
 
         let control = control::Parts {
@@ -172,6 +173,7 @@ impl Node {
             stop: Some(stop),
             control: Some(control),
             stopping,
+            console_stop,
             gateway_done: Some(gateway_done),
             console_done: Some(console_done),
             broker,
@@ -218,6 +220,7 @@ impl Node {
         if let Some(broker) = self.broker.take() {
             io.block_on(broker.stop());
         }
+        self.console_stop.send_replace(true);
         if let Some(done) = self.console_done.take() {
             let _ = io.block_on(async { tokio::time::timeout(Duration::from_secs(1), done).await });
         }
@@ -261,7 +264,7 @@ fn serve_gateway(
     wait
 }
 
-/// The console outlives the drain, so that an operator sees it; it ends with the runtime.
+/// The console outlives the drain, so that an operator sees how it goes.
 fn serve_console(
     io: &Runtime,
     console: Console,

@@ -23,8 +23,6 @@ pub struct Mqtt {
     pub refresh: Duration,
     /// MQTT keepalive; a dead broker is noticed after twice this. Default 10 s.
     pub keepalive: Duration,
-    /// Largest packet taken or sent, in bytes. Default 256 KiB.
-    pub max_packet_bytes: u32,
 }
 
 impl Mqtt {
@@ -94,8 +92,6 @@ pub(crate) fn read(section: &mut Section<'_>) -> Mqtt {
         json: section.get("json", &Flag, true),
         refresh: section.get("refresh", &REFRESH, Duration::from_secs(30)),
         keepalive: section.get("keepalive", &KEEPALIVE, Duration::from_secs(10)),
-        // Four times the largest payload that we ever send.
-        max_packet_bytes: section.get("max_packet_bytes", &PACKET_BYTES, 256 << 10),
     }
 }
 
@@ -104,9 +100,6 @@ const REFRESH: Span = Span(Duration::from_secs(1)..=Duration::from_secs(3600));
 
 /// Under 5 s the client library refuses to start; MQTT has 16 bits of seconds.
 const KEEPALIVE: Span = Span(Duration::from_secs(5)..=Duration::from_secs(65_535));
-
-/// From the 64 KB that our payloads may have, to what a small box can hold for a few clients.
-const PACKET_BYTES: Count<u32> = Count(65_536..=16_777_216);
 
 const BROKER: Parsed<BrokerAddress> = Parsed {
     allowed: "an address as in \"mqtt://192.168.1.10:1883\"",

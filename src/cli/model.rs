@@ -19,7 +19,7 @@ enum Command {
     Check(CheckArgs),
 }
 
-/// Load an ONNX model as a replica would, and say what it takes and gives.
+/// Load an ONNX model as a replica would, and say whether the built-in engine takes it.
 ///
 /// Example: tidegate model check yolo.onnx
 #[derive(Debug, clap::Args)]

@@ -61,8 +61,8 @@ pub struct Args {
     /// Readiness: `tcp` for a connection, or a path that answers 200.
     #[arg(long, default_value = "tcp", value_name = "tcp|/PATH")]
     ready: Probe,
-    /// How long the server may take to become ready.
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    /// How long the server may take to become ready; the owner's own patience usually ends before.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     ready_timeout: Duration,
     /// Requests passed to the server at once [default: no limit].
     #[arg(long, value_name = "N")]
