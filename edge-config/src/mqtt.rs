@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::listen;
 use crate::section::Section;
-use crate::shape::{Address, Count, FilePath, Flag, Parsed, Span};
+use crate::shape::{Address, FilePath, Flag, Parsed, Span};
 
 /// `[mqtt]`.
 #[derive(Debug, Clone, PartialEq)]

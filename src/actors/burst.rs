@@ -10,21 +10,21 @@ use cloud_adapters::CloudAdapter;
 
 use super::publisher::{Identity, Publish, Report};
 use super::{MAILBOX, tell};
-use crate::host::clock::{Clock, rfc3339, unix_ms_now};
+use crate::host::clock::{Clock, unix_ms_now};
 use crate::journal::{Journal, LaunchRow, Stage as Recorded};
 use crate::logic::breaker::{self, Circuit};
-use crate::logic::budget::{Entry, Ledger, Money, Terms, Window};
+use crate::logic::budget::{Ledger, Money, Terms};
 use crate::logic::fleet::{Event, Fleet, Instance, Operation, Outcome, Stage, Timing};
 use crate::logic::plan::{AdapterView, Phase};
-use crate::wire::board::{Board, Spend};
-use crate::wire::{BurstState, BurstStatus, EventData, EventKind, Message as WireMessage, Placement, Topic};
+use crate::wire::board::Board;
+use crate::wire::{EventData, EventKind};
 
 mod carry_out;
 mod reconcile;
+mod tell;
 
 use carry_out::{Operator, Work};
 pub use carry_out::{Workload, launch_token};
-use reconcile::{Found, find};
 
 /// How often the state machine is asked what is due: fine enough for a start of a tenth of a second.
 const STEP: Duration = Duration::from_millis(25);
@@ -361,122 +361,6 @@ impl Burst {
         tell(&self.parts.events, Report { kind, data });
     }
 
-    /// Compares with the providers' lists: adopts what is healthy and wanted, ends what is not.
-    fn reconcile(&mut self, context: &mut Context<Self>) {
-        let adapters: Vec<_> =
-            self.parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.adapter.clone())).collect();
-        let (journal, owner) = (self.parts.journal.clone(), self.operator.owner.clone());
-        let first = !self.unreconciled.is_empty();
-        let look = async move { find(&journal, adapters, &owner, first).await }.into_actor(self);
-        context.spawn(look.map(|found, burst, context| {
-            burst.found(found);
-            burst.step(context);
-            burst.tell_scheduler();
-        }));
-    }
-
-    fn found(&mut self, found: Found) {
-        let now = self.parts.clock.now();
-        for row in &found.rows {
-            self.restore(row);
-        }
-        for listed in &found.listed {
-            if listed.session > self.parts.identity.session {
-                self.duplicate_session(listed.session);
-            } else if self.fleet.get(&listed.launch).is_none() {
-                self.take_over(listed, now);
-            }
-        }
-        for row in found.rows.iter().filter(|row| row.stage != Recorded::Closed) {
-            let unlisted =
-                found.answered.contains(&row.adapter) && !found.listed.iter().any(|l| l.launch == row.launch);
-            if unlisted && self.fleet.get(&row.launch).is_none() && row.session < self.parts.identity.session {
-                let timing = self.timing(&row.adapter);
-                let why = "a former run of this node did not come back for it, and the provider lists it no more";
-                if row.stage == Recorded::Intended {
-                    // The provider was never asked, or never said yes.
-                    self.free.insert(row.launch.clone());
-                    self.parts.ledger.void(&row.launch);
-                }
-                self.fleet.adopt_to_end(&row.launch, &row.service, &row.adapter, why, timing, now);
-            }
-        }
-        self.unreconciled.retain(|adapter| !found.answered.contains(adapter));
-    }
-
-    fn take_over(&mut self, listed: &reconcile::Listed, now: Duration) {
-        let timing = self.timing(&listed.adapter);
-        let (launch, service, adapter) = (&listed.launch, &listed.service, &listed.adapter);
-        if !self.parts.ledger.entries().any(|entry| entry.launch == *launch) {
-            self.account_for_unknown(listed, now);
-        }
-        let wanted = !listed.ended && !listed.ending && !self.ending && self.parts.workloads.contains_key(service);
-        if wanted {
-            self.fleet.adopt(launch, service, adapter, &listed.reason, timing, now);
-            let data = EventData { reason: Some("adopted from a former run".into()), ..self.about(launch) };
-            tell(&self.parts.events, Report { kind: EventKind::BurstAdopted, data });
-        } else {
-            let why =
-                if listed.ended { "ended by itself while the node was away" } else { "not wanted after a restart" };
-            self.fleet.adopt_to_end(launch, service, adapter, why, timing, now);
-        }
-    }
-
-    /// An instance of ours that the journal does not know: it was lost, so a row and a cost begin at the instance's age.
-    fn account_for_unknown(&mut self, listed: &reconcile::Listed, now: Duration) {
-        let Some(slot) = self.parts.adapters.get(&listed.adapter) else { return };
-        let tail = slot.timing.lease_ttl + slot.timing.drain_timeout + STEP;
-        let start = now.saturating_sub(listed.age.unwrap_or_default());
-        self.parts.ledger.restore(Entry::started(&listed.launch, start, slot.terms, tail));
-        let mut instance = Fleet::default();
-        instance.adopt(&listed.launch, &listed.service, &listed.adapter, &listed.reason, slot.timing, start);
-        let row = instance.get(&listed.launch).map(|instance| self.row(instance));
-        let row = row.map(|row| LaunchRow { intended_at_ms: self.parts.clock.to_unix_ms(start), ..row });
-        let journal = self.parts.journal.clone();
-        actix::spawn(async move {
-            if let Some(row) = row
-                && let Err(error) = journal.intend(row).await
-            {
-                tracing::warn!(%error, "an adopted instance was not recorded");
-            }
-        });
-    }
-
-    fn duplicate_session(&mut self, session: u64) {
-        if !self.duplicate {
-            let why = format!(
-                "instances of session {session} under this node's id exist, and this is session {}: another box runs with a \
-                 copy of this state directory; give it another node.id. No launches until then",
-                self.parts.identity.session
-            );
-            let data = EventData { error: Some(why), ..EventData::default() };
-            tell(&self.parts.events, Report { kind: EventKind::NodeDuplicate, data });
-        }
-        self.duplicate = true;
-    }
-
-    /// Takes a row of the journal into the ledger, once: what this run launched is there already.
-    fn restore(&mut self, row: &LaunchRow) {
-        if self.parts.ledger.entries().any(|entry| entry.launch == row.launch) {
-            return;
-        }
-        let clock = self.parts.clock;
-        let tail = self.timing(&row.adapter).lease_ttl + self.timing(&row.adapter).drain_timeout + STEP;
-        let terms = Terms {
-            price_per_hour: Money::from_micros(row.price_per_hour_micro),
-            minimum_billing: millis(row.minimum_billing_ms),
-            billing_step: millis(row.billing_step_ms),
-        };
-        if row.cost_micro != Some(0) {
-            let start = clock.from_unix_ms(row.intended_at_ms);
-            let end = row.ended_at_ms.map(|at| clock.from_unix_ms(at));
-            self.parts.ledger.restore(Entry { end, ..Entry::started(&row.launch, start, terms, tail) });
-        }
-        if row.stage == Recorded::Closed {
-            self.parts.board.remember_burst(self.status_of_row(row));
-        }
-    }
-
     fn timing(&self, adapter: &str) -> Timing {
         self.parts.adapters.get(adapter).map_or(
             Timing {
@@ -519,187 +403,6 @@ impl Burst {
             billing_step_ms: in_millis(terms.billing_step),
             cost_micro: None,
         }
-    }
-
-    fn tell_scheduler(&self) {
-        let now = self.parts.clock.now();
-        let adapters = self.parts.adapters.iter().map(|(name, slot)| AdapterView {
-            name: name.clone(),
-            price_per_hour: slot.price_per_hour,
-            alive: count(self.fleet.instances().filter(|i| i.adapter == *name)),
-            max: slot.max,
-            available: !self.duplicate
-                && !self.unreconciled.contains(name)
-                && slot.circuit.available(&slot.circuit_config, now),
-            affordable: self.parts.ledger.affordable(
-                now,
-                slot.terms,
-                slot.timing.lease_ttl + slot.timing.drain_timeout + STEP,
-            ),
-        });
-        let snapshot = Instances {
-            instances: self.fleet.instances().map(|instance| self.view(instance)).collect(),
-            adapters: adapters.collect(),
-            order: self.order,
-            reconciled: self.unreconciled.is_empty(),
-        };
-        tell(&self.parts.scheduler, snapshot);
-        self.show_spend(now);
-    }
-
-    fn count_spend(&self, instance: &Instance, cost: f64) {
-        let labels = [
-            ("service", instance.service.clone()),
-            ("adapter", instance.adapter.clone()),
-            ("currency", self.parts.currency.clone()),
-        ];
-        metrics::gauge!("tidegate_spend_total", &labels).increment(cost);
-    }
-
-    fn show_budget(&self, now: Duration) {
-        let ledger = &self.parts.ledger;
-        for window in Window::ALL {
-            let word = window.as_str();
-            let reserved = ledger.committed(now, window).minus(ledger.spent(now, window));
-            metrics::gauge!("tidegate_budget_reserved", "window" => word).set(reserved.units());
-            if let (Some(limit), Some(remaining)) = (ledger.caps().limit(window), ledger.remaining(now, window)) {
-                metrics::gauge!("tidegate_budget_limit", "window" => word).set(limit.units());
-                metrics::gauge!("tidegate_budget_remaining", "window" => word).set(remaining.units());
-            }
-        }
-    }
-
-    fn show_spend(&self, now: Duration) {
-        self.show_budget(now);
-        let ledger = &self.parts.ledger;
-        self.parts.board.set_spend(Spend {
-            currency: self.parts.currency.clone(),
-            hour: ledger.spent(now, Window::Hour).units(),
-            day: ledger.spent(now, Window::Day).units(),
-            committed: ledger.committed(now, Window::Hour).units(),
-            limit_hour: ledger.caps().limit(Window::Hour).map(Money::units),
-            limit_day: ledger.caps().limit(Window::Day).map(Money::units),
-        });
-    }
-
-    fn view(&self, instance: &Instance) -> InstanceView {
-        let phase = match instance.stage {
-            Stage::Intending | Stage::Launching | Stage::Starting => Phase::Starting,
-            Stage::Ready => Phase::Ready,
-            Stage::Draining => Phase::Draining,
-            _ => Phase::Failed,
-        };
-        InstanceView {
-            launch: instance.launch.clone(),
-            service: instance.service.clone(),
-            adapter: instance.adapter.clone(),
-            phase,
-            authority: instance.authority.clone().filter(|_| instance.is_routable()),
-            bearer: launch_token(&self.parts.secret, &instance.launch),
-            price_per_hour: self.parts.adapters.get(&instance.adapter).map_or(0.0, |slot| slot.price_per_hour),
-            since: instance.intended_at,
-        }
-    }
-
-    /// Says each instance's status once per stage.
-    fn publish_changes(&mut self) {
-        let changed: Vec<_> = self
-            .fleet
-            .instances()
-            .filter(|instance| self.published.get(&instance.launch) != Some(&instance.stage))
-            .cloned()
-            .collect();
-        for instance in changed {
-            self.published.insert(instance.launch.clone(), instance.stage);
-            self.publish_status(self.status(&instance, state_of(instance.stage)));
-        }
-        self.published.retain(|launch, _| self.fleet.get(launch).is_some());
-    }
-
-    fn publish_end(&self, instance: &Instance, cost: f64) {
-        let mut status = self.status(instance, BurstState::Ended);
-        status.ended_at = Some(rfc3339(unix_ms_now()));
-        status.cost = cost;
-        let launch = status.launch.clone();
-        self.parts.board.remember_burst(status);
-        if let Ok(topic) = Topic::burst(&self.parts.identity.node, &launch) {
-            tell(&self.parts.publisher, Publish { topic, message: WireMessage::Cleared });
-        }
-    }
-
-    fn publish_status(&self, status: BurstStatus) {
-        match Topic::burst(&self.parts.identity.node, &status.launch) {
-            Ok(topic) => {
-                let message = WireMessage::Burst(Box::new(status));
-                tell(&self.parts.publisher, Publish { topic, message });
-            }
-            Err(error) => tracing::error!(%error, "an instance has no topic"),
-        }
-    }
-
-    fn status(&self, instance: &Instance, state: BurstState) -> BurstStatus {
-        let clock = self.parts.clock;
-        let since = self.since(instance);
-        BurstStatus {
-            node: self.parts.identity.node.clone(),
-            session: self.parts.identity.session,
-            launch: instance.launch.clone(),
-            service: instance.service.clone(),
-            adapter: instance.adapter.clone(),
-            state,
-            reason: instance.end_reason.clone().unwrap_or_else(|| instance.reason.clone()),
-            started_at: rfc3339(clock.to_unix_ms(since)),
-            ready_at: instance.ready_at.map(|at| rfc3339(clock.to_unix_ms(at))),
-            ended_at: None,
-            cost: self.cost(instance).units(),
-            currency: Some(self.parts.currency.clone()),
-            price_per_hour: self.parts.adapters.get(&instance.adapter).map(|slot| slot.price_per_hour),
-            ..BurstStatus::default()
-        }
-    }
-
-    fn status_of_row(&self, row: &LaunchRow) -> BurstStatus {
-        BurstStatus {
-            node: self.parts.identity.node.clone(),
-            session: row.session,
-            launch: row.launch.clone(),
-            service: row.service.clone(),
-            adapter: row.adapter.clone(),
-            state: BurstState::Ended,
-            reason: row.end_reason.clone().unwrap_or_else(|| row.reason.clone()),
-            started_at: rfc3339(row.intended_at_ms),
-            ready_at: row.ready_at_ms.map(rfc3339),
-            ended_at: row.ended_at_ms.map(rfc3339),
-            cost: Money::from_micros(row.cost_micro.unwrap_or(0)).units(),
-            currency: Some(self.parts.currency.clone()),
-            ..BurstStatus::default()
-        }
-    }
-
-    fn about(&self, launch: &str) -> EventData {
-        let known = self.fleet.get(launch).map(|instance| self.about_instance(instance));
-        known.unwrap_or_else(|| EventData { launch: Some(launch.to_owned()), ..EventData::default() })
-    }
-
-    fn about_instance(&self, instance: &Instance) -> EventData {
-        EventData {
-            launch: Some(instance.launch.clone()),
-            service: Some(instance.service.clone()),
-            adapter: Some(instance.adapter.clone()),
-            reason: Some(instance.reason.clone()),
-            placement: Some(Placement::Cloud),
-            ..EventData::default()
-        }
-    }
-}
-
-fn state_of(stage: Stage) -> BurstState {
-    match stage {
-        Stage::Intending | Stage::Launching => BurstState::Launching,
-        Stage::Starting => BurstState::Starting,
-        Stage::Ready => BurstState::Ready,
-        Stage::Draining => BurstState::Draining,
-        Stage::Ending | Stage::Terminating | Stage::Confirming | Stage::Closing => BurstState::Terminating,
     }
 }
 

@@ -4,10 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::fut::WrapFuture;
+use actix::{ActorFutureExt, AsyncContext, Context};
 use cloud_adapters::{CloudAdapter, Owner};
 
+use super::{Burst, STEP, millis};
+use crate::actors::publisher::Report;
+use crate::actors::tell;
 use crate::host::clock::unix_ms_now;
 use crate::journal::{Journal, LaunchRow, Stage};
+use crate::logic::budget::{Entry, Money, Terms};
+use crate::logic::fleet::Fleet;
+use crate::wire::{EventData, EventKind};
 
 /// The longest budget window: what ended before it matters to nobody.
 const HISTORY_MS: i64 = 24 * 3_600_000;
@@ -34,6 +42,124 @@ pub(super) struct Found {
     pub(super) listed: Vec<Listed>,
     /// The journal's rows, on the first look only.
     pub(super) rows: Vec<LaunchRow>,
+}
+
+impl Burst {
+    /// Compares with the providers' lists: adopts what is healthy and wanted, ends what is not.
+    pub(super) fn reconcile(&mut self, context: &mut Context<Self>) {
+        let adapters: Vec<_> =
+            self.parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.adapter.clone())).collect();
+        let (journal, owner) = (self.parts.journal.clone(), self.operator.owner.clone());
+        let first = !self.unreconciled.is_empty();
+        let look = async move { find(&journal, adapters, &owner, first).await }.into_actor(self);
+        context.spawn(look.map(|found, burst, context| {
+            burst.found(found);
+            burst.step(context);
+            burst.tell_scheduler();
+        }));
+    }
+
+    pub(super) fn found(&mut self, found: Found) {
+        let now = self.parts.clock.now();
+        for row in &found.rows {
+            self.restore(row);
+        }
+        for listed in &found.listed {
+            if listed.session > self.parts.identity.session {
+                self.duplicate_session(listed.session);
+            } else if self.fleet.get(&listed.launch).is_none() {
+                self.take_over(listed, now);
+            }
+        }
+        for row in found.rows.iter().filter(|row| row.stage != Stage::Closed) {
+            let unlisted =
+                found.answered.contains(&row.adapter) && !found.listed.iter().any(|l| l.launch == row.launch);
+            if unlisted && self.fleet.get(&row.launch).is_none() && row.session < self.parts.identity.session {
+                let timing = self.timing(&row.adapter);
+                let why = "a former run of this node did not come back for it, and the provider lists it no more";
+                if row.stage == Stage::Intended {
+                    // The provider was never asked, or never said yes.
+                    self.free.insert(row.launch.clone());
+                    self.parts.ledger.void(&row.launch);
+                }
+                self.fleet.adopt_to_end(&row.launch, &row.service, &row.adapter, why, timing, now);
+            }
+        }
+        self.unreconciled.retain(|adapter| !found.answered.contains(adapter));
+    }
+
+    pub(super) fn take_over(&mut self, listed: &Listed, now: Duration) {
+        let timing = self.timing(&listed.adapter);
+        let (launch, service, adapter) = (&listed.launch, &listed.service, &listed.adapter);
+        if !self.parts.ledger.entries().any(|entry| entry.launch == *launch) {
+            self.account_for_unknown(listed, now);
+        }
+        let wanted = !listed.ended && !listed.ending && !self.ending && self.parts.workloads.contains_key(service);
+        if wanted {
+            self.fleet.adopt(launch, service, adapter, &listed.reason, timing, now);
+            let data = EventData { reason: Some("adopted from a former run".into()), ..self.about(launch) };
+            tell(&self.parts.events, Report { kind: EventKind::BurstAdopted, data });
+        } else {
+            let why =
+                if listed.ended { "ended by itself while the node was away" } else { "not wanted after a restart" };
+            self.fleet.adopt_to_end(launch, service, adapter, why, timing, now);
+        }
+    }
+
+    /// An instance of ours that the journal does not know: it was lost, so a row and a cost begin at the instance's age.
+    pub(super) fn account_for_unknown(&mut self, listed: &Listed, now: Duration) {
+        let Some(slot) = self.parts.adapters.get(&listed.adapter) else { return };
+        let tail = slot.timing.lease_ttl + slot.timing.drain_timeout + STEP;
+        let start = now.saturating_sub(listed.age.unwrap_or_default());
+        self.parts.ledger.restore(Entry::started(&listed.launch, start, slot.terms, tail));
+        let mut instance = Fleet::default();
+        instance.adopt(&listed.launch, &listed.service, &listed.adapter, &listed.reason, slot.timing, start);
+        let row = instance.get(&listed.launch).map(|instance| self.row(instance));
+        let row = row.map(|row| LaunchRow { intended_at_ms: self.parts.clock.to_unix_ms(start), ..row });
+        let journal = self.parts.journal.clone();
+        actix::spawn(async move {
+            if let Some(row) = row
+                && let Err(error) = journal.intend(row).await
+            {
+                tracing::warn!(%error, "an adopted instance was not recorded");
+            }
+        });
+    }
+
+    pub(super) fn duplicate_session(&mut self, session: u64) {
+        if !self.duplicate {
+            let why = format!(
+                "instances of session {session} under this node's id exist, and this is session {}: another box runs with a \
+                 copy of this state directory; give it another node.id. No launches until then",
+                self.parts.identity.session
+            );
+            let data = EventData { error: Some(why), ..EventData::default() };
+            tell(&self.parts.events, Report { kind: EventKind::NodeDuplicate, data });
+        }
+        self.duplicate = true;
+    }
+
+    /// Takes a row of the journal into the ledger, once: what this run launched is there already.
+    pub(super) fn restore(&mut self, row: &LaunchRow) {
+        if self.parts.ledger.entries().any(|entry| entry.launch == row.launch) {
+            return;
+        }
+        let clock = self.parts.clock;
+        let tail = self.timing(&row.adapter).lease_ttl + self.timing(&row.adapter).drain_timeout + STEP;
+        let terms = Terms {
+            price_per_hour: Money::from_micros(row.price_per_hour_micro),
+            minimum_billing: millis(row.minimum_billing_ms),
+            billing_step: millis(row.billing_step_ms),
+        };
+        if row.cost_micro != Some(0) {
+            let start = clock.from_unix_ms(row.intended_at_ms);
+            let end = row.ended_at_ms.map(|at| clock.from_unix_ms(at));
+            self.parts.ledger.restore(Entry { end, ..Entry::started(&row.launch, start, terms, tail) });
+        }
+        if row.stage == Stage::Closed {
+            self.parts.board.remember_burst(self.status_of_row(row));
+        }
+    }
 }
 
 /// Reads the journal (on the first look) and every adapter's list.

@@ -1,0 +1,197 @@
+//! What the burst engine tells: snapshots to the scheduler, statuses and spend to everybody.
+
+use std::time::Duration;
+
+use super::{Burst, InstanceView, Instances, STEP, count, launch_token};
+use crate::actors::publisher::Publish;
+use crate::actors::tell;
+use crate::host::clock::{rfc3339, unix_ms_now};
+use crate::journal::LaunchRow;
+use crate::logic::budget::{Money, Window};
+use crate::logic::fleet::{Instance, Stage};
+use crate::logic::plan::{AdapterView, Phase};
+use crate::wire::board::Spend;
+use crate::wire::{BurstState, BurstStatus, EventData, Message as WireMessage, Placement, Topic};
+
+impl Burst {
+    pub(super) fn tell_scheduler(&self) {
+        let now = self.parts.clock.now();
+        let adapters = self.parts.adapters.iter().map(|(name, slot)| AdapterView {
+            name: name.clone(),
+            price_per_hour: slot.price_per_hour,
+            alive: count(self.fleet.instances().filter(|i| i.adapter == *name)),
+            max: slot.max,
+            available: !self.duplicate
+                && !self.unreconciled.contains(name)
+                && slot.circuit.available(&slot.circuit_config, now),
+            affordable: self.parts.ledger.affordable(
+                now,
+                slot.terms,
+                slot.timing.lease_ttl + slot.timing.drain_timeout + STEP,
+            ),
+        });
+        let snapshot = Instances {
+            instances: self.fleet.instances().map(|instance| self.view(instance)).collect(),
+            adapters: adapters.collect(),
+            order: self.order,
+            reconciled: self.unreconciled.is_empty(),
+        };
+        tell(&self.parts.scheduler, snapshot);
+        self.show_spend(now);
+    }
+
+    pub(super) fn count_spend(&self, instance: &Instance, cost: f64) {
+        let labels = [
+            ("service", instance.service.clone()),
+            ("adapter", instance.adapter.clone()),
+            ("currency", self.parts.currency.clone()),
+        ];
+        metrics::gauge!("tidegate_spend_total", &labels).increment(cost);
+    }
+
+    pub(super) fn show_budget(&self, now: Duration) {
+        let ledger = &self.parts.ledger;
+        for window in Window::ALL {
+            let word = window.as_str();
+            let reserved = ledger.committed(now, window).minus(ledger.spent(now, window));
+            metrics::gauge!("tidegate_budget_reserved", "window" => word).set(reserved.units());
+            if let (Some(limit), Some(remaining)) = (ledger.caps().limit(window), ledger.remaining(now, window)) {
+                metrics::gauge!("tidegate_budget_limit", "window" => word).set(limit.units());
+                metrics::gauge!("tidegate_budget_remaining", "window" => word).set(remaining.units());
+            }
+        }
+    }
+
+    pub(super) fn show_spend(&self, now: Duration) {
+        self.show_budget(now);
+        let ledger = &self.parts.ledger;
+        self.parts.board.set_spend(Spend {
+            currency: self.parts.currency.clone(),
+            hour: ledger.spent(now, Window::Hour).units(),
+            day: ledger.spent(now, Window::Day).units(),
+            committed: ledger.committed(now, Window::Hour).units(),
+            limit_hour: ledger.caps().limit(Window::Hour).map(Money::units),
+            limit_day: ledger.caps().limit(Window::Day).map(Money::units),
+        });
+    }
+
+    pub(super) fn view(&self, instance: &Instance) -> InstanceView {
+        let phase = match instance.stage {
+            Stage::Intending | Stage::Launching | Stage::Starting => Phase::Starting,
+            Stage::Ready => Phase::Ready,
+            Stage::Draining => Phase::Draining,
+            _ => Phase::Failed,
+        };
+        InstanceView {
+            launch: instance.launch.clone(),
+            service: instance.service.clone(),
+            adapter: instance.adapter.clone(),
+            phase,
+            authority: instance.authority.clone().filter(|_| instance.is_routable()),
+            bearer: launch_token(&self.parts.secret, &instance.launch),
+            price_per_hour: self.parts.adapters.get(&instance.adapter).map_or(0.0, |slot| slot.price_per_hour),
+            since: instance.intended_at,
+        }
+    }
+
+    /// Says each instance's status once per stage.
+    pub(super) fn publish_changes(&mut self) {
+        let changed: Vec<_> = self
+            .fleet
+            .instances()
+            .filter(|instance| self.published.get(&instance.launch) != Some(&instance.stage))
+            .cloned()
+            .collect();
+        for instance in changed {
+            self.published.insert(instance.launch.clone(), instance.stage);
+            self.publish_status(self.status(&instance, state_of(instance.stage)));
+        }
+        self.published.retain(|launch, _| self.fleet.get(launch).is_some());
+    }
+
+    pub(super) fn publish_end(&self, instance: &Instance, cost: f64) {
+        let mut status = self.status(instance, BurstState::Ended);
+        status.ended_at = Some(rfc3339(unix_ms_now()));
+        status.cost = cost;
+        let launch = status.launch.clone();
+        self.parts.board.remember_burst(status);
+        if let Ok(topic) = Topic::burst(&self.parts.identity.node, &launch) {
+            tell(&self.parts.publisher, Publish { topic, message: WireMessage::Cleared });
+        }
+    }
+
+    pub(super) fn publish_status(&self, status: BurstStatus) {
+        match Topic::burst(&self.parts.identity.node, &status.launch) {
+            Ok(topic) => {
+                let message = WireMessage::Burst(Box::new(status));
+                tell(&self.parts.publisher, Publish { topic, message });
+            }
+            Err(error) => tracing::error!(%error, "an instance has no topic"),
+        }
+    }
+
+    pub(super) fn status(&self, instance: &Instance, state: BurstState) -> BurstStatus {
+        let clock = self.parts.clock;
+        let since = self.since(instance);
+        BurstStatus {
+            node: self.parts.identity.node.clone(),
+            session: self.parts.identity.session,
+            launch: instance.launch.clone(),
+            service: instance.service.clone(),
+            adapter: instance.adapter.clone(),
+            state,
+            reason: instance.end_reason.clone().unwrap_or_else(|| instance.reason.clone()),
+            started_at: rfc3339(clock.to_unix_ms(since)),
+            ready_at: instance.ready_at.map(|at| rfc3339(clock.to_unix_ms(at))),
+            ended_at: None,
+            cost: self.cost(instance).units(),
+            currency: Some(self.parts.currency.clone()),
+            price_per_hour: self.parts.adapters.get(&instance.adapter).map(|slot| slot.price_per_hour),
+            ..BurstStatus::default()
+        }
+    }
+
+    pub(super) fn status_of_row(&self, row: &LaunchRow) -> BurstStatus {
+        BurstStatus {
+            node: self.parts.identity.node.clone(),
+            session: row.session,
+            launch: row.launch.clone(),
+            service: row.service.clone(),
+            adapter: row.adapter.clone(),
+            state: BurstState::Ended,
+            reason: row.end_reason.clone().unwrap_or_else(|| row.reason.clone()),
+            started_at: rfc3339(row.intended_at_ms),
+            ready_at: row.ready_at_ms.map(rfc3339),
+            ended_at: row.ended_at_ms.map(rfc3339),
+            cost: Money::from_micros(row.cost_micro.unwrap_or(0)).units(),
+            currency: Some(self.parts.currency.clone()),
+            ..BurstStatus::default()
+        }
+    }
+
+    pub(super) fn about(&self, launch: &str) -> EventData {
+        let known = self.fleet.get(launch).map(|instance| self.about_instance(instance));
+        known.unwrap_or_else(|| EventData { launch: Some(launch.to_owned()), ..EventData::default() })
+    }
+
+    pub(super) fn about_instance(&self, instance: &Instance) -> EventData {
+        EventData {
+            launch: Some(instance.launch.clone()),
+            service: Some(instance.service.clone()),
+            adapter: Some(instance.adapter.clone()),
+            reason: Some(instance.reason.clone()),
+            placement: Some(Placement::Cloud),
+            ..EventData::default()
+        }
+    }
+}
+
+fn state_of(stage: Stage) -> BurstState {
+    match stage {
+        Stage::Intending | Stage::Launching => BurstState::Launching,
+        Stage::Starting => BurstState::Starting,
+        Stage::Ready => BurstState::Ready,
+        Stage::Draining => BurstState::Draining,
+        Stage::Ending | Stage::Terminating | Stage::Confirming | Stage::Closing => BurstState::Terminating,
+    }
+}
