@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod clock;
+pub mod memory;
 pub mod port;
 pub mod probe;
 pub mod process;

@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 use crate::console::{Console, Pulse, recorder};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
+use crate::host::memory;
 use crate::journal::{Journal, JournalError, StateDir, StateDirError};
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::broker::{Broker, BrokerError};
@@ -27,8 +28,6 @@ mod control;
 mod links;
 mod panic;
 mod parts;
-
-pub use parts::MEMORY_NOTE;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +99,9 @@ pub struct Node {
     io: Option<Runtime>,
 }
 
+/// By then everything that runs once has run.
+const STARTED_AFTER: Duration = Duration::from_secs(10);
+
 /// Share of the drain timeout that requests in flight may use; the rest is for ending instances and saying goodbye.
 const DRAIN_SHARE_OF_REQUESTS: f64 = 0.5;
 
@@ -166,6 +168,11 @@ impl Node {
             pulse,
         };
         let (stop, control) = control::start(control)?;
+        io.spawn(async {
+            tokio::time::sleep(STARTED_AFTER).await;
+            let bytes = memory::give_back_start_up_pages();
+            tracing::debug!(bytes, "gave the pages of the start back");
+        });
         Ok(Self {
             addresses,
             board,

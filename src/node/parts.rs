@@ -25,9 +25,6 @@ use crate::logic::policy::{self, Bounds, Policy, threshold};
 use crate::logic::route::Balance;
 use crate::logic::service::ServiceSettings;
 
-/// Where the memory of a node goes, for `benches/run node`.
-pub const MEMORY_NOTE: &str = "broker, two links, journal page cache, gateway and console, one binary's touched pages";
-
 /// A provider's call that takes longer is as good as failed.
 const ADAPTER_DEADLINE: Duration = Duration::from_secs(60);
 /// An adapter is left alone after so many failures in a row, for so long.

@@ -180,7 +180,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// Modules that may hold unsafe code: code between fork and exec is unsafe by nature.
-const UNSAFE_MODULES: &[&str] = &["src/wrap/parent_death.rs"];
+const UNSAFE_MODULES: &[&str] = &["src/host/memory.rs", "src/wrap/parent_death.rs"];
 
 /// Rooms whose code runs on an async runtime.
 const ASYNC_ROOMS: &[&str] = &["gateway", "actors", "mqtt", "console", "node"];
