@@ -425,7 +425,8 @@ impl Scheduler {
         let service = self.services.get(name)?;
         let load = sample.services.get(name)?;
         let decision = service.scaling.decision();
-        let reason = decision.map(|decision| decision.reason.to_string()).unwrap_or_default();
+        let reason =
+            decision.map_or_else(|| "nothing is decided yet".to_owned(), |decision| decision.reason.to_string());
         let shortfall = service.shortfall.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
         let draining =
             count(replicas, Placement::Local, Phase::Draining) + count(replicas, Placement::Cloud, Phase::Draining);
