@@ -15,6 +15,7 @@
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod process_table;
+pub(crate) mod python;
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -121,6 +122,18 @@ impl Spec {
     /// Lays more TOML over it, key by key.
     pub(crate) fn with(mut self, toml: &str) -> Self {
         merge(&mut self.table, toml.parse().unwrap_or_else(|error| panic!("{error}\n{toml}")));
+        self
+    }
+
+    /// Takes a key out of a table.
+    pub(crate) fn remove(&mut self, table: &str, key: &str) {
+        self.table.get_mut(table).and_then(toml::Value::as_table_mut).and_then(|table| table.remove(key));
+    }
+
+    /// Takes one key out of a section.
+    pub(crate) fn without(mut self, section: &str, key: &str) -> Self {
+        let section = self.table.get_mut(section).and_then(toml::Value::as_table_mut).expect("the section is there");
+        section.remove(key).expect("the key is there");
         self
     }
 
