@@ -14,6 +14,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 BATCH = 20
+JSON_BATCHES = 5  # asked again in JSON; the rest in binary only, since each image is real work
 LEAST_ACCURACY = 0.97
 
 
@@ -59,14 +60,16 @@ def infer(client, model, images, binary):
 
 
 def check_answers(client, model, images, labels):
-    """Every image in JSON and in binary: the same numbers, and mostly the right digits."""
+    """Every image in binary: mostly the right digits. Some in JSON too: the same numbers."""
     right = 0
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
-        in_json, in_binary = (infer(client, model, batch, binary) for binary in (False, True))
+        in_binary = infer(client, model, batch, binary=True)
         check(in_binary.shape == (len(batch), 10) and in_binary.dtype == np.float32, f"logits: {in_binary.shape}")
-        # JSON carries the shortest decimal that reads back as the same float.
-        check(np.array_equal(in_json, in_binary), f"JSON and binary differ from image {start} on")
+        if start < JSON_BATCHES * BATCH:
+            in_json = infer(client, model, batch, binary=False)
+            # JSON carries the shortest decimal that reads back as the same float.
+            check(np.array_equal(in_json, in_binary), f"JSON and binary differ from image {start} on")
         right += int((in_binary.argmax(axis=1) == labels[start : start + BATCH]).sum())
     accuracy = right / len(images)
     check(accuracy >= LEAST_ACCURACY, f"accuracy {accuracy}")
@@ -89,7 +92,7 @@ def main():
         check_descriptions(client, model)
         accuracy = check_answers(client, model, images, labels)
         check_refusals(client, model)
-    print(f"{len(images)} images, in JSON and in binary, accuracy {accuracy:.4f}")
+    print(f"{len(images)} images in binary, {JSON_BATCHES * BATCH} also in JSON, accuracy {accuracy:.4f}")
 
 
 if __name__ == "__main__":
