@@ -12,8 +12,8 @@ use super::{MAILBOX, tell};
 use crate::host::clock::rfc3339_now;
 use crate::mqtt::Incoming;
 use crate::wire::{
-    Announcement, AnnouncementKind, Endpoints, Message as WireMessage, Root, ServiceOffer, Topic, TopicError,
-    WIRE_VERSION, WireError,
+    Announcement, AnnouncementKind, Endpoints, Message as WireMessage, PlacementRule, Root, ServiceOffer, Topic,
+    TopicError, WIRE_VERSION, WireError,
 };
 
 /// What the node's services offer now, from the scheduler.
@@ -35,10 +35,24 @@ pub struct InstanceOffer {
     pub offer: ServiceOffer,
 }
 
+/// Clears what was announced and announces nothing any more; answered once that is with the publisher.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Withdraw;
+
 /// A message that came on the discovery topics.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Heard(pub Incoming);
+
+/// What an offer says of its service that does not change while the node runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// `oip-v2`, or `http` for a server whose API is its own.
+    pub protocol: &'static str,
+    /// How far its requests may travel.
+    pub placement: PlacementRule,
+}
 
 /// The announcer; made by the node.
 pub struct Discovery {
@@ -50,12 +64,16 @@ pub struct Discovery {
     pub endpoints: Endpoints,
     /// Digest of the resolved configuration.
     pub config_digest: String,
+    /// What each service speaks and how far its requests may travel, by service.
+    pub facts: BTreeMap<String, ServiceFacts>,
     /// What is said goes there.
     pub publisher: Recipient<Publish>,
     /// What is said now.
     pub offers: Vec<ServiceOffer>,
     /// The instances that are announced now.
     pub instances: BTreeMap<String, InstanceOffer>,
+    /// The node stops: nothing is announced any more.
+    pub withdrawn: bool,
 }
 
 impl Actor for Discovery {
@@ -89,6 +107,16 @@ impl Handler<Instances> for Discovery {
         self.instances = now;
         gone.iter().for_each(|launch| self.clear_instance(launch));
         changed.iter().for_each(|launch| self.announce_instance(launch));
+    }
+}
+
+impl Handler<Withdraw> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, _: Withdraw, _: &mut Self::Context) {
+        std::mem::take(&mut self.instances).keys().for_each(|launch| self.clear_instance(launch));
+        self.publish(Topic::discovery(&self.identity.node), WireMessage::Cleared);
+        self.withdrawn = true;
     }
 }
 
@@ -130,7 +158,7 @@ impl Discovery {
         let announcement = Announcement {
             kind: AnnouncementKind::Node,
             endpoints: self.endpoints.clone(),
-            services: self.offers.clone(),
+            services: self.offers.iter().map(|offer| self.whole(offer)).collect(),
             ..self.announcement()
         };
         self.publish(Topic::discovery(&self.identity.node), WireMessage::Announcement(Box::new(announcement)));
@@ -142,11 +170,21 @@ impl Discovery {
             kind: AnnouncementKind::Instance,
             instance: Some(launch.to_owned()),
             endpoints: Endpoints { gateway: Some(instance.authority.clone()), ..Endpoints::default() },
-            services: vec![instance.offer.clone()],
+            services: vec![self.whole(&instance.offer)],
             ..self.announcement()
         };
         let topic = Topic::instance(&self.identity.node, launch);
         self.publish(topic, WireMessage::Announcement(Box::new(announcement)));
+    }
+
+    /// An offer from the scheduler with what it does not know.
+    fn whole(&self, offer: &ServiceOffer) -> ServiceOffer {
+        let facts = self.facts.get(&offer.name);
+        ServiceOffer {
+            protocol: facts.map(|facts| facts.protocol.to_owned()).unwrap_or_default(),
+            placement: facts.map(|facts| facts.placement),
+            ..offer.clone()
+        }
     }
 
     fn clear_instance(&self, launch: &str) {
@@ -169,6 +207,7 @@ impl Discovery {
 
     fn publish(&self, topic: Result<Topic, TopicError>, message: WireMessage) {
         match topic {
+            Ok(_) if self.withdrawn => {}
             Ok(topic) => tell(&self.publisher, Publish { topic, message }),
             Err(error) => tracing::error!(%error, "an announcement has no topic"),
         }

@@ -57,7 +57,7 @@ pub struct StopLocal {
     pub replica: String,
 }
 
-/// Ends all replicas; answered once none is left.
+/// Ends all replicas and starts none any more; answered once none is left.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct StopAll;
@@ -107,6 +107,8 @@ pub struct LocalRunner {
     restarts: BTreeMap<String, Restarts>,
     started: u64,
     order: u64,
+    /// No start any more: the node stops.
+    ending: bool,
     waiting_for_none: VecDeque<tokio::sync::oneshot::Sender<()>>,
 }
 
@@ -127,6 +129,7 @@ impl LocalRunner {
             restarts: BTreeMap::new(),
             started: 0,
             order: 0,
+            ending: false,
             waiting_for_none: VecDeque::new(),
         }
     }
@@ -149,7 +152,7 @@ impl Handler<StartLocal> for LocalRunner {
         self.order = self.order.max(start.order);
         let now = self.clock.now();
         let may_start = self.restarts.get(&start.service).is_none_or(|restarts| restarts.may_start(now));
-        if may_start && self.waiting_for_none.is_empty() {
+        if may_start && !self.ending {
             (0..start.count).for_each(|_| self.start(&start.service, context));
         }
         self.tell_scheduler();
@@ -170,6 +173,7 @@ impl Handler<StopAll> for LocalRunner {
 
     fn handle(&mut self, _: StopAll, _: &mut Self::Context) -> Self::Result {
         let (none_left, wait) = tokio::sync::oneshot::channel();
+        self.ending = true;
         self.waiting_for_none.push_back(none_left);
         let all: Vec<_> = self.running.keys().cloned().collect();
         all.iter().for_each(|replica| self.stop(replica));

@@ -87,6 +87,11 @@ struct Service {
 #[rtype(result = "()")]
 pub struct Connect(pub Outputs);
 
+/// Takes the outputs away: the node stops, and what ends now is no reason to start another or to announce anything.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Disconnect;
+
 impl Scheduler {
     /// Knows no replica yet, and orders nothing until [`Connect`].
     pub fn new(
@@ -139,6 +144,14 @@ impl Handler<Connect> for Scheduler {
 
     fn handle(&mut self, Connect(outputs): Connect, _: &mut Self::Context) {
         self.outputs = Some(outputs);
+    }
+}
+
+impl Handler<Disconnect> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: Disconnect, _: &mut Self::Context) {
+        self.outputs = None;
     }
 }
 
@@ -416,7 +429,8 @@ impl Scheduler {
         let service = self.services.get(name)?;
         let load = sample.services.get(name)?;
         let decision = service.scaling.decision();
-        let reason = decision.map(|decision| decision.reason.to_string()).unwrap_or_default();
+        let reason =
+            decision.map_or_else(|| "nothing is decided yet".to_owned(), |decision| decision.reason.to_string());
         let shortfall = service.shortfall.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
         let draining =
             count(replicas, Placement::Local, Phase::Draining) + count(replicas, Placement::Cloud, Phase::Draining);
@@ -485,7 +499,6 @@ impl Scheduler {
         let busy: u32 = service.endpoints.values().map(|endpoint| endpoint.counters.in_flight()).sum();
         ServiceOffer {
             name: name.to_owned(),
-            protocol: "oip-v2".to_owned(),
             ready_local: local,
             ready_cloud: cloud,
             concurrency,
@@ -503,7 +516,6 @@ impl Scheduler {
             let instance = self.cloud.instances.iter().find(|instance| instance.launch == found.replica);
             let offer = ServiceOffer {
                 name: name.to_owned(),
-                protocol: "oip-v2".to_owned(),
                 ready_cloud: 1,
                 concurrency,
                 capacity: concurrency,

@@ -112,7 +112,11 @@ fn announce(config: &Config, addresses: Addresses) {
         println!("mqtt     mqtt://{mqtt}");
         println!("watch    mosquitto_sub -h {} -p {} -t 'tidegate-json/#' -v", mqtt.ip(), mqtt.port());
     }
-    for service in config.services.keys() {
-        println!("service  {service} at http://{}/v2/models/{service}", addresses.gateway);
+    for (name, service) in &config.services {
+        let path = match &service.local.runtime {
+            Runtime::Onnx { .. } => format!("/v2/models/{name}"),
+            _ => format!("/services/{name}/"),
+        };
+        println!("service  {name} at http://{}{path}", addresses.gateway);
     }
 }

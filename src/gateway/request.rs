@@ -94,7 +94,7 @@ fn metadata() -> Value {
     json!({
         "name": "tidegate",
         "version": env!("CARGO_PKG_VERSION"),
-        "extensions": ["model_configuration"],
+        "extensions": ["binary_tensor_data", "model_configuration"],
     })
 }
 

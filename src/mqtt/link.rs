@@ -261,7 +261,7 @@ fn connected(shared: &Shared, client: &AsyncClient, subscriptions: &[(String, Qo
 /// Returns whether the link was up until now.
 fn disconnected(shared: &Shared, error: &ConnectionError, closing: bool) -> bool {
     let mut was_connected = false;
-    let reason = error.to_string();
+    let reason = reason(error);
     shared.status.send_modify(|status| {
         was_connected = std::mem::replace(&mut status.connected, false);
         if !closing && (was_connected || status.last_error.as_deref() != Some(&reason)) {
@@ -270,6 +270,16 @@ fn disconnected(shared: &Shared, error: &ConnectionError, closing: bool) -> bool
         status.last_error = Some(reason.clone());
     });
     was_connected
+}
+
+/// In words, with what to do where it is for people to do something.
+fn reason(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ConnectionRefused(code) => {
+            format!("the broker refuses this node ({code:?}): check mqtt.username and mqtt.password_file")
+        }
+        other => other.to_string(),
+    }
 }
 
 fn qos(level: Qos) -> QoS {

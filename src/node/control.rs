@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 
 use super::{Addresses, NodeError, NodePulse, Options, links, panic, parts};
 use crate::actors::burst::{Burst, BurstParts, EndAll};
-use crate::actors::discovery::Discovery;
+use crate::actors::discovery::{Discovery, Withdraw};
 use crate::actors::local_runner::{LocalRunner, StopAll};
 use crate::actors::monitor::{Last, Monitor};
 use crate::actors::publisher::{Identity, Publish, Publisher, Report};
-use crate::actors::scheduler::{Connect, Outputs, Scheduler};
+use crate::actors::scheduler::{Connect, Disconnect, Outputs, Scheduler};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
 use crate::host::probe::Probe;
@@ -48,6 +48,8 @@ pub(super) struct Parts {
 /// The actors that the shutdown talks to.
 struct Actors {
     publisher: Addr<Publisher>,
+    discovery: Addr<Discovery>,
+    scheduler: Addr<Scheduler>,
     burst: Addr<Burst>,
     local: Addr<LocalRunner>,
 }
@@ -101,9 +103,11 @@ fn start_actors(
             mqtt: parts.addresses.mqtt.map(|address| address.to_string()),
         },
         config_digest: config.digest(),
+        facts: parts::facts(config),
         publisher: publisher.clone().recipient(),
         offers: Vec::new(),
         instances: BTreeMap::new(),
+        withdrawn: false,
     }
     .start();
     parts.ears.connect(discovery.clone().recipient(), publisher.clone().recipient());
@@ -127,7 +131,7 @@ fn start_actors(
         drain: burst.clone().recipient(),
         release: burst.clone().recipient(),
         offers: discovery.clone().recipient(),
-        instance_offers: discovery.recipient(),
+        instance_offers: discovery.clone().recipient(),
         publish: publisher.clone().recipient(),
         report: publisher.clone().recipient(),
         install: Box::new(move |table| gateway.install(table)),
@@ -138,11 +142,11 @@ fn start_actors(
         tick: config.node.tick,
         probe: Probe::new(config.node.link_speed_mbit.map(f64::from)),
         counters: parts.counters.clone(),
-        listeners: vec![scheduler.recipient(), publisher.clone().recipient()],
+        listeners: vec![scheduler.clone().recipient(), publisher.clone().recipient()],
         last: Last::default(),
     }
     .start();
-    Actors { publisher, burst, local }
+    Actors { publisher, discovery, scheduler, burst, local }
 }
 
 fn start_publisher(parts: &Parts) -> Addr<Publisher> {
@@ -181,6 +185,8 @@ async fn shut_down(parts: &Parts, actors: Actors) {
     say_state(parts, &actors.publisher, NodeStateKind::Draining, "the node stops");
     let data = EventData { reason: Some("asked to stop".to_owned()), ..EventData::default() };
     crate::actors::tell(&actors.publisher.clone().recipient(), Report { kind: EventKind::NodeStopping, data });
+    // From here on every answer is an actor's that we still hold, so that none can fail.
+    let _ = actors.scheduler.send(Disconnect).await;
     let patience = parts.config.node.drain_timeout.mul_f64(0.4);
     let end_all = actors.burst.send(EndAll { reason: "the node stops".to_owned() });
     let stop_all = actors.local.send(StopAll);
@@ -190,7 +196,8 @@ async fn shut_down(parts: &Parts, actors: Actors) {
             "not everything ended in time; what is left ends itself: instances by their lease, replicas by their pipe"
         );
     }
-    clear_offers(parts, &actors.publisher);
+    let _ = actors.discovery.send(Withdraw).await;
+    clear_statuses(parts, &actors.publisher);
     say_state(parts, &actors.publisher, NodeStateKind::Offline, "stopped");
     // Answered after all messages before it were handled.
     let _ = actors.publisher.send(crate::actors::publisher::Flush).await;
@@ -202,10 +209,9 @@ async fn shut_down(parts: &Parts, actors: Actors) {
     }
 }
 
-fn clear_offers(parts: &Parts, publisher: &Addr<Publisher>) {
+fn clear_statuses(parts: &Parts, publisher: &Addr<Publisher>) {
     let node = &parts.identity.node;
-    let services = parts.config.services.keys().map(|service| Topic::service(node, service.as_str()));
-    for topic in services.chain([Topic::discovery(node)]).flatten() {
+    for topic in parts.config.services.keys().filter_map(|service| Topic::service(node, service.as_str()).ok()) {
         crate::actors::tell(&publisher.clone().recipient(), Publish { topic, message: Message::Cleared });
     }
 }

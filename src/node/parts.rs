@@ -10,6 +10,7 @@ use edge_config::{Adapter, Config, PlacementRule, Ready, Runtime, Service};
 
 use super::{Addresses, NodeError, Options};
 use crate::actors::burst::{AdapterSlot, Workload};
+use crate::actors::discovery::ServiceFacts;
 use crate::actors::local_runner::LocalService;
 use crate::actors::publisher::Identity;
 use crate::console::About;
@@ -143,6 +144,27 @@ fn metric(metric: edge_config::Metric) -> policy::Metric {
         edge_config::Metric::RequestRate => policy::Metric::RequestRate,
         edge_config::Metric::LatencyP95 => policy::Metric::LatencyP95,
         _ => policy::Metric::Utilisation,
+    }
+}
+
+/// What announcements say of each service.
+pub(super) fn facts(config: &Config) -> BTreeMap<String, ServiceFacts> {
+    let facts = config.services.iter().map(|(name, service)| {
+        let placement = match service.placement {
+            PlacementRule::Local => crate::wire::PlacementRule::Local,
+            PlacementRule::Site => crate::wire::PlacementRule::Site,
+            PlacementRule::Any => crate::wire::PlacementRule::Any,
+            _ => crate::wire::PlacementRule::Other,
+        };
+        (name.to_string(), ServiceFacts { protocol: protocol(&service.local.runtime), placement })
+    });
+    facts.collect()
+}
+
+fn protocol(runtime: &Runtime) -> &'static str {
+    match runtime {
+        Runtime::Onnx { .. } => "oip-v2",
+        _ => "http",
     }
 }
 

@@ -1,0 +1,16 @@
+//! A node on MQTT, seen by clients that are none of ours: Mosquitto's, paho with cbor2, and brokers that die, hang,
+//! refuse and lie.
+
+mod support;
+
+#[path = "mqtt/clients.rs"]
+mod clients;
+
+#[path = "mqtt/burst.rs"]
+mod burst;
+#[path = "mqtt/embedded.rs"]
+mod embedded;
+#[path = "mqtt/external.rs"]
+mod external;
+#[path = "mqtt/hostile.rs"]
+mod hostile;

@@ -1,0 +1,161 @@
+//! Brokers and neighbours that mean no good, or are out of order: the node serves on and keeps its own word.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use tidegate::wire::{Announcement, AnnouncementKind, Encoding, Message, WIRE_VERSION};
+
+use super::clients::{Broker, Subscriber, at_broker, connect_as, free_port, publish, retained};
+use super::embedded::{CBOR, JSON, mqtt};
+use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
+
+fn assert_serves(node: &Node) {
+    let (pixels, _) = edge_config::models::heldout().next().unwrap();
+    let answer = node.infer(pixels);
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// How many discovery messages of that kind the node says it has ignored.
+fn ignored(node: &Node, kind: &str) -> u64 {
+    let metrics = node.console("/metrics").text();
+    let start = format!("tidegate_discovery_ignored_total{{kind=\"{kind}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |count| count.parse().unwrap())
+}
+
+fn announcement_of(node: &str) -> Vec<u8> {
+    let said = Announcement {
+        kind: AnnouncementKind::Node,
+        fleet: "test".to_owned(),
+        node: node.to_owned(),
+        session: 7,
+        ttl_s: 60,
+        wire: WIRE_VERSION,
+        ..Announcement::default()
+    };
+    Message::Announcement(Box::new(said)).encode(Encoding::Cbor).unwrap()
+}
+
+#[test]
+fn junk_on_the_discovery_topics_is_counted_and_ignored() {
+    let home = Home::new();
+    let node = home.start(&Spec::new().with("[mqtt]\nrefresh = '1s'"));
+    let (broker, own) = (mqtt(&node), format!("{CBOR}/discovery/gateway-t"));
+    let announced = retained(&broker, &own);
+    let mut said = ignored(&node, "malformed");
+    assert_eq!(said, 0);
+
+    let nested = [vec![0x81; 60_000], vec![0x00]].concat();
+    let truncated = &announced[..announced.len() / 2];
+    let malformed: [(&str, &[u8]); 9] = [
+        ("stranger", b"\xff\xff\xff\xff"),
+        ("stranger", b"{\"node\":\"stranger\"}"),
+        ("stranger", truncated),
+        ("stranger", &nested),
+        ("stranger", &[0x5a; 100_000]),
+        // A valid announcement of ours under another name, as an instance of ours, and as one of a node's too many.
+        ("stranger", &announced),
+        ("gateway-t/l-1", &announced),
+        ("Not A Node", &announced),
+        ("a/b/c/d/e/f", &announced),
+    ];
+    for (below, payload) in malformed {
+        publish(&broker, &format!("{CBOR}/discovery/{below}"), payload);
+        said += 1;
+        wait_until(PATIENCE, &format!("{below} is counted"), || (ignored(&node, "malformed") >= said).then_some(()));
+    }
+    assert_eq!(ignored(&node, "foreign"), 0);
+    publish(&broker, &format!("{CBOR}/discovery/stranger"), &announcement_of("stranger"));
+    wait_until(PATIENCE, "a stranger is counted", || (ignored(&node, "foreign") == 1).then_some(()));
+    assert_eq!(node.get_json("/api/v1/discovery").as_array().map(Vec::len), Some(1), "only our own");
+    assert_serves(&node);
+}
+
+#[test]
+fn what_others_write_over_the_nodes_own_announcement_is_written_over_again() {
+    let home = Home::new();
+    let node = home.start(&Spec::new().with("[mqtt]\nrefresh = '1s'"));
+    let (broker, own) = (mqtt(&node), format!("{CBOR}/discovery/gateway-t"));
+    let is_ours = || retained(&broker, &own).windows(6).any(|part| part == b"digits");
+    assert!(is_ours());
+    for payload in [&b"\xff\x00junk"[..], &announcement_of("stranger"), b""] {
+        publish(&broker, &own, payload);
+        wait_until(PATIENCE, "our own word stands again", || is_ours().then_some(()));
+    }
+    assert!(ignored(&node, "malformed") >= 2, "{}", node.console("/metrics").text());
+    for topic in ["state", "load", "service/digits", "burst/l-1", "event/burst.started", "nonsense"] {
+        for tree in [CBOR, JSON] {
+            publish(&broker, &format!("{tree}/node/gateway-t/{topic}"), b"\x9f\x9f\x9f");
+        }
+    }
+    let seen = Subscriber::start(&broker, &format!("{JSON}/#"));
+    seen.wait_for("load goes on", |m| m.topic.ends_with("/load") && m.payload.starts_with('{'));
+    seen.wait_for("the status is said again", |m| m.topic.ends_with("/service/digits") && m.payload.starts_with('{'));
+    assert_serves(&node);
+}
+
+#[test]
+fn a_packet_over_the_limit_ends_its_sender_and_nobody_else() {
+    let home = Home::new();
+    let node = home.start(&Spec::new());
+    let (broker, topic) = (mqtt(&node), format!("{CBOR}/discovery/stranger"));
+    let seen = Subscriber::start(&broker, "#");
+    seen.wait_for_topic(&format!("{JSON}/node/gateway-t/state"));
+    publish(&broker, &topic, &vec![0x81; 2 << 20]);
+    seen.wait_for_after(seen.count(), "load goes on", |m| m.topic.ends_with("/load"));
+    assert!(seen.heard().iter().all(|message| message.topic != topic), "two megabytes were taken");
+    assert_eq!(node.get_json("/api/v1/node")["broker_connected"], true);
+    assert!(node.events("link.lost").is_empty());
+    assert_serves(&node);
+}
+
+#[test]
+fn who_takes_the_nodes_client_id_is_followed_by_the_node() {
+    let home = Home::new();
+    let broker = Broker::start(&home);
+    let node = home.start(&at_broker(&broker.address()));
+    let seen = Subscriber::start(&broker.address(), &format!("{JSON}/#"));
+    seen.wait_for_state(0, "online");
+    for client_id in ["tidegate-test-gateway-t", "tidegate-test-gateway-t-json"] {
+        let before = seen.count();
+        connect_as(&broker.address(), client_id);
+        if client_id.ends_with("json") {
+            seen.wait_for_state(before, "online");
+        } else {
+            node.wait_for_event(PATIENCE, "link.restored");
+        }
+        seen.wait_for_after(seen.count(), "load goes on", |m| m.topic.ends_with("/load"));
+    }
+    assert_eq!(node.get_json("/api/v1/node")["broker_connected"], true);
+    assert_serves(&node);
+}
+
+#[test]
+fn a_broker_that_accepts_and_never_answers_holds_up_nothing() {
+    let home = Home::new();
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let node = home.start(&at_broker(&mute.local_addr().unwrap().to_string()));
+    let (_held, _) = mute.accept().expect("the node tries");
+    assert_serves(&node);
+    assert_eq!(node.get_json("/api/v1/node")["broker_connected"], false);
+    let ended = node.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.took < Duration::from_secs(10), "took {:?}, longer than the drain timeout", ended.took);
+    home.assert_empty_within(Duration::ZERO);
+}
+
+#[test]
+fn a_broker_that_refuses_is_named_with_what_to_do() {
+    let home = Home::new();
+    let mut broker = Broker::at(&home, free_port(), "allow_anonymous false");
+    broker.up();
+    let node = home.start(&at_broker(&broker.address()));
+    wait_until(PATIENCE, "the refusal is in the log", || {
+        let log = node.log();
+        let line = log.lines().find(|line| line.contains("refuses"))?;
+        assert!(line.contains("NotAuthorized") && line.contains("mqtt.username"), "{line}");
+        Some(())
+    });
+    assert_serves(&node);
+    assert_eq!(node.get_json("/api/v1/node")["broker_connected"], false);
+    assert_eq!(node.terminate().code, Some(0));
+}
