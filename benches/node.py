@@ -31,7 +31,7 @@ def read_arguments():
     parser = arguments("node", __doc__)
     parser.add_argument("--build", action="store_true", help="time a release build of a fresh clone too")
     parser.add_argument(
-        "--only", action="append", choices=PARTS, metavar="PART", help=f"only this part (repeatable): {', '.join(PARTS)}"
+        "--only", action="append", choices=PARTS, metavar="PART", help=f"this part alone, repeatable: {', '.join(PARTS)}"
     )
     return parser.parse_args()
 
@@ -107,11 +107,12 @@ def idle(report, binary, name, target, mqtt, idle_s, external):
         processes = sorted({pid for pid, _ in tree(node.pid)} | set(mentioning(place)))
         sizes = [rollup_bytes(pid)["Pss"] / MB for pid in processes]
         each = " + ".join(f"{size:.1f}" for size in sizes)
-        report.shown("  its process tree, proportional (PSS)", f"{sum(sizes):.2f} MB", f"{len(sizes)} processes: {each}")
+        note = f"{len(sizes)} processes: {each}"
+        report.shown("  its process tree, proportional (PSS)", f"{sum(sizes):.2f} MB", note)
 
 
 def burst_time(report, binary, options):
-    """The demo's own measure: the tick on which the load is seen at the threshold, to the first answer of an instance."""
+    """The demo's own measure: from the sample with the load at the threshold, to the first answer of an instance."""
     name = "threshold crossed to first cloud answer"
 
     def measure():
@@ -119,12 +120,15 @@ def burst_time(report, binary, options):
         for number in range(1 if options.quick else DEMOS):
             with folder() as place:
                 crossing, (without, with_burst), failed = burst.play(binary, place)
-            progress(f"demo {number + 1}: {crossing:.2f} s; p95 {without:.0f} ms without burst, {with_burst:.0f} ms with")
+            notes.append(f"p95 {without:.0f} ms without, {with_burst:.0f} ms with burst")
+            progress(f"demo {number + 1}: {crossing:.2f} s, {notes[-1]}")
             crossings.append(crossing)
             ratios.append(without / with_burst)
-            notes.append(f"p95 {without:.0f} ms without, {with_burst:.0f} ms with burst")
             notes += [f"the demo's verdict failed: {what}" for what in failed]
-        note = spread(crossings, "s") + f"; tidegate demo --seconds {burst.SHORTEST_S}, tick 250 ms"
+        note = (
+            f"{spread(crossings, 's')}; tidegate demo --seconds {burst.SHORTEST_S}, tick 250 ms\n"
+            "from the sample that shows it; that sample may be a tick, and its window of 500 ms, later than the load"
+        )
         report.below(name, CROSSING_S, statistics.median(crossings), "s", 2, note)
         ratio = f"{statistics.median(ratios):.1f} times lower"
         report.shown("p95 of the same surge with burst", ratio, "\n".join(notes))
@@ -141,7 +145,8 @@ def building(report, _binary, options):
         report.skipped(name, target, "takes minutes; ask for it with --build")
     crates = "crates in the default build"
     note = "unique name and version in cargo tree -e normal,build, our own included"
-    guarded(report, crates, f"<= {CRATES} crates", lambda: report.at_most(crates, CRATES, build.crates(), "crates", note))
+    limit = f"<= {CRATES} crates"
+    guarded(report, crates, limit, lambda: report.at_most(crates, CRATES, build.crates(), "crates", note))
 
 
 def build_time(report, name):
@@ -167,10 +172,11 @@ def beside_nginx(report, binary, options):
         report.shown(name, "failed", str(error))
         return
     cost = {side: statistics.median(us for us, _ in runs) for side, runs in found.items()}
-    notes = [f"{overhead.CONNECTIONS} connections, answers of {len(overhead.ANSWER)} bytes, in turns, medians"]
+    notes = [f"{overhead.CONNECTIONS} connections, answers of {len(overhead.ANSWER)} bytes, one core each, in turns"]
     for side, runs in found.items():
         rate = statistics.median(rate for _, rate in runs)
-        notes.append(f"{side:<8} {spread([us for us, _ in runs], 'us of CPU a request', 1)}; {rate:.0f} requests a second")
+        costs = spread([us for us, _ in runs], "us of CPU a request", 1)
+        notes.append(f"{side:<8} {costs}; {rate:.0f} requests a second")
     report.shown(name, f"{cost['gateway'] / cost['nginx']:.2f} times nginx's", "\n".join(notes))
 
 

@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from parts.figures import ROOT, CannotMeasure, progress
+from parts.process import held_to
 
 CORES = 2
 
@@ -30,7 +31,7 @@ def clean_build_s(place):
         ["cargo", "build", "--release", "--locked"],
         clone,
         env=environment,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        preexec_fn=held_to(cores),
     )
     return time.monotonic() - began
 

@@ -108,7 +108,9 @@ def arguments(area, description):
         epilog="Exit codes: 0 all figures met, 1 one is missed, 2 bad usage or nothing could be measured.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--bin", type=pathlib.Path, metavar="PATH", help="measure this program; without it, cargo build --release")
+    parser.add_argument(
+        "--bin", type=pathlib.Path, metavar="PATH", help="measure this program; without it, cargo build --release"
+    )
     parser.add_argument("--quick", action="store_true", help="shorter and fewer measurements, to see that all works")
     return parser
 

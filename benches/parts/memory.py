@@ -74,8 +74,8 @@ def profile(pid):
     dirty = rollup["Private_Dirty"] + rollup["Shared_Dirty"]
     lines = [
         f"profile: resident {rollup['Rss'] / MB:.2f} MB = anonymous {rollup['Anonymous'] / MB:.2f} + of files"
-        f" {(rollup['Rss'] - rollup['Anonymous']) / MB:.2f}; dirty {dirty / MB:.2f}, proportional {rollup['Pss'] / MB:.2f},"
-        f" {status['Threads']} threads"
+        f" {(rollup['Rss'] - rollup['Anonymous']) / MB:.2f}; dirty {dirty / MB:.2f},"
+        f" proportional {rollup['Pss'] / MB:.2f}, {status['Threads']} threads"
     ]
     lines += [f"  {rss / MB:7.2f} MB  {name} ({counted[name]})" for name, rss in by_kind.most_common(TOP)]
     return lines

@@ -6,11 +6,12 @@ import json
 import pathlib
 import selectors
 import shutil
+import subprocess
 import tempfile
 import time
 
 from parts.figures import ROOT, CannotMeasure
-from parts.process import accepts, end, free_port, started, tail, wait_for
+from parts.process import accepts, end, free_port, held_to, started, tail, wait_for
 
 QUICKSTART = ROOT / "edge-config" / "profiles" / "quickstart.toml"
 START_PATIENCE_S = 30.0
@@ -70,14 +71,16 @@ class Node:
 
 
 @contextlib.contextmanager
-def running(program, place, config):
-    """A node with the text `config` as its configuration, in the folder `place`; ended when the block is left."""
+def running(program, place, config, cores=None):
+    """A node with the text `config` as its configuration, in the folder `place`, held to `cores` where some are named;
+    ended when the block is left."""
     place.mkdir(parents=True, exist_ok=True)
     file, log = place / "node.toml", place / "node.log"
     file.write_text(config)
     began = time.monotonic()
     # Its standard output names the ports that it took.
-    with started([program, "run", "-c", file], log, stdout=-1, cwd=place, bufsize=0) as child:
+    options = {"preexec_fn": held_to(cores)} if cores else {}
+    with started([program, "run", "-c", file], log, stdout=subprocess.PIPE, cwd=place, bufsize=0, **options) as child:
         try:
             yield Node(child, began, addresses(child, log))
         except CannotMeasure as error:

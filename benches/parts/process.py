@@ -30,6 +30,11 @@ def started(command, log, **options):
             end(child)
 
 
+def held_to(cores):
+    """For `preexec_fn`: the process runs on these cores alone."""
+    return lambda: os.sched_setaffinity(0, cores)
+
+
 def end(child):
     """SIGTERM, and what is left after a while SIGKILL, by process id."""
     family = tree(child.pid)
