@@ -31,7 +31,7 @@ def read_arguments():
     parser = arguments("node", __doc__)
     parser.add_argument("--build", action="store_true", help="time a release build of a fresh clone too")
     parser.add_argument(
-        "--only", action="append", choices=PARTS, metavar="PART", help=f"this part alone, repeatable: {', '.join(PARTS)}"
+        "--only", action="append", choices=PARTS, metavar="PART", help=f"one part, repeatable: {', '.join(PARTS)}"
     )
     return parser.parse_args()
 

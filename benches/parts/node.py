@@ -82,12 +82,12 @@ def running(program, place, config, cores=None):
     options = {"preexec_fn": held_to(cores)} if cores else {}
     with started([program, "run", "-c", file], log, stdout=subprocess.PIPE, cwd=place, bufsize=0, **options) as child:
         try:
-            yield Node(child, began, addresses(child, log))
+            yield Node(child, began, addresses(child))
         except CannotMeasure as error:
             raise CannotMeasure(f"{error}\n{tail(log)}") from error
 
 
-def addresses(child, log):
+def addresses(child):
     """Where it listens, from what it prints when it does."""
     found, text = {}, b""
     with selectors.DefaultSelector() as selector:
@@ -98,7 +98,7 @@ def addresses(child, log):
             read = child.stdout.read(4096)
             if not read:
                 end(child)
-                raise CannotMeasure(f"the node did not start:\n{tail(log)}")
+                raise CannotMeasure("the node did not start:")
             text += read
             lines = text.decode().rpartition("\n")[0].splitlines()
             found = dict(line.split(None, 1) for line in lines if " http://" in line)
