@@ -127,5 +127,6 @@ mod tests {
         assert!(reading.process_memory_bytes > 1_000_000, "{reading:?}");
         assert!(reading.cpu.is_some_and(|cpu| (0.0..=1.0).contains(&cpu)), "{reading:?}");
         assert!(reading.cpu_count >= 1);
+        assert!(reading.network_rx_bytes_per_s.is_some() && reading.network_tx_bytes_per_s.is_some(), "{reading:?}");
     }
 }
