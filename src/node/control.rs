@@ -202,9 +202,10 @@ async fn shut_down(parts: &Parts, actors: Actors) {
     // Answered after all messages before it were handled.
     let _ = actors.publisher.send(crate::actors::publisher::Flush).await;
     let goodbye = parts.config.node.drain_timeout.mul_f64(0.1).min(Duration::from_secs(2));
-    for (_, link) in &parts.links {
-        let link = link.clone();
-        let closed = parts.io.spawn(async move { link.close(goodbye).await });
+    let links = parts.links.iter().map(|(_, link)| link.clone());
+    let closing: Vec<_> = links.map(|link| parts.io.spawn(async move { link.close(goodbye).await })).collect();
+    for closed in closing {
+        // An error means that the task panicked, which the hook has told.
         let _ = closed.await;
     }
 }
