@@ -10,7 +10,6 @@ use edge_config::Config;
 use tokio::sync::oneshot;
 
 use super::{Addresses, NodeError, NodePulse, Options, links, panic, parts};
-use crate::actors::MAILBOX;
 use crate::actors::burst::{Burst, BurstParts, EndAll};
 use crate::actors::discovery::{Discovery, Withdraw};
 use crate::actors::local_runner::{LocalRunner, StopAll};
@@ -147,7 +146,6 @@ fn start_actors(
         last: Last::default(),
     }
     .start();
-    debug_assert!(MAILBOX > 0);
     Actors { publisher, discovery, scheduler, burst, local }
 }
 
