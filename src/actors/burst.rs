@@ -20,6 +20,7 @@ use crate::wire::board::{Board, Spend};
 use crate::wire::{BurstState, BurstStatus, EventData, EventKind, Message as WireMessage, Placement, Topic};
 
 mod carry_out;
+mod meters;
 mod reconcile;
 
 use carry_out::{Operator, Work};
@@ -516,14 +517,17 @@ impl Burst {
 
     fn show_spend(&self, now: Duration) {
         let ledger = &self.parts.ledger;
-        self.parts.board.set_spend(Spend {
+        let spend = Spend {
             currency: self.parts.currency.clone(),
             hour: ledger.spent(now, Window::Hour).units(),
             day: ledger.spent(now, Window::Day).units(),
             committed: ledger.committed(now, Window::Hour).units(),
             limit_hour: ledger.caps().limit(Window::Hour).map(Money::units),
             limit_day: ledger.caps().limit(Window::Day).map(Money::units),
-        });
+        };
+        meters::count_money(&spend);
+        self.count_instances();
+        self.parts.board.set_spend(spend);
     }
 
     fn view(&self, instance: &Instance) -> InstanceView {
