@@ -146,6 +146,11 @@ impl Engine {
         let proto = parse(source)?;
         let model = instantiate(source)?;
         let graph = proto.graph.as_ref();
+        // An empty file is a valid protobuf message of an empty model.
+        if model.output_ids().is_empty() {
+            let reason = "it has no outputs, so there is nothing to answer with".to_owned();
+            return Err(LoadError::Corrupt { model: source.describe(), reason });
+        }
         let inputs = specs(source, &model, model.input_ids(), graph.map_or(&[], |graph| &graph.input))?;
         let outputs = specs(source, &model, model.output_ids(), graph.map_or(&[], |graph| &graph.output))?;
         Ok(Self { model, inputs, outputs })
