@@ -16,16 +16,27 @@ const PATH: &str = "/services/hello/";
 /// Clients at once: more than the two local replicas and the instances take, at one request each.
 const CLIENTS: usize = 8;
 
-/// The shipped example, with a Python that has Flask, a home of its own, and decisions every second instead of every five.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/flask");
+
+/// The shipped example with a Python that has Flask, and decisions every second instead of every five.
 fn example() -> Spec {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/flask");
-    let shipped = std::fs::read_to_string(format!("{folder}/tidegate.toml")).unwrap();
-    let command = format!("[{:?}, '{folder}/app.py']", python::interpreter().display().to_string());
+    let shipped = std::fs::read_to_string(format!("{FOLDER}/tidegate.toml")).unwrap();
+    assert!(shipped.contains("\ncommand = [\"python3\", \"app.py\"]"), "the example runs another command");
+    let python = python::interpreter().display().to_string();
     Spec::without_services()
         .with(&shipped)
-        .with(&format!("[service.hello.local]\ncommand = {command}"))
+        .with(&format!("[service.hello.local]\ncommand = [{python:?}, 'app.py']"))
         .with("[service.hello.scaling]\ninterval = '1s'\nscale_factor = 120\nwindow = '1s'")
         .with("[budget]\nper_hour = 50.0\nper_day = 500.0")
+}
+
+/// Started in the example's folder, as its README says.
+fn start(home: &Home) -> Node {
+    let mut command = home.tidegate(&["run".into(), "-c".into(), home.config(&example()).into()], &[]);
+    command.current_dir(FOLDER);
+    let node = Node::spawn(command);
+    node.wait_ready();
+    node
 }
 
 /// What the clients were answered.
@@ -113,7 +124,7 @@ fn servers(home: &Home) -> usize {
 #[test]
 fn the_articles_program_is_scaled_here_then_burst_and_comes_back() {
     let home = Home::new();
-    let node = home.start(&example());
+    let node = start(&home);
     wait_until(PATIENCE, "one replica here", || (ready(&node) == (1, 0)).then_some(()));
     let mut first = Told::default();
     let mut client = node.client();

@@ -20,6 +20,7 @@ use crate::wire::board::Board;
 use crate::wire::{EventData, EventKind};
 
 mod carry_out;
+mod meters;
 mod reconcile;
 mod tell;
 

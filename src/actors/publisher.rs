@@ -232,18 +232,13 @@ pub fn outgoing(topic: String, payload: Vec<u8>, delivery: &Delivery) -> Outgoin
     }
 }
 
-/// Replica gauges, with zeros, so that a board shows the way down too.
+/// Gauges of the local replicas, with zeros, so that a board shows the way down too; the burst engine counts its own.
 fn count_replicas(status: &ServiceStatus) {
-    let states = [
-        ("local", "ready", status.ready_local),
-        ("local", "starting", status.starting_local),
-        ("cloud", "ready", status.ready_cloud),
-        ("cloud", "starting", status.starting_cloud),
-    ];
     let service = &status.service;
-    for (placement, state, count) in states {
-        let labels = [("service", service.clone()), ("placement", placement.into()), ("state", state.into())];
-        metrics::gauge!("tidegate_replicas", &labels).set(f64::from(count));
+    for (state, count) in [("ready", status.ready_local), ("starting", status.starting_local)] {
+        let labels = [("service", service.as_str()), ("placement", "local"), ("adapter", ""), ("state", state)];
+        let labels = labels.map(|(name, value)| metrics::Label::new(name, value.to_owned()));
+        metrics::gauge!("tidegate_replicas", labels.to_vec()).set(f64::from(count));
     }
     metrics::gauge!("tidegate_replicas_desired", "service" => service.clone()).set(f64::from(status.wanted));
 }

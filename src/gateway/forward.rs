@@ -171,6 +171,7 @@ impl Forwarding<'_> {
         let deadline = self.clock.instant(self.outgoing.deadline);
         match tokio::time::timeout_at(deadline, self.upstream.client.request(request)).await {
             Ok(Ok(answer)) if is_draining(&answer) => End::Draining,
+            Ok(Ok(answer)) if is_unanswered(&answer) => End::Broken("the server in the instance broke off".to_owned()),
             Ok(Ok(answer)) => End::Answered(answer),
             Ok(Err(error)) => self.failure(&error),
             Err(_) => End::Late,
@@ -248,6 +249,10 @@ impl End {
 
 fn is_draining(answer: &Response<Incoming>) -> bool {
     answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key(headers::DRAINING)
+}
+
+fn is_unanswered(answer: &Response<Incoming>) -> bool {
+    answer.status() == StatusCode::BAD_GATEWAY && answer.headers().contains_key(headers::UNANSWERED)
 }
 
 /// What gateways say when the one behind them does not answer.

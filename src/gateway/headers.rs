@@ -18,6 +18,8 @@ pub(super) const DEADLINE_MS: HeaderName = HeaderName::from_static("x-tidegate-d
 pub(super) const AUTHORIZATION: HeaderName = HeaderName::from_static("x-tidegate-authorization");
 /// On a 503: the replica takes no more requests and did not look at this one.
 pub(super) const DRAINING: HeaderName = HeaderName::from_static("x-tidegate-draining");
+/// A wrapper says so of a server that died or broke off before it answered.
+pub(super) const UNANSWERED: HeaderName = HeaderName::from_static("x-tidegate-unanswered");
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -165,6 +165,8 @@ pub struct Instance {
     busy: bool,
     /// A renewal failed: ask the provider before the next one.
     doubted: bool,
+    /// A time limit ended it, and that was not told yet: why, and whether the adapter's circuit should count it.
+    untold: Option<(String, bool)>,
 }
 
 impl Instance {
@@ -188,6 +190,12 @@ impl Instance {
     fn end(&mut self, reason: impl Into<String>, now: Duration) {
         self.end_reason.get_or_insert_with(|| reason.into());
         self.enter(Stage::Ending, now);
+    }
+
+    /// Ends it for a limit that ran out; the next [`Fleet::done`] tells.
+    fn give_up(&mut self, why: String, counts: bool, now: Duration) {
+        self.end(why.clone(), now);
+        self.untold = Some((why, counts));
     }
 
     fn retry(&mut self, now: Duration, random: f64) {
@@ -335,7 +343,8 @@ impl Fleet {
     ) -> Vec<Event> {
         let Some(instance) = self.instances.get_mut(launch) else { return Vec::new() };
         instance.busy = false;
-        let events = match operation {
+        let given_up = instance.untold.take().map(|(why, counts)| Event::Failed(launch.to_owned(), why, counts));
+        let mut events = match operation {
             Operation::Intend => intended(instance, outcome, now),
             Operation::Launch => launched(instance, outcome, now, random),
             Operation::Describe => described(instance, outcome, now, random),
@@ -345,6 +354,7 @@ impl Fleet {
             Operation::Confirm => confirmed(instance, outcome, now, random),
             Operation::Close => closed(instance, outcome, now, random),
         };
+        events.splice(0..0, given_up);
         let gone = events.iter().any(|event| matches!(event, Event::Ended(..)));
         if gone || (operation == Operation::Intend && instance.stage == Stage::Intending) {
             self.instances.remove(launch);
@@ -383,6 +393,7 @@ fn new_instance(launch: &str, service: &str, adapter: &str, reason: &str, timing
         next_at: now,
         busy: false,
         doubted: false,
+        untold: None,
     }
 }
 
@@ -392,12 +403,12 @@ fn expire(instance: &mut Instance, now: Duration) {
     let timing = instance.timing;
     match instance.stage {
         Stage::Launching | Stage::Starting if in_stage >= timing.start_timeout => {
-            instance.end(format!("not ready within {:.0?}", timing.start_timeout), now);
+            instance.give_up(format!("not ready within {:.0?}", timing.start_timeout), true, now);
         }
         Stage::Ready => {
             let renewed = instance.last_renewed.unwrap_or(instance.stage_since);
             if now.saturating_sub(renewed) >= timing.lease_ttl + timing.drain_timeout {
-                instance.end("unreachable for longer than its lease", now);
+                instance.give_up("unreachable for longer than its lease".to_owned(), false, now);
             }
         }
         Stage::Draining if in_stage >= timing.drain_timeout => instance.enter(Stage::Ending, now),

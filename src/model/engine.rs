@@ -151,8 +151,9 @@ impl Engine {
         let model = instantiate(source)?;
         let inputs = specs(source, &model, model.input_ids(), &file)?;
         let outputs = specs(source, &model, model.output_ids(), &file)?;
+        // An empty file is a valid protobuf message of an empty model.
         if outputs.is_empty() {
-            return Err(corrupt(source, "it has no outputs".to_owned()));
+            return Err(corrupt(source, "it has no outputs, so there is nothing to answer with".to_owned()));
         }
         Ok(Self { model, inputs, outputs })
     }

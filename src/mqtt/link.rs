@@ -74,6 +74,8 @@ pub struct Link {
 }
 
 struct Shared {
+    /// `host:port`, for the log.
+    broker: String,
     backlog: Mutex<Backlog>,
     status: watch::Sender<LinkStatus>,
     /// Woken when there may be something to feed or room to feed it into.
@@ -91,6 +93,7 @@ impl Link {
     /// Starts connecting on the current tokio runtime and returns at once.
     pub fn start(options: LinkOptions, observer: Arc<dyn LinkObserver>) -> Self {
         let shared = Arc::new(Shared {
+            broker: format!("{}:{}", options.host, options.port),
             backlog: Mutex::new(Backlog::new(BACKLOG_CAPACITY)),
             status: watch::Sender::new(LinkStatus::default()),
             feed: Notify::new(),
@@ -265,7 +268,8 @@ fn disconnected(shared: &Shared, error: &ConnectionError, closing: bool) -> bool
     shared.status.send_modify(|status| {
         was_connected = std::mem::replace(&mut status.connected, false);
         if !closing && (was_connected || status.last_error.as_deref() != Some(&reason)) {
-            tracing::info!(%reason, "no connection to the MQTT broker; trying again, nothing else waits for it");
+            let broker = &shared.broker;
+            tracing::info!(broker, %reason, "no connection to the MQTT broker; trying again, nothing else waits for it");
         }
         status.last_error = Some(reason.clone());
     });

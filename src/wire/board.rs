@@ -22,7 +22,7 @@ pub struct Spend {
     pub hour: f64,
     /// What fell due in the last 24 hours.
     pub day: f64,
-    /// What everything alive may still cost within its hour, beside what it cost.
+    /// What fell due in the last 60 minutes, and what everything alive may still cost.
     pub committed: f64,
     /// The cap of any 60 minutes.
     pub limit_hour: Option<f64>,

@@ -12,6 +12,9 @@ pub(super) type AnswerBody = UnsyncBoxBody<Bytes, hyper::Error>;
 /// Tells the gateway to send the request, and all further ones, to another replica.
 const DRAINING: HeaderName = HeaderName::from_static("x-tidegate-draining");
 
+/// Tells the gateway that the server died or broke off before it answered: as if the connection to it had broken.
+const UNANSWERED: HeaderName = HeaderName::from_static("x-tidegate-unanswered");
+
 /// Seconds after which trying again can help: an instance becomes ready, or is out of the routes, within about this.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -76,6 +79,9 @@ impl Problem {
         let mut response = bytes_answer(status, "application/problem+json", body.to_string().into());
         if matches!(self, Self::Starting | Self::Draining) {
             response.headers_mut().insert(DRAINING, HeaderValue::from_static("1"));
+        }
+        if matches!(self, Self::BadGateway(_)) {
+            response.headers_mut().insert(UNANSWERED, HeaderValue::from_static("1"));
         }
         if matches!(self, Self::Starting | Self::Draining | Self::Full) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));

@@ -14,6 +14,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, ChildStdin, Command};
 
+/// What the shim exits with where the command does not start, as shells do.
+const NOT_STARTED: i32 = 127;
+
 /// Stands for the server's port in its command.
 const PORT_PLACEHOLDER: &[u8] = b"{port}";
 
@@ -28,6 +31,8 @@ pub(super) struct Server {
     pipe: Option<ChildStdin>,
     group: Option<Pid>,
     grace: Duration,
+    /// Named where it could not be started.
+    program: String,
 }
 
 impl Server {
@@ -43,12 +48,16 @@ impl Server {
             .process_group(0)
             .spawn()?;
         let group = shim.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        Ok(Self { pipe: shim.stdin.take(), shim, group, grace })
+        let program = command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self { pipe: shim.stdin.take(), shim, group, grace, program })
     }
 
     /// Waits for the server's own end, and describes how it ended.
     pub(super) async fn exited(&mut self) -> String {
         match self.shim.wait().await {
+            Ok(status) if status.code() == Some(NOT_STARTED) => {
+                format!("code {NOT_STARTED}: check that '{}' is installed and executable here", self.program)
+            }
             Ok(status) => describe(status),
             Err(error) => format!("an unknown status: {error}"),
         }

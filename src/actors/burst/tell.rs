@@ -40,30 +40,9 @@ impl Burst {
         self.show_spend(now);
     }
 
-    pub(super) fn count_spend(&self, instance: &Instance, cost: f64) {
-        let labels = [
-            ("service", instance.service.clone()),
-            ("adapter", instance.adapter.clone()),
-            ("currency", self.parts.currency.clone()),
-        ];
-        metrics::gauge!("tidegate_spend_total", &labels).increment(cost);
-    }
-
-    pub(super) fn show_budget(&self, now: Duration) {
-        let ledger = &self.parts.ledger;
-        for window in Window::ALL {
-            let word = window.as_str();
-            let reserved = ledger.committed(now, window).minus(ledger.spent(now, window));
-            metrics::gauge!("tidegate_budget_reserved", "window" => word).set(reserved.units());
-            if let (Some(limit), Some(remaining)) = (ledger.caps().limit(window), ledger.remaining(now, window)) {
-                metrics::gauge!("tidegate_budget_limit", "window" => word).set(limit.units());
-                metrics::gauge!("tidegate_budget_remaining", "window" => word).set(remaining.units());
-            }
-        }
-    }
-
     pub(super) fn show_spend(&self, now: Duration) {
         self.show_budget(now);
+        self.count_instances();
         let ledger = &self.parts.ledger;
         self.parts.board.set_spend(Spend {
             currency: self.parts.currency.clone(),

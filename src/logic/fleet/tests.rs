@@ -115,6 +115,29 @@ fn an_instance_that_never_becomes_ready_is_ended_after_the_start_timeout() {
     assert!(fleet.is_empty());
 }
 
+/// Who never gets ready must trip the circuit: otherwise launch follows launch, each at the minimum billing.
+#[test]
+fn an_instance_that_never_becomes_ready_is_a_failure_that_the_circuit_counts() {
+    let mut fleet = Fleet::default();
+    fleet.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+    let (mut events, mut now) = (Vec::new(), 0.0);
+    while !fleet.is_empty() {
+        assert!(now < 70.0, "it is not ended: {:?}", fleet.get("l1"));
+        for (launch, operation) in fleet.due(at(now)) {
+            let outcome = match operation {
+                Operation::Renew => Outcome::Renewed { ready: false, draining: false },
+                other => healthy(other, now),
+            };
+            events.extend(fleet.done(&launch, operation, outcome, at(now), 0.5));
+        }
+        now += 0.05;
+    }
+    let why = "not ready within 60s".to_owned();
+    let expected =
+        [Event::Started("l1".into()), Event::Failed("l1".into(), why.clone(), true), Event::Ended("l1".into(), why)];
+    assert_eq!(events, expected);
+}
+
 #[test]
 fn two_lost_renewals_take_it_out_of_the_route_and_an_answer_puts_it_back() {
     let mut fleet = ready_fleet();
