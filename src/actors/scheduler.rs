@@ -28,6 +28,9 @@ const HISTORY: Duration = Duration::from_secs(300);
 /// If the providers do not tell what a former run left, scaling begins without them after this.
 const RECONCILE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// An order is answered by a snapshot within a tick; one that is not by then was dropped at a full mailbox.
+const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Makes a table the one that requests go by; the node connects it to the gateway.
 pub type Install = Box<dyn Fn(RouteTable) + Send>;
 
@@ -77,6 +80,8 @@ struct Service {
     /// The last local and the last cloud order; no plan is made before the snapshots include them.
     ordered_local: u64,
     ordered_cloud: u64,
+    /// When the last order was given: one that got lost must not hold the service for ever.
+    ordered_at: Duration,
     /// The last status that was published, without its time.
     published: Option<ServiceStatus>,
     shortfall: Option<String>,
@@ -125,6 +130,7 @@ impl Service {
             endpoints: BTreeMap::new(),
             ordered_local: 0,
             ordered_cloud: 0,
+            ordered_at: Duration::ZERO,
             published: None,
             shortfall: None,
         }
@@ -202,7 +208,8 @@ impl Scheduler {
         let ready_to_scale = self.cloud.reconciled || self.clock.uptime() >= RECONCILE_PATIENCE;
         let Some(service) = self.services.get_mut(name) else { return };
         let answered = service.ordered_local <= self.local.order && service.ordered_cloud <= self.cloud.order;
-        if !answered || self.outputs.is_none() {
+        let lost = now.saturating_sub(service.ordered_at) >= ORDER_PATIENCE;
+        if !(answered || lost) || self.outputs.is_none() {
             return;
         }
         let alive: BTreeSet<String> = replicas.iter().map(|replica| replica.id.clone()).collect();
@@ -249,6 +256,7 @@ impl Scheduler {
         let order = self.order;
         let (Some(outputs), Some(service)) = (&self.outputs, self.services.get_mut(name)) else { return };
         let (name, reason) = (name.to_owned(), reason.to_owned());
+        service.ordered_at = self.clock.now();
         match action.clone() {
             Action::StartLocal { count } => {
                 service.ordered_local = order;
