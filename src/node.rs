@@ -105,9 +105,6 @@ const STARTED_AFTER: Duration = Duration::from_secs(10);
 /// Share of the drain timeout that requests in flight may use; the rest is for ending instances and saying goodbye.
 const DRAIN_SHARE_OF_REQUESTS: f64 = 0.5;
 
-/// How often samples are folded: a few thousand of them wait meanwhile, in a flood.
-const FOLD_HISTOGRAMS: Duration = Duration::from_secs(5);
-
 impl Node {
     /// Starts everything and returns once it listens. Replicas become ready after that.
     pub fn start(config: &Config, options: &Options) -> Result<Self, NodeError> {
@@ -150,7 +147,6 @@ impl Node {
         });
 
         let about = parts::about(config, options, &identity, addresses);
-        io.spawn(fold_histograms(metrics.clone()));
         let console = Console { about: Arc::new(about), pulse: pulse.clone(), board: board.clone(), metrics };
         let console_done = serve_console(&io, console, console_listener, console_stop.subscribe());
         let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, stopping.subscribe());
@@ -254,15 +250,6 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, NodeError> {
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
     TcpListener::bind(address).await.map_err(|reason| NodeError::Listen { key, address, reason })
-}
-
-/// The recorder keeps every sample of a histogram until somebody folds it into its buckets: a scrape, or this. Without it
-/// the memory of a node that nobody scrapes grows with each request. Ends with its runtime.
-async fn fold_histograms(metrics: metrics_exporter_prometheus::PrometheusHandle) {
-    loop {
-        tokio::time::sleep(FOLD_HISTOGRAMS).await;
-        metrics.run_upkeep();
-    }
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

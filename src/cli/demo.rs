@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::run::StopSignals;
 use super::terminal;
 
 mod calibrate;
@@ -92,11 +93,12 @@ fn watch_for_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let seen = interrupted.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = runtime.block_on(async { StopSignals::listen() })?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        runtime.block_on(super::run::asked_to_stop());
+        runtime.block_on(signals.next());
         eprintln!("interrupted: ending what was started (a second signal forces the end)");
         seen.store(true, Ordering::Relaxed);
-        runtime.block_on(super::run::asked_to_stop());
+        runtime.block_on(signals.next());
         std::process::exit(1);
     })?;
     Ok(interrupted)

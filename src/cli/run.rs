@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use edge_config::{Config, ModelSource, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_USAGE, config, terminal};
 use crate::node::{Addresses, Node, NodeError, Options};
@@ -82,10 +82,17 @@ fn until_stopped(config: &Config, node: Node) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(asked_to_stop());
+    let mut signals = match runtime.block_on(async { StopSignals::listen() }) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("error: cannot wait for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(signals.next());
     eprintln!("stopping: requests finish, instances end (a second signal forces the end)");
     std::thread::spawn(move || {
-        runtime.block_on(asked_to_stop());
+        runtime.block_on(signals.next());
         eprintln!("forced: instances end themselves when their lease expires");
         std::process::exit(1);
     });
@@ -93,13 +100,23 @@ fn until_stopped(config: &Config, node: Node) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// SIGTERM or SIGINT; both mean the same.
-pub async fn asked_to_stop() {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    if let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) {
+/// SIGTERM and SIGINT; both mean the same. One listener for the first and the second, so that none is missed between.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Listens from now on, inside a tokio runtime.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

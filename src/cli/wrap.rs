@@ -121,6 +121,6 @@ impl Args {
 
 /// Says what went wrong and gives the exit code. Whoever kept our output may be gone, which is no reason to panic.
 pub(super) fn fail(code: u8, error: &dyn Error) -> ExitCode {
-    let _nobody_reads = writeln!(std::io::stderr(), "tidegate: {error}");
+    let _nobody_reads = writeln!(std::io::stderr(), "error: {error}");
     ExitCode::from(code)
 }

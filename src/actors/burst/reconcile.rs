@@ -8,7 +8,7 @@ use actix::fut::WrapFuture;
 use actix::{ActorFutureExt, AsyncContext, Context};
 use cloud_adapters::{CloudAdapter, Owner};
 
-use super::{Burst, STEP, millis};
+use super::{Burst, RECONCILE, STEP, millis};
 use crate::actors::publisher::Report;
 use crate::actors::tell;
 use crate::host::clock::unix_ms_now;
@@ -94,7 +94,14 @@ impl Burst {
         if !self.parts.ledger.entries().any(|entry| entry.launch == *launch) {
             self.account_for_unknown(listed, now);
         }
-        let wanted = !listed.ended && !listed.ending && !self.ending && self.parts.workloads.contains_key(service);
+        if self.has_just_ended(launch, now) {
+            return;
+        }
+        let wanted = !listed.ended
+            && !self.has_ended(launch)
+            && !listed.ending
+            && !self.ending
+            && self.parts.workloads.contains_key(service);
         if wanted {
             self.fleet.adopt(launch, service, adapter, &listed.reason, timing, now);
             let data = EventData { reason: Some("adopted from a former run".into()), ..self.about(launch) };
@@ -104,6 +111,20 @@ impl Burst {
                 if listed.ended { "ended by itself while the node was away" } else { "not wanted after a restart" };
             self.fleet.adopt_to_end(launch, service, adapter, why, timing, now);
         }
+    }
+
+    /// Confirmed as ended while the list was on its way; the next list tells whether it is true.
+    fn has_just_ended(&self, launch: &str, now: Duration) -> bool {
+        self.ended_at(launch).is_some_and(|end| now.saturating_sub(end) < RECONCILE / 2)
+    }
+
+    /// Confirmed as ended, though a provider lists it again.
+    fn has_ended(&self, launch: &str) -> bool {
+        self.ended_at(launch).is_some()
+    }
+
+    fn ended_at(&self, launch: &str) -> Option<Duration> {
+        self.parts.ledger.entries().find(|entry| entry.launch == launch)?.end
     }
 
     /// An instance of ours that the journal does not know: it was lost, so a row and a cost begin at the instance's age.
