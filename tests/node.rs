@@ -118,10 +118,10 @@ const METRICS: [(&str, &[&str]); 12] = [
     ("tidegate_queue_duration_seconds_bucket", &["service"]),
     ("tidegate_replicas", &["service", "placement", "adapter", "state"]),
     ("tidegate_replicas_desired", &["service"]),
-    ("tidegate_spend_total", &["currency"]),
-    ("tidegate_budget_limit", &["currency"]),
-    ("tidegate_budget_remaining", &["currency"]),
-    ("tidegate_budget_reserved", &["currency"]),
+    ("tidegate_spend_total", &["service", "adapter", "currency"]),
+    ("tidegate_budget_limit", &["window", "currency"]),
+    ("tidegate_budget_remaining", &["window", "currency"]),
+    ("tidegate_budget_reserved", &["window", "currency"]),
     ("tidegate_build_info", &["version"]),
 ];
 

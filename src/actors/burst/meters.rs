@@ -23,12 +23,12 @@ impl Burst {
     pub(super) fn show_budget(&self, now: Duration) {
         let ledger = &self.parts.ledger;
         for window in Window::ALL {
-            let word = window.as_str();
+            let labels = || labelled([("window", window.as_str()), ("currency", &self.parts.currency)]);
             let reserved = ledger.committed(now, window).minus(ledger.spent(now, window));
-            gauge!("tidegate_budget_reserved", "window" => word).set(reserved.units());
+            gauge!("tidegate_budget_reserved", labels()).set(reserved.units());
             if let (Some(limit), Some(remaining)) = (ledger.caps().limit(window), ledger.remaining(now, window)) {
-                gauge!("tidegate_budget_limit", "window" => word).set(limit.units());
-                gauge!("tidegate_budget_remaining", "window" => word).set(remaining.units());
+                gauge!("tidegate_budget_limit", labels()).set(limit.units());
+                gauge!("tidegate_budget_remaining", labels()).set(remaining.units());
             }
         }
     }
