@@ -129,7 +129,7 @@ type Job = Box<dyn FnOnce(&mut Store) + Send>;
 pub struct Journal {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
-    rebuilt: bool,
+    lost_at_ms: Option<i64>,
 }
 
 impl Journal {
@@ -139,18 +139,20 @@ impl Journal {
     }
 
     fn open_file(path: &Path) -> Result<Self, JournalError> {
-        let (mut store, rebuilt) = Store::open_or_set_aside(path)?;
+        let mut store = Store::open_or_set_aside(path)?;
+        let lost_at_ms = path.parent().and_then(store::last_set_aside).map(|seconds| seconds.saturating_mul(1_000));
         let (jobs, queue) = mpsc::sync_channel::<Job>(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || queue.into_iter().for_each(|job| job(&mut store)))
             .map_err(|error| JournalError::Open(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), rebuilt })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), lost_at_ms })
     }
 
-    /// Whether an unreadable journal was set aside: what was spent before is then unknown.
-    pub fn was_rebuilt(&self) -> bool {
-        self.rebuilt
+    /// When a corrupt journal was last set aside, by this run or a former one, in Unix milliseconds: what was spent before
+    /// is unknown.
+    pub fn lost_at_ms(&self) -> Option<i64> {
+        self.lost_at_ms
     }
 
     async fn call<T: Send + 'static>(

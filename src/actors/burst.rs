@@ -29,6 +29,8 @@ pub use carry_out::{Workload, launch_token};
 
 /// How often the state machine is asked what is due: fine enough for a start of a tenth of a second.
 const STEP: Duration = Duration::from_millis(25);
+/// How often the scheduler is told everything, changed or not.
+const TELL: Duration = Duration::from_secs(1);
 /// How often the providers' lists are compared with what we know.
 const RECONCILE: Duration = Duration::from_secs(30);
 
@@ -196,6 +198,8 @@ impl Actor for Burst {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         context.run_interval(STEP, Self::step);
+        // Circuits close and budgets free themselves with time, and a dropped snapshot is said again.
+        context.run_interval(TELL, |burst, _| burst.tell_scheduler());
         context.run_interval(RECONCILE, |burst, context| burst.reconcile(context));
         self.reconcile(context);
         self.tell_scheduler();
@@ -257,10 +261,15 @@ impl Burst {
     /// Asks the state machine what is due and starts it.
     fn step(&mut self, context: &mut Context<Self>) {
         let now = self.parts.clock.now();
-        for launch in self.parts.ledger.renew(now) {
+        let over_budget = self.parts.ledger.renew(now);
+        let must_tell = !over_budget.is_empty();
+        for launch in over_budget {
             self.fleet.drain(&launch, "the budget bears it no longer", now);
             let data = EventData { reason: Some("the budget is used up".into()), ..self.about(&launch) };
             tell(&self.parts.events, Report { kind: EventKind::BudgetExhausted, data });
+        }
+        if must_tell {
+            self.tell_scheduler();
         }
         for (launch, operation) in self.fleet.due(now) {
             let Some(work) = self.work(&launch, operation) else { continue };
@@ -293,8 +302,16 @@ impl Burst {
             self.free.insert(launch.to_owned());
             self.parts.ledger.void(launch);
         }
+        if operation == Operation::Intend && matches!(outcome, Outcome::Failed(_) | Outcome::Refused(_)) {
+            // Nothing was promised, so nothing is owed.
+            self.parts.ledger.void(launch);
+        }
         let instance = self.fleet.get(launch).cloned();
         let events = self.fleet.done(launch, operation, outcome, now, fastrand::f64());
+        if operation == Operation::Confirm && self.fleet.get(launch).is_some_and(|i| i.stage == Stage::Closing) {
+            // It costs nothing from now on, however long its row takes to be closed.
+            self.parts.ledger.close(launch, now);
+        }
         let changed = !events.is_empty() || self.fleet.get(launch) != instance.as_ref();
         for event in events {
             if let Some(instance) = &instance {
@@ -340,12 +357,11 @@ impl Burst {
                 actix::spawn(async move { operator.record(&launch, Recorded::Ready).await });
                 (EventKind::BurstReady, EventData { duration_s: Some(took.as_secs_f64()), ..about })
             }
-            Event::Failed(launch, why, counts) => {
+            Event::Failed(_, why, counts) => {
+                // An intent that cannot be written holds launches back like a provider that refuses them.
+                let counts = counts || instance.stage == Stage::Intending;
                 if let Some(slot) = self.parts.adapters.get_mut(&instance.adapter).filter(|_| counts) {
                     slot.circuit.failed(&slot.circuit_config, now, fastrand::f64());
-                }
-                if instance.stage == Stage::Intending {
-                    self.parts.ledger.void(&launch);
                 }
                 (EventKind::BurstFailed, EventData { error: Some(why), ..about })
             }
@@ -375,7 +391,9 @@ impl Burst {
 
     fn cost(&self, instance: &Instance) -> Money {
         let slot = self.parts.adapters.get(&instance.adapter);
-        let lived = self.parts.clock.now().saturating_sub(self.since(instance));
+        let entry = self.parts.ledger.entries().find(|entry| entry.launch == instance.launch);
+        let until = entry.and_then(|entry| entry.end).unwrap_or_else(|| self.parts.clock.now());
+        let lived = until.saturating_sub(self.since(instance));
         slot.filter(|_| !self.free.contains(&instance.launch)).map_or(Money::ZERO, |slot| slot.terms.cost(lived))
     }
 

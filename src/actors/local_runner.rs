@@ -18,6 +18,8 @@ use crate::wire::{EventData, EventKind};
 
 /// How often ends are noticed. A child's end is a system call away, so this costs nothing measurable.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often the scheduler is told everything, changed or not.
+const TELL: Duration = Duration::from_secs(1);
 /// How often a starting replica is asked whether it is ready, and how long one answer may take.
 const ASK_READY: Duration = Duration::from_millis(20);
 const READY_DEADLINE: Duration = Duration::from_secs(1);
@@ -109,6 +111,8 @@ pub struct LocalRunner {
     order: u64,
     /// No start any more: the node stops.
     ending: bool,
+    /// The services that were last told as broken.
+    told_broken: Vec<String>,
     waiting_for_none: VecDeque<tokio::sync::oneshot::Sender<()>>,
 }
 
@@ -130,6 +134,7 @@ impl LocalRunner {
             started: 0,
             order: 0,
             ending: false,
+            told_broken: Vec::new(),
             waiting_for_none: VecDeque::new(),
         }
     }
@@ -141,6 +146,8 @@ impl Actor for LocalRunner {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         context.run_interval(LOOK, |runner, _| runner.look());
+        // A snapshot that was dropped at a full mailbox is said again.
+        context.run_interval(TELL, |runner, _| runner.tell_scheduler());
         self.tell_scheduler();
     }
 }
@@ -262,7 +269,7 @@ impl LocalRunner {
         for (id, status) in ended {
             self.ended(&id, &status);
         }
-        if changed {
+        if changed || self.broken() != self.told_broken {
             self.tell_scheduler();
         }
         if self.running.is_empty() {
@@ -295,7 +302,15 @@ impl LocalRunner {
         tell(&self.publisher, Report { kind: EventKind::ReplicaFailed, data });
     }
 
-    fn tell_scheduler(&self) {
+    /// The services that keep failing here and are held back now. Once their pause is over the planner may try again,
+    /// which is how they recover.
+    fn broken(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let held_back = self.restarts.iter().filter(|(_, restarts)| restarts.is_broken() && !restarts.may_start(now));
+        held_back.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn tell_scheduler(&mut self) {
         let mut replicas: BTreeMap<String, Vec<LocalReplica>> = BTreeMap::new();
         for (id, running) in &self.running {
             replicas.entry(running.service.clone()).or_default().push(LocalReplica {
@@ -305,7 +320,8 @@ impl LocalRunner {
                 started_at: running.started_at,
             });
         }
-        let broken = self.restarts.iter().filter(|(_, r)| r.is_broken()).map(|(name, _)| name.clone()).collect();
+        let broken = self.broken();
+        self.told_broken.clone_from(&broken);
         tell(&self.scheduler, LocalReplicas { replicas, broken, order: self.order });
     }
 }

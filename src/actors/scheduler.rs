@@ -63,6 +63,7 @@ pub struct Scheduler {
     identity: Identity,
     clock: Clock,
     currency: String,
+    drain_timeout: Duration,
     outputs: Option<Outputs>,
     board: Arc<Board>,
     services: BTreeMap<String, Service>,
@@ -103,6 +104,7 @@ impl Scheduler {
         identity: Identity,
         clock: Clock,
         currency: String,
+        drain_timeout: Duration,
         board: Arc<Board>,
         services: Vec<ServiceSettings>,
     ) -> Self {
@@ -111,6 +113,7 @@ impl Scheduler {
             identity,
             clock,
             currency,
+            drain_timeout,
             outputs: None,
             board,
             services: services.collect(),
@@ -279,10 +282,17 @@ impl Scheduler {
         let (Some(outputs), Some(service)) = (&self.outputs, self.services.get(name)) else { return };
         for (replica, since) in service.scaling.draining() {
             let idle = service.endpoints.get(replica).is_none_or(|endpoint| endpoint.counters.in_flight() == 0);
-            if !idle || *since >= now {
+            let over = now.saturating_sub(*since) >= self.drain_timeout;
+            let is_local = self.is_local(name, replica);
+            if !is_local {
+                // Said again on every tick: the first one may have been dropped, and a second changes nothing.
+                let reason = "scaled in".to_owned();
+                tell(&outputs.drain, Drain { launch: replica.clone(), reason });
+            }
+            if !(idle || over) || *since >= now {
                 continue;
             }
-            if self.is_local(name, replica) {
+            if is_local {
                 tell(&outputs.stop_local, StopLocal { replica: replica.clone() });
             } else {
                 tell(&outputs.release, Release { launch: replica.clone() });

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, ErrorCode, Row, params};
 
 use super::{Closing, JournalError, LaunchRow, Stage};
 
@@ -30,52 +30,46 @@ CREATE TABLE IF NOT EXISTS launches (
 CREATE INDEX IF NOT EXISTS launches_by_end ON launches (ended_at_ms);
 ";
 
+/// The name of a journal that was set aside, before the Unix seconds.
+const SET_ASIDE: &str = "journal.corrupt-";
+
 /// The open database.
 pub(super) struct Store {
     connection: Connection,
 }
 
 impl Store {
-    /// Opens the database; one that SQLite cannot read is renamed beside itself and a new one made. Returns whether that
-    /// happened.
-    pub(super) fn open_or_set_aside(path: &Path) -> Result<(Self, bool), JournalError> {
+    /// Opens the database; one that is corrupt is renamed beside itself and a new one made. One that cannot be opened for
+    /// another reason (busy, read-only, full) is left alone.
+    pub(super) fn open_or_set_aside(path: &Path) -> Result<Self, JournalError> {
         match Self::open(path) {
-            Ok(store) => Ok((store, false)),
-            Err(newer @ JournalError::Newer { .. }) => Err(newer),
-            Err(error) if path.exists() => {
-                let aside = path.with_extension(format!("corrupt-{}", unix_seconds()));
-                tracing::error!(%error, aside = %aside.display(), "the journal is unreadable; set aside, rebuilding from the providers' lists");
-                for suffix in ["", "-wal", "-shm"] {
-                    let from = path.with_file_name(format!("journal.sqlite{suffix}"));
-                    let to = aside
-                        .with_file_name(format!("{}{suffix}", aside.file_name().unwrap_or_default().to_string_lossy()));
-                    if from.exists() {
-                        std::fs::rename(&from, &to).map_err(|e| JournalError::Open(e.to_string()))?;
-                    }
-                }
-                Self::open(path).map(|store| (store, true))
+            Ok(store) => Ok(store),
+            Err(OpenFailure::Corrupt(error)) => {
+                set_aside(path, &error)?;
+                Self::open(path).map_err(OpenFailure::into_error)
             }
-            Err(error) => Err(error),
+            Err(other) => Err(other.into_error()),
         }
     }
 
-    fn open(path: &Path) -> Result<Self, JournalError> {
-        let failed = |error: rusqlite::Error| JournalError::Open(error.to_string());
-        let connection = Connection::open(path).map_err(failed)?;
+    fn open(path: &Path) -> Result<Self, OpenFailure> {
+        let connection = Connection::open(path)?;
         // A gateway's journal has a few thousand rows; the page cache stays small (negative: KiB).
-        connection.execute_batch("PRAGMA cache_size = -256; PRAGMA locking_mode = EXCLUSIVE;").map_err(failed)?;
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(failed)?;
-        connection.execute_batch("PRAGMA synchronous = FULL;").map_err(failed)?;
-        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+        connection.execute_batch("PRAGMA cache_size = -256; PRAGMA locking_mode = EXCLUSIVE;")?;
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        connection.execute_batch("PRAGMA synchronous = FULL;")?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if found > SCHEMA {
-            return Err(JournalError::Newer { found, known: SCHEMA });
+            return Err(OpenFailure::Other(JournalError::Newer { found, known: SCHEMA }));
         }
-        let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if sound != "ok" {
-            return Err(JournalError::Open(sound));
+            return Err(OpenFailure::Corrupt(sound));
         }
-        connection.execute_batch(CREATE).map_err(failed)?;
-        connection.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
+        if found != SCHEMA {
+            connection.execute_batch(CREATE)?;
+            connection.pragma_update(None, "user_version", SCHEMA)?;
+        }
         Ok(Self { connection })
     }
 
@@ -137,6 +131,53 @@ impl Store {
         let written = self.connection.prepare(sql).and_then(|mut statement| statement.execute(values));
         written.map(drop).map_err(|error| JournalError::Write(error.to_string()))
     }
+}
+
+/// Why a database was not opened.
+enum OpenFailure {
+    /// Its content is damaged, or is no database.
+    Corrupt(String),
+    /// Anything else; the file may be sound.
+    Other(JournalError),
+}
+
+impl OpenFailure {
+    fn into_error(self) -> JournalError {
+        match self {
+            Self::Corrupt(reason) => JournalError::Open(reason),
+            Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for OpenFailure {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
+            _ => Self::Other(read_failed(error)),
+        }
+    }
+}
+
+/// Renames the database and its companions; the time in the new name tells later starts when the past was lost.
+fn set_aside(path: &Path, error: &str) -> Result<(), JournalError> {
+    let failed = |error: std::io::Error| JournalError::Open(error.to_string());
+    let marker = format!("{SET_ASIDE}{}", unix_seconds());
+    tracing::error!(error, aside = marker, "the journal is corrupt; set aside, rebuilding from the providers' lists");
+    for suffix in ["", "-wal", "-shm"] {
+        let from = path.with_file_name(format!("journal.sqlite{suffix}"));
+        if from.exists() {
+            std::fs::rename(&from, path.with_file_name(format!("{marker}{suffix}"))).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// When a journal in this directory was last set aside, in Unix seconds.
+pub(super) fn last_set_aside(directory: &Path) -> Option<i64> {
+    let names = std::fs::read_dir(directory).ok()?.flatten();
+    let times = names.filter_map(|entry| entry.file_name().to_str()?.strip_prefix(SET_ASIDE)?.parse().ok());
+    times.max()
 }
 
 fn read_failed(error: rusqlite::Error) -> JournalError {

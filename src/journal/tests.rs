@@ -38,7 +38,7 @@ async fn an_intent_survives_a_reopen_and_a_closed_row_leaves_the_open_ones() {
     }
     let state = StateDir::open(dir.path()).unwrap();
     let journal = Journal::open(&state).unwrap();
-    assert!(!journal.was_rebuilt());
+    assert_eq!(journal.lost_at_ms(), None);
     let open = journal.rows_since(10).await.unwrap();
     assert_eq!(open, [row("b", 2)]);
     let all = journal.rows_since(9).await.unwrap();
@@ -65,10 +65,32 @@ async fn a_corrupt_journal_is_set_aside_and_a_fresh_one_begun() {
     std::fs::write(dir.path().join("journal.sqlite"), vec![0x5a; 8192]).unwrap();
     let state = StateDir::open(dir.path()).unwrap();
     let journal = Journal::open(&state).unwrap();
-    assert!(journal.was_rebuilt());
+    assert!(journal.lost_at_ms().is_some());
     journal.intend(row("a", 1)).await.unwrap();
     let kept = std::fs::read_dir(dir.path()).unwrap().flatten();
     assert!(kept.into_iter().any(|e| e.file_name().to_string_lossy().contains("corrupt-")));
+}
+
+#[test]
+fn a_lost_past_is_remembered_by_the_next_start_too() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("journal.sqlite"), vec![0x5a; 8192]).unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let lost_at = Journal::open(&state).unwrap().lost_at_ms();
+    assert!(lost_at.is_some());
+    assert_eq!(Journal::open(&state).unwrap().lost_at_ms(), lost_at);
+}
+
+#[test]
+fn a_journal_that_somebody_else_holds_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    drop(Journal::open(&state).unwrap());
+    let other = rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;").unwrap();
+    assert!(Journal::open(&state).is_err());
+    drop(other);
+    assert_eq!(Journal::open(&state).unwrap().lost_at_ms(), None);
 }
 
 #[tokio::test]

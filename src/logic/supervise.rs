@@ -17,12 +17,15 @@ const BROKEN_AFTER: u32 = 3;
 pub struct Restarts {
     failures: u32,
     not_before: Duration,
+    /// The last thing heard was that one is ready.
+    works: bool,
 }
 
 impl Restarts {
     /// A replica ended without being asked to, after having been ready for `ready_for`. `random` in 0..1 spreads the
     /// next start over half the pause; `longest` caps the pause. Returns the pause.
     pub fn failed(&mut self, now: Duration, ready_for: Option<Duration>, longest: Duration, random: f64) -> Duration {
+        self.works = false;
         let recovered = ready_for.is_some_and(|time| time >= RECOVERED_AFTER);
         self.failures = if recovered { 1 } else { self.failures.saturating_add(1) };
         let doubled = FIRST.saturating_mul(1 << (self.failures - 1).min(16)).min(longest.max(FIRST));
@@ -31,9 +34,9 @@ impl Restarts {
         pause
     }
 
-    /// A replica became ready.
+    /// A replica became ready. Its failures are forgotten only once it has stayed so for a while.
     pub fn recovered(&mut self) {
-        self.failures = 0;
+        self.works = true;
     }
 
     /// Whether another one may be started now.
@@ -43,7 +46,7 @@ impl Restarts {
 
     /// Whether this box cannot run the service for now.
     pub fn is_broken(&self) -> bool {
-        self.failures >= BROKEN_AFTER
+        !self.works && self.failures >= BROKEN_AFTER
     }
 }
 
@@ -79,6 +82,17 @@ mod tests {
         assert!(restarts.is_broken());
         restarts.recovered();
         assert!(!restarts.is_broken());
+    }
+
+    #[test]
+    fn one_that_becomes_ready_and_dies_again_and_again_is_slowed_down_and_broken() {
+        let mut restarts = Restarts::default();
+        let pauses = (0..4).map(|n| {
+            restarts.recovered();
+            restarts.failed(Duration::from_secs(n), Some(Duration::from_secs(1)), LONGEST, 1.0).as_millis()
+        });
+        assert_eq!(pauses.collect::<Vec<_>>(), [500, 1_000, 2_000, 4_000]);
+        assert!(restarts.is_broken());
     }
 
     #[test]

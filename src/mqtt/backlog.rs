@@ -88,7 +88,10 @@ impl Backlog {
         let mut again: VecDeque<Outgoing> = std::mem::take(&mut self.unacknowledged).into_values().collect();
         again.extend(self.handed.drain(..));
         again.extend(self.waiting.drain(..));
-        again.retain(|message| !message.retained || message.payload.is_empty());
+        // A retained value comes from what is remembered; a clear goes out again unless something newer stands there.
+        again.retain(|message| {
+            !message.retained || (message.payload.is_empty() && !self.remembered.contains_key(&message.topic))
+        });
         self.waiting = self.remembered.values().cloned().collect();
         for message in again {
             if self.waiting.len() >= self.capacity {
@@ -156,6 +159,17 @@ mod tests {
         assert!(!backlog.is_settled());
         backlog.connected();
         assert_eq!(drain(&mut backlog), ["online", "lost"]);
+    }
+
+    #[test]
+    fn a_clear_that_was_not_acknowledged_does_not_undo_what_was_said_after_it() {
+        let mut backlog = Backlog::new(8);
+        backlog.push(message("burst", "", true, Qos::AtLeastOnce));
+        drain(&mut backlog);
+        backlog.sent(1);
+        backlog.push(message("burst", "again", true, Qos::AtLeastOnce));
+        backlog.connected();
+        assert_eq!(drain(&mut backlog), ["again"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill, LastWillProperties, Packet, PublishProperties};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::backlog::Backlog;
 use super::{Incoming, MAX_PACKET_BYTES, Outgoing, Qos};
@@ -215,10 +216,11 @@ async fn poll(
     observer: Arc<dyn LinkObserver>,
 ) {
     let mut step = BACKOFF_FIRST;
+    let mut connected_at = None::<Instant>;
     loop {
         match event_loop.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                step = BACKOFF_FIRST;
+                connected_at = Some(Instant::now());
                 connected(&shared, &client, &subscriptions);
                 observer.changed(&shared.status.borrow().clone());
             }
@@ -238,6 +240,13 @@ async fn poll(
                 }
                 if closing || matches!(error, ConnectionError::RequestsDone) {
                     return;
+                }
+                // The client keeps this over a reconnect and then sends nothing any more; the message itself goes out
+                // again from our backlog.
+                event_loop.state.collision = None;
+                // Two that evict each other connect well each time; only a connection that stood starts afresh.
+                if connected_at.take().is_some_and(|at| at.elapsed() >= BACKOFF_LONGEST) {
+                    step = BACKOFF_FIRST;
                 }
                 tokio::time::sleep(step.mul_f64(fastrand::f64())).await;
                 step = (step * 2).min(BACKOFF_LONGEST);

@@ -59,8 +59,10 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
     let own = std::env::current_exe()?;
     let adapters = parts::adapters(&parts.config, &own)?;
     let caps = parts::caps(&parts.config)?;
-    let ledger =
-        if parts.journal.was_rebuilt() { Ledger::unknown_before(caps, parts.clock.now()) } else { Ledger::new(caps) };
+    let ledger = match parts.journal.lost_at_ms() {
+        Some(lost_at_ms) => Ledger::unknown_before(caps, parts.clock.from_unix_ms(lost_at_ms)),
+        None => Ledger::new(caps),
+    };
     let (stop, wait) = oneshot::channel();
     let thread = std::thread::Builder::new().name(panic::CONTROL_THREAD.to_owned()).spawn(move || {
         actix::System::new().block_on(async move {
@@ -115,6 +117,7 @@ fn start_actors(
         parts.identity.clone(),
         parts.clock,
         config.budget.currency.clone(),
+        config.node.drain_timeout.mul_f64(0.5),
         parts.board.clone(),
         parts::scaling(config, &parts.options),
     )
@@ -179,6 +182,9 @@ fn say_state(parts: &Parts, publisher: &Addr<Publisher>, state: NodeStateKind, r
     }
 }
 
+/// Instances cost money until they have ended, so even a hurried stop waits this long for them.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Requests have ended by now. Ends what costs money first, then what runs here, then says goodbye.
 async fn shut_down(parts: &Parts, actors: Actors) {
     parts.pulse.stopping();
@@ -187,7 +193,7 @@ async fn shut_down(parts: &Parts, actors: Actors) {
     crate::actors::tell(&actors.publisher.clone().recipient(), Report { kind: EventKind::NodeStopping, data });
     // From here on every answer is an actor's that we still hold, so that none can fail.
     let _ = actors.scheduler.send(Disconnect).await;
-    let patience = parts.config.node.drain_timeout.mul_f64(0.4);
+    let patience = parts.config.node.drain_timeout.mul_f64(0.4).max(LEAST_PATIENCE);
     let end_all = actors.burst.send(EndAll { reason: "the node stops".to_owned() });
     let stop_all = actors.local.send(StopAll);
     let ended = tokio::time::timeout(patience, async { tokio::join!(end_all, stop_all) }).await;

@@ -89,11 +89,12 @@ fn options(
         (_, None) => return Err(NodeError::Setting("mqtt.enabled needs mqtt.listen or mqtt.broker".to_owned())),
     };
     let tree = match root.encoding {
-        Encoding::Cbor => "",
-        Encoding::Json => "-json",
+        Encoding::Cbor => "cbor",
+        Encoding::Json => "json",
     };
     Ok(LinkOptions {
-        client_id: format!("tidegate-{}-{}{tree}", identity.fleet, identity.node),
+        // An underscore is in no id, so that no two nodes have one client id.
+        client_id: format!("tidegate_{}_{}_{tree}", identity.fleet, identity.node),
         host,
         port,
         keepalive: config.mqtt.keepalive,

@@ -201,7 +201,7 @@ fn local_arguments(name: &str, service: &Service, drain_timeout: Duration) -> Ve
     match &service.local.runtime {
         Runtime::Process { command } => {
             // Ends its group before the node loses patience with it.
-            let grace = humantime::format_duration(drain_timeout.mul_f64(0.4)).to_string();
+            let grace = humantime::format_duration(drain_timeout.mul_f64(0.3)).to_string();
             let mut arguments = strings(&["wrap", "--shim", "--grace", &grace]);
             arguments.extend(cpus);
             arguments.push("--".to_owned());

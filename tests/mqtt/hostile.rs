@@ -113,7 +113,7 @@ fn who_takes_the_nodes_client_id_is_followed_by_the_node() {
     let node = home.start(&at_broker(&broker.address()));
     let seen = Subscriber::start(&broker.address(), &format!("{JSON}/#"));
     seen.wait_for_state(0, "online");
-    for client_id in ["tidegate-test-gateway-t", "tidegate-test-gateway-t-json"] {
+    for client_id in ["tidegate_test_gateway-t_cbor", "tidegate_test_gateway-t_json"] {
         let before = seen.count();
         connect_as(&broker.address(), client_id);
         if client_id.ends_with("json") {

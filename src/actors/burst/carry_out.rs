@@ -22,6 +22,9 @@ use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, Leas
 /// A renewal is one small call; an instance that needs longer is as good as gone for a request too.
 const RENEWAL_DEADLINE: Duration = Duration::from_secs(2);
 
+/// A disk that hangs must not keep an instance alive.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What an instance of a service runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
@@ -75,7 +78,10 @@ impl Operator {
         let instance = &work.instance;
         match work.operation {
             Operation::Intend => self.intend(work.row).await,
-            Operation::RecordEnding => recorded(self.journal.reached(&instance.launch, Recorded::Ending, now()).await),
+            Operation::RecordEnding => {
+                self.record(&instance.launch, Recorded::Ending).await;
+                Outcome::Done
+            }
             Operation::Close => self.close(instance, work.cost).await,
             Operation::Renew => self.renew(instance).await,
             Operation::Launch => self.launch(instance).await.unwrap_or_else(failed),
@@ -87,8 +93,10 @@ impl Operator {
 
     /// Writes down that a stage was reached; one that cannot be written is found out again by the next start.
     pub(super) async fn record(&self, launch: &str, stage: Recorded) {
-        if let Err(error) = self.journal.reached(launch, stage, now()).await {
-            tracing::warn!(launch, %error, "a stage was not recorded");
+        match tokio::time::timeout(DISK_PATIENCE, self.journal.reached(launch, stage, now())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(launch, %error, "a stage was not recorded"),
+            Err(_) => tracing::warn!(launch, "a stage was not recorded: the disk hangs"),
         }
     }
 

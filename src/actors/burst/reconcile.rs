@@ -12,7 +12,7 @@ use super::{Burst, RECONCILE, STEP, millis};
 use crate::actors::publisher::Report;
 use crate::actors::tell;
 use crate::host::clock::unix_ms_now;
-use crate::journal::{Journal, LaunchRow, Stage};
+use crate::journal::{Closing, Journal, LaunchRow, Stage};
 use crate::logic::budget::{Entry, Money, Terms};
 use crate::logic::fleet::Fleet;
 use crate::wire::{EventData, EventKind};
@@ -64,6 +64,7 @@ impl Burst {
         for row in &found.rows {
             self.restore(row);
         }
+        self.give_up_unconfigured(&found.rows, now);
         for listed in &found.listed {
             if listed.session > self.parts.identity.session {
                 self.duplicate_session(listed.session);
@@ -110,6 +111,29 @@ impl Burst {
             let why =
                 if listed.ended { "ended by itself while the node was away" } else { "not wanted after a restart" };
             self.fleet.adopt_to_end(launch, service, adapter, why, timing, now);
+        }
+    }
+
+    /// Open rows of an adapter that is no longer configured: nobody can be asked, and their leases end them. They are
+    /// closed at the price of the longest lease, since they must not hold the budget for ever.
+    fn give_up_unconfigured(&mut self, rows: &[LaunchRow], now: Duration) {
+        let unconfigured =
+            |row: &&LaunchRow| row.stage != Stage::Closed && !self.parts.adapters.contains_key(&row.adapter);
+        for row in rows.iter().filter(unconfigured).cloned().collect::<Vec<_>>() {
+            let timing = self.timing(&row.adapter);
+            let end = now + timing.lease_ttl + timing.drain_timeout;
+            self.parts.ledger.close(&row.launch, end);
+            let lived = end.saturating_sub(self.parts.clock.from_unix_ms(row.intended_at_ms));
+            let cost_micro = terms_of(&row).cost(lived).micros();
+            let reason = format!("its adapter {} is no longer configured; its lease ends it", row.adapter);
+            tracing::warn!(launch = row.launch, "{reason}");
+            let (journal, launch) = (self.parts.journal.clone(), row.launch);
+            actix::spawn(async move {
+                let closing = Closing { ended_at_ms: unix_ms_now(), reason, cost_micro };
+                if let Err(error) = journal.close_row(&launch, closing).await {
+                    tracing::warn!(launch, %error, "a row was not closed");
+                }
+            });
         }
     }
 
@@ -167,14 +191,14 @@ impl Burst {
         }
         let clock = self.parts.clock;
         let tail = self.timing(&row.adapter).lease_ttl + self.timing(&row.adapter).drain_timeout + STEP;
-        let terms = Terms {
-            price_per_hour: Money::from_micros(row.price_per_hour_micro),
-            minimum_billing: millis(row.minimum_billing_ms),
-            billing_step: millis(row.billing_step_ms),
-        };
+        let terms = terms_of(row);
         if row.cost_micro != Some(0) {
-            let start = clock.from_unix_ms(row.intended_at_ms);
             let end = row.ended_at_ms.map(|at| clock.from_unix_ms(at));
+            // From the end back, so that a calendar that was wrong at both times still gives the right life.
+            let start = match (end, row.ended_at_ms) {
+                (Some(end), Some(at)) => end.saturating_sub(millis(at - row.intended_at_ms)),
+                _ => clock.from_unix_ms(row.intended_at_ms),
+            };
             self.parts.ledger.restore(Entry { end, ..Entry::started(&row.launch, start, terms, tail) });
         }
         if row.stage == Stage::Closed {
@@ -223,4 +247,13 @@ pub(super) async fn find(
         }
     }
     found
+}
+
+/// What a row was launched at.
+fn terms_of(row: &LaunchRow) -> Terms {
+    Terms {
+        price_per_hour: Money::from_micros(row.price_per_hour_micro),
+        minimum_billing: millis(row.minimum_billing_ms),
+        billing_step: millis(row.billing_step_ms),
+    }
 }

@@ -58,8 +58,9 @@ impl Burst {
         let phase = match instance.stage {
             Stage::Intending | Stage::Launching | Stage::Starting => Phase::Starting,
             Stage::Ready => Phase::Ready,
-            Stage::Draining => Phase::Draining,
-            _ => Phase::Failed,
+            // It exists and is billed until the provider's list has it no more, so it keeps its place.
+            Stage::Draining | Stage::Ending | Stage::Terminating | Stage::Confirming => Phase::Draining,
+            Stage::Closing => Phase::Failed,
         };
         InstanceView {
             launch: instance.launch.clone(),
@@ -78,6 +79,7 @@ impl Burst {
         let changed: Vec<_> = self
             .fleet
             .instances()
+            .filter(|instance| instance.stage != Stage::Intending)
             .filter(|instance| self.published.get(&instance.launch) != Some(&instance.stage))
             .cloned()
             .collect();
