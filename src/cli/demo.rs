@@ -70,15 +70,15 @@ impl Args {
 
         let without = play::perform(&scene, &surge, false, &screen, &interrupted).context("the play without burst")?;
         if self.no_burst {
-            screen.summary(&[&without], &scene, &surge, &replica);
+            screen.summary(&[&without]);
             return Ok(without.left_processes.is_empty());
         }
         let with = play::perform(&scene, &surge, true, &screen, &interrupted).context("the play with burst")?;
-        screen.summary(&[&without, &with], &scene, &surge, &replica);
+        screen.summary(&[&without, &with]);
         let judge_timing = !self.no_timing && machine.has_two_idle_cores();
         let verdict = verdict::judge(&without, &with, judge_timing);
         screen.verdict(&verdict, self.no_timing, &machine);
-        screen.goodbye(&scene);
+        screen.goodbye();
         Ok(verdict.iter().all(|check| check.held))
     }
 

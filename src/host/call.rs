@@ -15,12 +15,12 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No connection.
-    #[error("cannot connect to {authority}: {source}")]
+    #[error("cannot connect to {authority}: {reason}")]
     Connect {
         /// `host:port`.
         authority: String,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The connection broke or spoke no HTTP.
     #[error("{authority} did not answer properly: {reason}")]
@@ -65,7 +65,7 @@ async fn exchange(call: Call<'_>) -> Result<(StatusCode, Bytes), CallError> {
     let broken = |reason: String| CallError::Broken { authority: call.authority.to_owned(), reason };
     let stream = TcpStream::connect(call.authority)
         .await
-        .map_err(|source| CallError::Connect { authority: call.authority.to_owned(), source })?;
+        .map_err(|reason| CallError::Connect { authority: call.authority.to_owned(), reason })?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|e| broken(e.to_string()))?;
     let driver = tokio::spawn(connection);

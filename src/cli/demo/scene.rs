@@ -18,12 +18,14 @@ const BURST_MAX: u32 = 2;
 const TICK: &str = "250ms";
 /// Adds at T + band / 2 = 0.80 and removes at T - band / 2 = 0.20: so wide because one replica more or less is a quarter
 /// of this small system.
-const SCALING: [(&str, &str); 5] =
-    [("threshold", "0.50"), ("band", "0.60"), ("scale_factor", "120"), ("interval", "1s"), ("window", "500ms")];
+const THRESHOLD: f64 = 0.50;
+const BAND: f64 = 0.60;
+/// Two replicas at the first crossing, and again each second.
+const PACE: [(&str, &str); 3] = [("scale_factor", "120"), ("interval", "1s"), ("window", "500ms")];
 
 /// Where a replica is added.
 pub(super) fn upper_edge() -> f64 {
-    0.80
+    THRESHOLD + BAND / 2.0
 }
 
 /// What both plays have in common.
@@ -65,7 +67,9 @@ impl Scene {
         set(&["service", SERVICE, "local", "max_replicas"], &LOCAL_MAX.to_string());
         set(&["service", SERVICE, "local", "cpus"], &list(&[self.local_core]));
         set(&["service", SERVICE, "burst", "max_replicas"], &BURST_MAX.to_string());
-        for (key, value) in SCALING {
+        set(&["service", SERVICE, "scaling", "threshold"], &THRESHOLD.to_string());
+        set(&["service", SERVICE, "scaling", "band"], &BAND.to_string());
+        for (key, value) in PACE {
             set(&["service", SERVICE, "scaling", key], value);
         }
         set(&["adapter", "demo-cloud", "lease_ttl"], "20s");

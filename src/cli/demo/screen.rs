@@ -101,7 +101,7 @@ impl Screen {
         self.say(&format!("{:6.1} s   {reason}", now.as_secs_f64()));
     }
 
-    pub(super) fn summary(&self, plays: &[&Play], scene: &Scene, surge: &Surge, replica: &Replica) {
+    pub(super) fn summary(&self, plays: &[&Play]) {
         self.say("\n== summary");
         let mut header = vec![""];
         header.extend(plays.iter().map(|play| if play.burst { "with burst" } else { "without burst" }));
@@ -133,7 +133,6 @@ impl Screen {
                 "agreement  {compared} images were answered by both placements, {different} of them differently"
             ));
         }
-        let _ = (scene, surge, replica);
     }
 
     pub(super) fn verdict(&self, checks: &[Check], no_timing: bool, machine: &Machine) {
@@ -148,7 +147,7 @@ impl Screen {
         }
     }
 
-    pub(super) fn goodbye(&self, _scene: &Scene) {
+    pub(super) fn goodbye(&self) {
         let own = std::env::current_exe().map_or("tidegate".to_owned(), |path| path.display().to_string());
         let pixels = "0,0,5,13,9,1,0,0,0,0,13,15,10,15,5,0,0,3,15,2,0,11,8,0,0,4,12,0,0,8,8,0,\
                       0,5,8,0,0,9,8,0,0,4,11,0,1,12,7,0,0,2,14,5,10,12,0,0,0,0,6,13,10,0,0,0";
