@@ -9,6 +9,7 @@
 //! Each case gets a harness of its own, so that cases run side by side, and counts instances with
 //! [`ContractHarness::alive`], at the provider, never in the adapter's own rows.
 
+mod faults;
 mod lifecycle;
 mod limits;
 mod repeats;
@@ -18,6 +19,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use faults::{
+    a_provider_at_fault_costs_a_retry_and_leaves_one_instance_or_none,
+    what_an_operator_has_to_know_is_found_by_a_check, wrong_credentials_are_told_and_never_retried,
+};
 pub use lifecycle::{
     a_killed_instance_is_listed_as_ended_until_terminated, a_node_gone_before_ready_leaves_what_the_next_one_finds,
     a_workload_that_never_starts_ends_with_a_reason, an_instance_is_described_from_launch_to_termination,
@@ -63,8 +68,40 @@ pub trait ContractHarness: Send + Sync {
     /// Texts that others can read at the provider: arguments, labels, names. The token must be in none of them.
     fn public_texts(&self, launch: &LaunchId) -> Vec<String>;
 
+    /// A client between which and its provider something is wrong, on the same account; `None` where it cannot be.
+    fn adapter_with_fault(&self, _fault: Fault) -> Option<Arc<dyn CloudAdapter>> {
+        None
+    }
+
+    /// Clients whose credentials are wrong, expired or too weak, with a word that their error must hold; none where
+    /// the provider asks for no credentials.
+    fn with_wrong_credentials(&self) -> Vec<(&'static str, Arc<dyn CloudAdapter>)> {
+        Vec::new()
+    }
+
     /// How long anything may take on this provider before the case fails.
     fn patience(&self) -> Duration;
+}
+
+/// What may be wrong between a client and its provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Answers come late: later than the second of patience that the case has.
+    Slow,
+    /// Each call is answered with the provider's own internal error, and nothing is done.
+    Failing,
+    /// Calls are done, and their answers break off in the middle.
+    Truncated,
+    /// Calls are done, and the connection is cut before their answers.
+    CutBeforeAnswer,
+    /// The connection is cut before a call arrives.
+    CutBeforeRequest,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Slow, Self::Failing, Self::Truncated, Self::CutBeforeAnswer, Self::CutBeforeRequest];
 }
 
 /// The wrappers that run in a directory, from the process table: processes of the instance that lead a group of their
@@ -98,6 +135,7 @@ macro_rules! contract_tests {
             a_killed_instance_is_listed_as_ended_until_terminated,
             a_launch_cut_off_at_any_moment_leaves_one_instance,
             a_node_gone_before_ready_leaves_what_the_next_one_finds,
+            a_provider_at_fault_costs_a_retry_and_leaves_one_instance_or_none,
             a_termination_cut_off_at_any_moment_can_be_repeated,
             a_workload_that_never_starts_ends_with_a_reason,
             an_instance_is_described_from_launch_to_termination,
@@ -112,6 +150,8 @@ macro_rules! contract_tests {
             terminating_an_unknown_id_is_ok,
             terminating_twice_is_ok,
             the_token_is_shown_nowhere,
+            what_an_operator_has_to_know_is_found_by_a_check,
+            wrong_credentials_are_told_and_never_retried,
         );
     };
     ($harness:expr; $($case:ident,)+) => {

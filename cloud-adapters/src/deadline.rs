@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::finding::{Finding, Subject};
 use crate::{AdapterError, Capabilities, CloudAdapter, Instance, LaunchId, LaunchRequest, Owner};
 
 /// An adapter whose every call ends within a deadline, with [`AdapterError::Transient`] when it has passed.
@@ -57,6 +58,14 @@ impl<A: CloudAdapter> CloudAdapter for Deadlined<A> {
     async fn terminate(&self, launch: &LaunchId) -> Result<(), AdapterError> {
         self.within(|| format!("terminate of {launch}"), self.inner.terminate(launch)).await
     }
+
+    async fn check(&self) -> Vec<Finding> {
+        let late = || {
+            let words = format!("the provider did not answer within {:?}: is its address right?", self.deadline);
+            vec![Finding::bad(Subject::Network, words)]
+        };
+        tokio::time::timeout(self.deadline, self.inner.check()).await.unwrap_or_else(|_| late())
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +79,7 @@ mod tests {
     #[async_trait]
     impl CloudAdapter for Slow {
         fn capabilities(&self) -> Capabilities {
-            Capabilities { life_bound: LifeBound::Unbounded, capacity: Some(3) }
+            Capabilities { life_bound: LifeBound::Unbounded, capacity: Some(3), runs_images: false, takes_files: false }
         }
 
         async fn launch(&self, _: &LaunchRequest) -> Result<Instance, AdapterError> {
@@ -91,6 +100,11 @@ mod tests {
         async fn terminate(&self, _: &LaunchId) -> Result<(), AdapterError> {
             tokio::time::sleep(self.0).await;
             Ok(())
+        }
+
+        async fn check(&self) -> Vec<Finding> {
+            tokio::time::sleep(self.0).await;
+            Vec::new()
         }
     }
 

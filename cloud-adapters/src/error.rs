@@ -70,6 +70,17 @@ impl AdapterError {
         self
     }
 
+    /// The message with all of its causes, for a reader who sees nothing else.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        text
+    }
+
     /// What the caller does next.
     pub fn retry(&self) -> Retry {
         match self {
@@ -95,6 +106,7 @@ mod tests {
     fn the_cause_is_the_source_and_is_not_printed_twice() {
         let error = AdapterError::transient("cannot read the directory").because(std::io::Error::other("disk on fire"));
         assert_eq!(error.to_string(), "cannot read the directory");
+        assert_eq!(error.with_causes(), "cannot read the directory: disk on fire");
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("disk on fire"));
     }
 }

@@ -19,6 +19,8 @@ pub struct Instance {
     pub reach: Option<Reach>,
     /// How long ago it was started, on a clock that no one sets; `None` where that cannot be told, as after a reboot.
     pub age: Option<Duration>,
+    /// The provider's notice that it will take the instance away soon, in words (a spot instance is preempted).
+    pub notice: Option<String>,
 }
 
 /// Where an instance is in its life. It only moves forward: an ended instance is never started again.
@@ -35,15 +37,41 @@ pub enum InstanceState {
     },
 }
 
-/// How the edge reaches an instance. The edge opens every connection.
+/// How the edge reaches an instance: `authority` is host and port, `127.0.0.1:4711`. The edge opens every connection,
+/// and every way asks for the launch's bearer token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Reach {
-    /// A plain connection with the launch's bearer token.
-    Direct {
-        /// Host and port, `127.0.0.1:4711`.
+    /// A plain connection that does not leave this machine.
+    Loopback {
+        /// On a loopback address.
         authority: String,
     },
+    /// TLS with the launch's own certificate, whose key the edge pins.
+    Direct {
+        /// As the instance listens, or as the provider passes it on.
+        authority: String,
+    },
+    /// TLS by the provider's name, which ends at its ingress.
+    Ingress {
+        /// The name that its certificate is for, and the port.
+        authority: String,
+    },
+    /// A plain connection through a tunnel that the adapter keeps (SSH, a port-forward), which is encrypted itself.
+    Tunnel {
+        /// The tunnel's end on this machine.
+        authority: String,
+    },
+}
+
+impl Reach {
+    /// Host and port.
+    pub fn authority(&self) -> &str {
+        let (Self::Loopback { authority }
+        | Self::Direct { authority }
+        | Self::Ingress { authority }
+        | Self::Tunnel { authority }) = self;
+        authority
+    }
 }
 
 impl Instance {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -77,21 +78,57 @@ pub struct LaunchRequest {
     pub drain_timeout: Duration,
     /// The bearer token that its wrapper asks of every caller.
     pub token: Secret,
+    /// What its wrapper proves itself with, where the way to it is open to others.
+    pub identity: TlsIdentity,
     /// Requests that it takes at once, at least 1.
     pub concurrency: u32,
 }
 
-/// What an instance runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Workload {
-    /// A command that serves HTTP.
-    Command {
-        /// The program and its arguments; `{port}` in any of them becomes the port to listen on.
-        argv: Vec<String>,
-        /// Variables of its environment.
-        env: BTreeMap<String, String>,
-    },
+/// What an instance runs: a command that serves HTTP, in an image where the provider runs images.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// The container image; an adapter that runs images has one of its own for a workload that names none.
+    pub image: Option<String>,
+    /// The program and its arguments. `{port}` in any of them becomes the port to listen on, and `{file:NAME}` the place
+    /// at which the file of that name lies in the instance.
+    pub argv: Vec<String>,
+    /// Variables of its environment.
+    pub env: BTreeMap<String, String>,
+    /// What it needs of the edge's disk, by the name that its arguments use.
+    pub files: BTreeMap<String, PathBuf>,
+    /// What it may use.
+    pub resources: Resources,
+}
+
+/// What an instance may use of the machine that it runs on; `None` leaves it to the provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u32>,
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+    /// Whole GPUs.
+    pub gpus: u32,
+}
+
+impl Workload {
+    /// The program and its arguments with each `{file:NAME}` replaced by what `place` says of the name.
+    pub fn argv_at(&self, place: impl Fn(&str) -> String) -> Vec<String> {
+        let placed = |argument: &String| {
+            let replace = |text: String, name: &String| text.replace(&format!("{{file:{name}}}"), &place(name));
+            self.files.keys().fold(argument.clone(), replace)
+        };
+        self.argv.iter().map(placed).collect()
+    }
+}
+
+/// A certificate and its key, both PEM. The node derives them from the launch, pins the key, and trusts nobody else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsIdentity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key (PKCS #8).
+    pub key: Secret,
 }
 
 /// How a wrapper learns that its server is ready.
@@ -103,6 +140,11 @@ pub enum ReadyCheck {
     Http {
         /// The path, from its slash on.
         path: String,
+    },
+    /// A command exits with 0; `PORT` in its environment is the server's port.
+    Command {
+        /// The program and its arguments.
+        argv: Vec<String>,
     },
 }
 
@@ -122,7 +164,7 @@ impl LaunchRequest {
     }
 
     fn problem(&self) -> Option<&'static str> {
-        let Workload::Command { argv, env } = &self.workload;
+        let Workload { argv, env, .. } = &self.workload;
         if self.service.is_empty() || self.service.starts_with('-') || self.service.contains('\0') {
             return Some("the service needs a name that does not begin with a dash");
         }
@@ -146,6 +188,9 @@ fn ready_problem(ready: &ReadyCheck) -> Option<&'static str> {
     match ready {
         ReadyCheck::Http { path } if !path.starts_with('/') || path.contains(['\0', '\r', '\n', ' ']) => {
             Some("the readiness path must begin with / and hold no spaces")
+        }
+        ReadyCheck::Command { argv } if argv.first().is_none_or(String::is_empty) => {
+            Some("the readiness command is empty: name the program to run")
         }
         _ => None,
     }
@@ -173,11 +218,12 @@ mod tests {
             launch: "gw-1".parse().expect("a launch id"),
             owner: Owner { fleet: "f".into(), node: "n".into(), session: 1 },
             service: "digits".into(),
-            workload: Workload::Command { argv: vec!["serve".into()], env: BTreeMap::new() },
+            workload: Workload { argv: vec!["serve".into()], ..Workload::default() },
             ready: ReadyCheck::Http { path: "/v2/health/ready".into() },
             lease_ttl: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(10),
             token: Secret::new("t0ken"),
+            identity: TlsIdentity::default(),
             concurrency: 4,
         }
     }
@@ -206,12 +252,21 @@ mod tests {
     }
 
     #[test]
+    fn files_are_named_in_arguments_and_placed_by_the_adapter() {
+        let files = BTreeMap::from([("model".to_owned(), PathBuf::from("/edge/m.onnx"))]);
+        let argv = vec!["serve".to_owned(), "{file:model}".to_owned(), "--port={port}".to_owned()];
+        let workload = Workload { argv, files, ..Workload::default() };
+        assert_eq!(workload.argv_at(|name| format!("/there/{name}")), ["serve", "/there/model", "--port={port}"]);
+    }
+
+    #[test]
     fn every_bad_field_is_refused_by_name() {
-        let command = |argv: &[&str], name: &str| Workload::Command {
+        let command = |argv: &[&str], name: &str| Workload {
             argv: argv.iter().map(ToString::to_string).collect(),
             env: BTreeMap::from([(name.to_owned(), "value".to_owned())]),
+            ..Workload::default()
         };
-        let cases: [(&str, LaunchRequest); 10] = [
+        let cases: [(&str, LaunchRequest); 11] = [
             ("service", LaunchRequest { service: String::new(), ..request() }),
             ("service", LaunchRequest { service: "--listen".into(), ..request() }),
             ("concurrency", LaunchRequest { concurrency: 0, ..request() }),
@@ -219,6 +274,7 @@ mod tests {
             ("token", LaunchRequest { token: Secret::new(""), ..request() }),
             ("token", LaunchRequest { token: Secret::new("two words"), ..request() }),
             ("readiness path", LaunchRequest { ready: ReadyCheck::Http { path: "health".into() }, ..request() }),
+            ("readiness command", LaunchRequest { ready: ReadyCheck::Command { argv: Vec::new() }, ..request() }),
             ("command is empty", LaunchRequest { workload: command(&[], "A"), ..request() }),
             ("NUL", LaunchRequest { workload: command(&["a\0b"], "A"), ..request() }),
             ("variable", LaunchRequest { workload: command(&["a"], "A=B"), ..request() }),

@@ -7,6 +7,8 @@
 //! | [`instance`] | what a provider answers: an instance, its state, how to reach it |
 //! | [`capabilities`] | what a provider can do, and how it bounds an instance's life without us |
 //! | [`error`] | why a call failed and whether a retry can help |
+//! | [`finding`] | what a look at a provider found, for an operator |
+//! | [`wrapper`] | the command line of the wrapper that every instance is |
 //! | [`deadline`] | a deadline around every call |
 //! | [`process`] | the adapter whose instances are other processes on this machine |
 //! | [`contract`] | the suite: what a caller may rely on, as tests against any adapter |
@@ -17,11 +19,13 @@ pub mod capabilities;
 pub mod contract;
 pub mod deadline;
 pub mod error;
+pub mod finding;
 pub mod instance;
 pub mod launch;
 pub mod owner;
 pub mod process;
 pub mod secret;
+pub mod wrapper;
 
 use std::sync::Arc;
 
@@ -30,8 +34,9 @@ use async_trait::async_trait;
 pub use capabilities::{Capabilities, LifeBound};
 pub use deadline::Deadlined;
 pub use error::{AdapterError, Retry};
+pub use finding::{Finding, Subject, Verdict};
 pub use instance::{Instance, InstanceState, Reach};
-pub use launch::{InvalidLaunchId, LaunchId, LaunchRequest, ReadyCheck, Workload};
+pub use launch::{InvalidLaunchId, LaunchId, LaunchRequest, ReadyCheck, Resources, TlsIdentity, Workload};
 pub use owner::Owner;
 pub use process::{ProcessAdapter, ProcessOptions};
 pub use secret::Secret;
@@ -73,6 +78,10 @@ pub trait CloudAdapter: Send + Sync {
     /// Ok means that it no longer runs and is no longer listed; an id that the provider does not know is Ok. It may
     /// take as long as the instance's drain timeout; a repeated call goes on where the first was interrupted.
     async fn terminate(&self, launch: &LaunchId) -> Result<(), AdapterError>;
+
+    /// Looks at all that a launch needs: credentials, quota, image or program, network. Called when an operator asks
+    /// (`tidegate adapter check`); starts nothing, and tells everything that it finds, good or bad, in words.
+    async fn check(&self) -> Vec<Finding>;
 }
 
 #[async_trait]
@@ -95,5 +104,9 @@ impl<A: CloudAdapter + ?Sized> CloudAdapter for Arc<A> {
 
     async fn terminate(&self, launch: &LaunchId) -> Result<(), AdapterError> {
         (**self).terminate(launch).await
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        (**self).check().await
     }
 }

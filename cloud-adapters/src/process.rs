@@ -31,7 +31,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{AdapterError, Capabilities, CloudAdapter, Instance, LaunchId, LaunchRequest, LifeBound, Owner};
+use crate::{
+    AdapterError, Capabilities, CloudAdapter, Finding, Instance, LaunchId, LaunchRequest, LifeBound, Owner, Subject,
+};
 use account::{Account, AccountLock};
 use children::Children;
 use directory::InstanceDirectory;
@@ -84,7 +86,12 @@ impl ProcessAdapter {
 #[async_trait]
 impl CloudAdapter for ProcessAdapter {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { life_bound: LifeBound::Renewable, capacity: self.provider.options.max_instances }
+        Capabilities {
+            life_bound: LifeBound::Renewable,
+            capacity: self.provider.options.max_instances,
+            runs_images: false,
+            takes_files: true,
+        }
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, AdapterError> {
@@ -108,6 +115,17 @@ impl CloudAdapter for ProcessAdapter {
 
     async fn terminate(&self, launch: &LaunchId) -> Result<(), AdapterError> {
         stop::terminate(&self.provider, launch).await
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        let program = match command::try_out(&self.provider.options).await {
+            Ok(()) => Finding::good(Subject::Image, format!("{} runs here", self.provider.options.program.display())),
+            Err(error) => Finding::bad(Subject::Image, error.with_causes()),
+        };
+        let looked = self.ask(|provider| Ok(provider.findings())).await;
+        let mut found = looked.unwrap_or_else(|error| vec![Finding::bad(Subject::Credentials, error.with_causes())]);
+        found.push(program);
+        found
     }
 }
 
@@ -183,6 +201,21 @@ impl Provider {
             }
         }
         Ok(instances)
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let root = self.options.root.display();
+        let writable = match self.account.prepare() {
+            Ok(()) => Finding::good(Subject::Credentials, format!("this user may write {root}")),
+            Err(error) => Finding::bad(Subject::Credentials, error.with_causes()),
+        };
+        let alive = self.account.directories().map(|all| all.iter().filter(|(id, it)| self.is_alive(id, it)).count());
+        let quota = match (alive, self.options.max_instances) {
+            (Err(error), _) => Finding::bad(Subject::Quota, error.with_causes()),
+            (Ok(alive), None) => Finding::good(Subject::Quota, format!("{alive} instances are alive, without a limit")),
+            (Ok(alive), Some(most)) => Finding::good(Subject::Quota, format!("{alive} of at most {most} are alive")),
+        };
+        vec![writable, quota, Finding::good(Subject::Network, "instances listen on the loopback address")]
     }
 
     fn observed(&self, directory: &InstanceDirectory, launch: &LaunchId) -> Result<Instance, AdapterError> {

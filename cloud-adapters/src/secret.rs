@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A bearer token or the like.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

@@ -12,7 +12,7 @@ use cloud_adapters::deadline::with_deadline;
 use cloud_adapters::process::processes_of;
 use cloud_adapters::{
     CloudAdapter, Instance, InstanceState, LaunchId, LaunchRequest, Owner, ProcessAdapter, ProcessOptions, ReadyCheck,
-    Retry, Secret, Workload,
+    Retry, Secret, TlsIdentity, Workload,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -138,11 +138,12 @@ fn request(launch: &LaunchId, owner: &Owner, argv: &[&str], env: &[(&str, &str)]
         launch: launch.clone(),
         owner: owner.clone(),
         service: "digits".into(),
-        workload: Workload::Command { argv, env },
+        workload: Workload { argv, env, ..Workload::default() },
         ready: ReadyCheck::Http { path: "/v2/health/ready".into() },
         lease_ttl: Duration::from_secs(300),
         drain_timeout: Duration::from_secs(5),
         token: Secret::new("sesame-4711"),
+        identity: TlsIdentity::default(),
         concurrency: 4,
     }
 }

@@ -45,7 +45,7 @@ pub async fn bad_configuration_starts_nothing_and_is_never_retried(harness: &dyn
 pub async fn bad_requests_are_refused(harness: &dyn ContractHarness) {
     let (adapter, launch) = (harness.adapter(), id("gw-1"));
     let good = harness.request(&launch, &owner());
-    let no_command = Workload::Command { argv: Vec::new(), env: std::collections::BTreeMap::new() };
+    let no_command = Workload::default();
     for bad in [
         LaunchRequest { workload: no_command, ..good.clone() },
         LaunchRequest { concurrency: 0, ..good.clone() },

@@ -13,7 +13,8 @@ use tokio::process::Child;
 
 use super::directory::InstanceDirectory;
 use super::{ProcessOptions, table};
-use crate::{AdapterError, LaunchRequest, ReadyCheck, Workload};
+use crate::wrapper::{self, Place};
+use crate::{AdapterError, LaunchRequest, Workload};
 
 /// What an instance keeps of the node's environment: enough to find programs. The rest may hold the node's secrets.
 const KEPT_VARIABLES: [&str; 3] = ["PATH", "HOME", "LANG"];
@@ -21,10 +22,24 @@ const KEPT_VARIABLES: [&str; 3] = ["PATH", "HOME", "LANG"];
 /// Any bit that lets somebody execute a file.
 const EXECUTABLE_BITS: u32 = 0o111;
 
+/// What a program may take to tell its version.
+const TRY_OUT: Duration = Duration::from_secs(5);
+
 /// Refuses a program or CPUs that this machine does not have.
 pub(super) fn check(options: &ProcessOptions) -> Result<(), AdapterError> {
     check_program(&options.program)?;
     options.cpus.as_deref().map_or(Ok(()), check_cpus)
+}
+
+/// As [`check`], and starts the program to ask for its version, which tells whether it was built for this machine.
+pub(super) async fn try_out(options: &ProcessOptions) -> Result<(), AdapterError> {
+    check(options)?;
+    let mut program = tokio::process::Command::new(&options.program);
+    program.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut started = program.spawn().map_err(|error| spawn_error(options, error))?;
+    // How it ends says nothing that a launch would not say better; that it ends is waited for, not to leave it behind.
+    let _ended = tokio::time::timeout(TRY_OUT, started.wait()).await;
+    Ok(())
 }
 
 fn check_program(program: &Path) -> Result<(), AdapterError> {
@@ -72,26 +87,20 @@ pub(super) fn spawn(
 }
 
 fn command(options: &ProcessOptions, request: &LaunchRequest, directory: &InstanceDirectory) -> Command {
-    let Workload::Command { argv, env } = &request.workload;
+    let place = Place {
+        run_dir: Some(directory.path().display().to_string()),
+        token_file: directory.token_path().display().to_string(),
+        identity_files: None,
+        listen: "127.0.0.1:0".to_owned(),
+        cpus: options.cpus.clone(),
+        files_dir: String::new(),
+    };
+    let here = |name: &str| request.workload.files[name].display().to_string();
+    let argv = request.workload.argv_at(here);
+    let request = LaunchRequest { workload: Workload { argv, ..request.workload.clone() }, ..request.clone() };
     let mut command = Command::new(&options.program);
-    command
-        .arg("wrap")
-        .args(["--service", &request.service])
-        .args(["--launch", request.launch.as_str()])
-        .arg("--run-dir")
-        .arg(directory.path())
-        .arg("--token-file")
-        .arg(directory.token_path())
-        .args(["--listen", "127.0.0.1:0"])
-        .args(["--lease-ttl", &flag(request.lease_ttl)])
-        .args(["--drain-timeout", &flag(request.drain_timeout)])
-        .args(["--ready", ready_flag(&request.ready)])
-        .args(["--concurrency", &request.concurrency.to_string()]);
-    if let Some(cpus) = &options.cpus {
-        command.args(["--cpus", &numbers(cpus.iter().copied())]);
-    }
-    command.arg("--").args(argv);
-    command.env_clear().envs(kept_environment()).envs(env).env(table::MARK, directory.path());
+    command.args(wrapper::arguments(&request, &place));
+    command.env_clear().envs(kept_environment()).envs(&request.workload.env).env(table::MARK, directory.path());
     // A group of its own: what is sent to the node's group, as by Ctrl-C in a terminal, does not end its instances.
     command.process_group(0);
     command
@@ -99,23 +108,6 @@ fn command(options: &ProcessOptions, request: &LaunchRequest, directory: &Instan
 
 fn kept_environment() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
     KEPT_VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
-}
-
-/// A duration as a flag takes it: `20s`, or `1500ms` where seconds do not do.
-fn flag(duration: Duration) -> String {
-    if duration.subsec_nanos() == 0 {
-        format!("{}s", duration.as_secs())
-    } else {
-        // Rounded up: a TTL of less than a millisecond is not none.
-        format!("{}ms", duration.as_nanos().div_ceil(1_000_000))
-    }
-}
-
-fn ready_flag(ready: &ReadyCheck) -> &str {
-    match ready {
-        ReadyCheck::Tcp => "tcp",
-        ReadyCheck::Http { path } => path,
-    }
 }
 
 fn numbers(numbers: impl Iterator<Item = usize>) -> String {
@@ -146,14 +138,6 @@ fn spawn_error(options: &ProcessOptions, error: io::Error) -> AdapterError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_become_what_a_flag_takes() {
-        assert_eq!(flag(Duration::from_secs(20)), "20s");
-        assert_eq!(flag(Duration::from_millis(1500)), "1500ms");
-        assert_eq!(flag(Duration::from_micros(1)), "1ms");
-        assert_eq!(flag(Duration::ZERO), "0s");
-    }
 
     #[test]
     fn cpus_that_the_machine_lacks_are_refused_with_those_it_has() {

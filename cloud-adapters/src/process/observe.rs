@@ -19,7 +19,8 @@ pub(super) fn instance(
 ) -> Instance {
     let age = directory.spawned().as_ref().unwrap_or(&labels.created).age();
     let (state, reach) = state(directory, age, exit);
-    Instance { launch: launch.clone(), owner: labels.owner(), service: labels.service.clone(), state, reach, age }
+    let (owner, service) = (labels.owner(), labels.service.clone());
+    Instance { launch: launch.clone(), owner, service, state, reach, age, notice: None }
 }
 
 fn state(
@@ -40,7 +41,7 @@ fn state(
         return (InstanceState::Ended { reason: end_reason(directory, age, exit) }, None);
     }
     match directory.address() {
-        Some(address) => (InstanceState::Running, Some(Reach::Direct { authority: address.to_string() })),
+        Some(address) => (InstanceState::Running, Some(Reach::Loopback { authority: address.to_string() })),
         None => (InstanceState::Pending, None),
     }
 }

@@ -1,7 +1,6 @@
 //! What a crash leaves at each step of making and removing an instance, and instances that never start: cases that need
 //! a hand in the files.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use tempfile::TempDir;
 
 use super::clock::Stamp;
 use super::*;
-use crate::{InstanceState, ReadyCheck, Secret, Workload};
+use crate::{InstanceState, ReadyCheck, Secret, TlsIdentity, Workload};
 
 struct Bench {
     home: TempDir,
@@ -57,11 +56,12 @@ fn request() -> LaunchRequest {
         launch: "gw-1".parse().expect("a launch id"),
         owner: Owner { fleet: "f".into(), node: "n".into(), session: 1 },
         service: "digits".into(),
-        workload: Workload::Command { argv: vec!["serve".into()], env: BTreeMap::new() },
+        workload: Workload { argv: vec!["serve".into()], ..Workload::default() },
         ready: ReadyCheck::Tcp,
         lease_ttl: Duration::from_secs(20),
         drain_timeout: Duration::from_secs(1),
         token: Secret::new("t0ken"),
+        identity: TlsIdentity::default(),
         concurrency: 1,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cloud_adapters::{
     AdapterError, CloudAdapter, InstanceState, LaunchId, LaunchRequest, Owner, Reach, ReadyCheck, Retry, Secret,
+    TlsIdentity,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -130,11 +131,16 @@ impl Operator {
             launch: launch_id(instance)?,
             owner: self.owner.clone(),
             service: service.clone(),
-            workload: cloud_adapters::Workload::Command { argv: workload.argv.clone(), env: workload.env.clone() },
+            workload: cloud_adapters::Workload {
+                argv: workload.argv.clone(),
+                env: workload.env.clone(),
+                ..cloud_adapters::Workload::default()
+            },
             ready: workload.ready.clone(),
             lease_ttl: timing.lease_ttl,
             drain_timeout: timing.drain_timeout,
             token: Secret::new(launch_token(&self.secret, &instance.launch)),
+            identity: TlsIdentity::default(),
             concurrency: workload.concurrency,
         })
     }
@@ -146,7 +152,7 @@ impl Operator {
         };
         Ok(Outcome::Seen(match (described.state, described.reach) {
             (InstanceState::Ended { reason }, _) => Seen::Ended(reason),
-            (InstanceState::Running, Some(Reach::Direct { authority })) => Seen::Running(authority),
+            (InstanceState::Running, Some(Reach::Loopback { authority })) => Seen::Running(authority),
             _ => Seen::Pending,
         }))
     }
@@ -223,21 +229,11 @@ fn launch_id(instance: &Instance) -> Result<LaunchId, AdapterError> {
 }
 
 fn failed(error: AdapterError) -> Outcome {
-    let why = with_causes(&error);
+    let why = error.with_causes();
     match error.retry() {
         Retry::Backoff => Outcome::Failed(why),
         Retry::NextAdapter | Retry::Never => Outcome::Refused(why),
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 fn recorded(written: Result<(), JournalError>) -> Outcome {
