@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+pub use crate::logic::burst::Recorded as Stage;
 pub use state_dir::{StateDir, StateDirError};
 use store::Store;
 
@@ -73,40 +74,8 @@ pub struct LaunchRow {
     pub billing_step_ms: i64,
     /// What it cost in millionths, once it ended.
     pub cost_micro: Option<i64>,
-}
-
-/// The recorded stages, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Written before the provider is asked.
-    Intended,
-    /// The provider has accepted.
-    Launched,
-    /// It answered as ready.
-    Ready,
-    /// Its end was decided, and written before the provider is asked.
-    Ending,
-    /// The provider lists it no more.
-    Closed,
-}
-
-impl Stage {
-    /// The word in the database and in messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Intended => "intended",
-            Self::Launched => "launched",
-            Self::Ready => "ready",
-            Self::Ending => "ending",
-            Self::Closed => "closed",
-        }
-    }
-
-    fn parse(word: &str) -> Option<Self> {
-        [Self::Intended, Self::Launched, Self::Ready, Self::Ending, Self::Closed]
-            .into_iter()
-            .find(|s| s.as_str() == word)
-    }
+    /// The currency of price and cost; `None` in rows of versions that did not record it.
+    pub currency: Option<String>,
 }
 
 /// How a launch ended.
@@ -130,29 +99,36 @@ pub struct Journal {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     lost_at_ms: Option<i64>,
+    first_session: u64,
 }
 
 impl Journal {
     /// Opens or makes the journal in a locked state directory. A corrupt one is set aside and a fresh one begun.
     pub fn open(state_dir: &StateDir) -> Result<Self, JournalError> {
-        Self::open_file(&state_dir.path().join("journal.sqlite"))
+        Self::open_file(&state_dir.path().join("journal.sqlite"), state_dir.session())
     }
 
-    fn open_file(path: &Path) -> Result<Self, JournalError> {
-        let mut store = Store::open_or_set_aside(path)?;
+    fn open_file(path: &Path, session: u64) -> Result<Self, JournalError> {
+        let mut store = Store::open_or_set_aside(path, session)?;
+        let first_session = store.first_session()?;
         let lost_at_ms = path.parent().and_then(store::last_set_aside).map(|seconds| seconds.saturating_mul(1_000));
         let (jobs, queue) = mpsc::sync_channel::<Job>(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || queue.into_iter().for_each(|job| job(&mut store)))
             .map_err(|error| JournalError::Open(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), lost_at_ms })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), lost_at_ms, first_session })
     }
 
     /// When a corrupt journal was last set aside, by this run or a former one, in Unix milliseconds: what was spent before
     /// is unknown.
     pub fn lost_at_ms(&self) -> Option<i64> {
         self.lost_at_ms
+    }
+
+    /// The first session that it knows everything of. Launches of earlier ones may have been in a journal that was lost.
+    pub fn first_session(&self) -> u64 {
+        self.first_session
     }
 
     async fn call<T: Send + 'static>(
@@ -189,6 +165,11 @@ impl Journal {
     pub async fn close_row(&self, launch: &str, closing: Closing) -> Result<(), JournalError> {
         let launch = launch.to_owned();
         self.call(move |store| store.close(&launch, &closing)).await
+    }
+
+    /// The id of every launch that it knows, however old.
+    pub async fn launches(&self) -> Result<Vec<String>, JournalError> {
+        self.call(Store::launches).await
     }
 
     /// Every launch that is not closed, and those that ended at or after `since_ms`, oldest first.

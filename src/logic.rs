@@ -3,6 +3,7 @@
 
 pub mod breaker;
 pub mod budget;
+pub mod burst;
 pub mod fleet;
 pub mod load;
 pub mod plan;

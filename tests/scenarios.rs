@@ -188,6 +188,7 @@ impl Scene {
             wanted: words.value("wanted"),
             local_max: words.value("local_max"),
             local_headroom: words.choice_of("headroom", &[("yes", true), ("no", false)]),
+            on_demand_floor: words.maybe("floor").unwrap_or_default(),
             burst_max: words.value("burst_max"),
             cloud: if cloud == "allowed" { Cloud::Allowed } else { Cloud::Forbidden(cloud.replace('~', " ")) },
             replicas: vec![],
@@ -219,7 +220,10 @@ impl Scene {
             price_per_hour: words.value("price"),
             alive: words.value("alive"),
             max: words.value("max"),
-            available: words.choice_of("circuit", &[("closed", true), ("open", false)]),
+            spot: false,
+            held_back: words
+                .choice_of("circuit", &[("closed", None), ("open", Some("launches failed lately"))])
+                .map(ToOwned::to_owned),
             affordable: if affordable == "any" { u32::MAX } else { words.parsed(&affordable) },
         };
         self.service.as_mut().expect("a service line comes first").adapters.push(adapter);

@@ -1,4 +1,4 @@
-//! Carries out what the fleet's state machine says is due: journal, provider, lease; and tells what came of it.
+//! Carries out what the burst engine says is due: journal, provider, lease; and tells what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,46 +10,36 @@ use cloud_adapters::CloudAdapter;
 
 use super::publisher::{Identity, Publish, Report};
 use super::{MAILBOX, tell};
-use crate::host::clock::{Clock, unix_ms_now};
-use crate::journal::{Journal, LaunchRow, Stage as Recorded};
-use crate::logic::breaker::{self, Circuit};
-use crate::logic::budget::{Ledger, Money, Terms};
-use crate::logic::fleet::{Event, Fleet, Instance, Operation, Outcome, Stage, Timing};
+use crate::host::clock::Clock;
+use crate::journal::{Journal, Stage as Recorded};
+use crate::logic::budget::Ledger;
+use crate::logic::burst::{AdapterSettings, Engine, Event, NotLaunched, Order, Settings, Task};
+use crate::logic::fleet::{Event as FleetEvent, Instance, Operation, Stage};
 use crate::logic::plan::{AdapterView, Phase};
 use crate::wire::board::Board;
 use crate::wire::{EventData, EventKind};
 
 mod carry_out;
 mod meters;
-mod reconcile;
+mod rows;
 mod tell;
 
 use carry_out::{Operator, Work};
 pub use carry_out::{Workload, launch_token};
 
 /// How often the state machine is asked what is due: fine enough for a start of a tenth of a second.
-const STEP: Duration = Duration::from_millis(25);
+pub const STEP: Duration = Duration::from_millis(25);
 /// How often the scheduler is told everything, changed or not.
 const TELL: Duration = Duration::from_secs(1);
-/// How often the providers' lists are compared with what we know.
-const RECONCILE: Duration = Duration::from_secs(30);
 
 /// One adapter with what the configuration says of it.
 pub struct AdapterSlot {
     /// The provider's side.
     pub adapter: Arc<dyn CloudAdapter>,
-    /// What an instance costs.
-    pub terms: Terms,
+    /// What the engine knows of it.
+    pub settings: AdapterSettings,
     /// The price for showing and sorting, in currency units per hour.
     pub price_per_hour: f64,
-    /// Leases and limits of a start.
-    pub timing: Timing,
-    /// Most instances.
-    pub max: u32,
-    /// Holds launches back after failures.
-    pub circuit: Circuit,
-    /// After how many failures, and for how long.
-    pub circuit_config: breaker::Config,
 }
 
 /// Launches one instance. Orders carry a number so that the sender knows which snapshots include them.
@@ -98,8 +88,8 @@ pub struct EndAll {
 pub struct Instances {
     /// Every instance that is not yet closed.
     pub instances: Vec<InstanceView>,
-    /// The adapters.
-    pub adapters: Vec<AdapterView>,
+    /// The adapters as they are for each service.
+    pub adapters: BTreeMap<String, Vec<AdapterView>>,
     /// The last order that these include.
     pub order: u64,
     /// What a former run left behind has been found.
@@ -155,40 +145,55 @@ pub struct BurstParts {
     pub board: Arc<Board>,
 }
 
+/// What of the parts is still needed once the engine and the operator are made.
+struct Surroundings {
+    identity: Identity,
+    clock: Clock,
+    journal: Arc<Journal>,
+    secret: Vec<u8>,
+    prices: BTreeMap<String, f64>,
+    currency: String,
+    scheduler: Recipient<Instances>,
+    publisher: Recipient<Publish>,
+    events: Recipient<Report>,
+    board: Arc<Board>,
+}
+
 /// The burst engine's envelope.
 pub struct Burst {
-    parts: BurstParts,
+    parts: Surroundings,
     operator: Arc<Operator>,
-    fleet: Fleet,
+    engine: Engine,
     order: u64,
-    unreconciled: BTreeSet<String>,
-    /// Another live node speaks under our id: nothing new is launched.
-    duplicate: bool,
-    /// No launch any more: the node stops.
-    ending: bool,
-    /// Launches that the provider refused for certain: they cost nothing.
-    free: BTreeSet<String>,
     published: BTreeMap<String, Stage>,
     waiting_for_none: Vec<tokio::sync::oneshot::Sender<()>>,
 }
 
 impl Burst {
-    /// Owns nothing until the first reconciliation.
+    /// Owns nothing until the journal and the providers' lists are read.
     pub fn new(parts: BurstParts) -> Self {
+        let settings = Settings {
+            session: parts.identity.session,
+            journal_since: parts.journal.first_session(),
+            step: STEP,
+            adapters: parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.settings.clone())).collect(),
+            services: parts.workloads.keys().cloned().collect(),
+        };
         let operator = Arc::new(Operator::new(&parts));
-        let unreconciled = parts.adapters.keys().cloned().collect();
-        Self {
-            operator,
-            parts,
-            fleet: Fleet::default(),
-            order: 0,
-            unreconciled,
-            duplicate: false,
-            ending: false,
-            free: BTreeSet::new(),
-            published: BTreeMap::new(),
-            waiting_for_none: Vec::new(),
-        }
+        let engine = Engine::new(settings, parts.ledger);
+        let parts = Surroundings {
+            prices: parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.price_per_hour)).collect(),
+            identity: parts.identity,
+            clock: parts.clock,
+            journal: parts.journal,
+            secret: parts.secret,
+            currency: parts.currency,
+            scheduler: parts.scheduler,
+            publisher: parts.publisher,
+            events: parts.events,
+            board: parts.board,
+        };
+        Self { parts, operator, engine, order: 0, published: BTreeMap::new(), waiting_for_none: Vec::new() }
     }
 }
 
@@ -197,11 +202,10 @@ impl Actor for Burst {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
+        self.recover(context);
         context.run_interval(STEP, Self::step);
         // Circuits close and budgets free themselves with time, and a dropped snapshot is said again.
         context.run_interval(TELL, |burst, _| burst.tell_scheduler());
-        context.run_interval(RECONCILE, |burst, context| burst.reconcile(context));
-        self.reconcile(context);
         self.tell_scheduler();
     }
 }
@@ -211,9 +215,7 @@ impl Handler<Launch> for Burst {
 
     fn handle(&mut self, launch: Launch, context: &mut Self::Context) {
         self.order = self.order.max(launch.order);
-        if !self.ending {
-            self.launch(&launch);
-        }
+        self.launch(launch);
         self.step(context);
         self.tell_scheduler();
     }
@@ -223,8 +225,7 @@ impl Handler<Drain> for Burst {
     type Result = ();
 
     fn handle(&mut self, Drain { launch, reason }: Drain, context: &mut Self::Context) {
-        self.parts.ledger.drain(&launch);
-        self.fleet.drain(&launch, &reason, self.parts.clock.now());
+        self.engine.drain(&launch, &reason, self.parts.clock.now());
         self.step(context);
         self.tell_scheduler();
     }
@@ -234,7 +235,7 @@ impl Handler<Release> for Burst {
     type Result = ();
 
     fn handle(&mut self, Release { launch }: Release, context: &mut Self::Context) {
-        self.fleet.release(&launch, self.parts.clock.now());
+        self.engine.release(&launch, self.parts.clock.now());
         self.step(context);
     }
 }
@@ -244,11 +245,8 @@ impl Handler<EndAll> for Burst {
 
     fn handle(&mut self, EndAll { reason }: EndAll, context: &mut Self::Context) -> Self::Result {
         let (none_left, wait) = tokio::sync::oneshot::channel();
-        self.ending = true;
         self.waiting_for_none.push(none_left);
-        let launches: Vec<_> = self.fleet.instances().map(|instance| instance.launch.clone()).collect();
-        let now = self.parts.clock.now();
-        launches.iter().for_each(|launch| self.fleet.end(launch, &reason, now));
+        self.engine.end_all(&reason, self.parts.clock.now());
         self.step(context);
         Box::pin(async move {
             // The sender is dropped only with the actor.
@@ -258,170 +256,157 @@ impl Handler<EndAll> for Burst {
 }
 
 impl Burst {
-    /// Asks the state machine what is due and starts it.
+    /// Reads the journal, once. Nothing is launched and no list is compared before.
+    fn recover(&mut self, context: &mut Context<Self>) {
+        let journal = self.parts.journal.clone();
+        let read = async move { rows::read(&journal).await }.into_actor(self);
+        context.spawn(read.map(|(rows, known), burst, context| {
+            burst.recovered(&rows, known);
+            burst.step(context);
+        }));
+    }
+
+    fn recovered(&mut self, rows: &[crate::journal::LaunchRow], known: BTreeSet<String>) {
+        let clock = self.parts.clock;
+        for row in rows.iter().filter(|row| row.stage == Recorded::Closed) {
+            self.parts.board.remember_burst(self.status_of_row(row));
+        }
+        let records = rows.iter().map(|row| rows::record(row, clock)).collect();
+        let events = self.engine.recover(records, known, clock.now());
+        self.tell_events(events);
+    }
+
+    /// Asks the engine what is due and starts it.
     fn step(&mut self, context: &mut Context<Self>) {
-        let now = self.parts.clock.now();
-        let over_budget = self.parts.ledger.renew(now);
-        let must_tell = !over_budget.is_empty();
-        for launch in over_budget {
-            self.fleet.drain(&launch, "the budget bears it no longer", now);
-            let data = EventData { reason: Some("the budget is used up".into()), ..self.about(&launch) };
-            tell(&self.parts.events, Report { kind: EventKind::BudgetExhausted, data });
-        }
-        if must_tell {
-            self.tell_scheduler();
-        }
-        for (launch, operation) in self.fleet.due(now) {
-            let Some(work) = self.work(&launch, operation) else { continue };
-            let operator = self.operator.clone();
-            let carried_out = async move { operator.carry_out(work).await }.into_actor(self);
-            context.spawn(carried_out.map(move |outcome, burst, context| {
-                burst.done(&launch, operation, outcome);
-                burst.step(context);
-            }));
+        let (tasks, events) = self.engine.due(self.parts.clock.now());
+        self.tell_events(events);
+        for task in tasks {
+            match task {
+                Task::List(adapter) => self.list(adapter, context),
+                Task::Instance(launch, operation) => self.carry_out(launch, operation, context),
+            }
         }
         self.publish_changes();
-        if self.fleet.is_empty() {
+        if self.engine.fleet().is_empty() {
             self.waiting_for_none.drain(..).for_each(|waiting| waiting.send(()).unwrap_or_default());
         }
     }
 
+    fn list(&mut self, adapter: String, context: &mut Context<Self>) {
+        let (operator, name) = (self.operator.clone(), adapter.clone());
+        let listed = async move { operator.list(&name).await }.into_actor(self);
+        context.spawn(listed.map(move |listed, burst, context| {
+            let now = burst.parts.clock.now();
+            let was_reconciled = burst.engine.is_reconciled();
+            let events = burst.engine.listed(&adapter, listed, now, fastrand::f64());
+            let must_tell = !events.is_empty() || was_reconciled != burst.engine.is_reconciled();
+            burst.tell_events(events);
+            burst.step(context);
+            if must_tell {
+                burst.tell_scheduler();
+            }
+        }));
+    }
+
+    fn carry_out(&mut self, launch: String, operation: Operation, context: &mut Context<Self>) {
+        let Some(work) = self.work(&launch, operation) else { return };
+        let operator = self.operator.clone();
+        let carried_out = async move { operator.carry_out(work).await }.into_actor(self);
+        context.spawn(carried_out.map(move |outcome, burst, context| {
+            let before = burst.engine.fleet().get(&launch).cloned();
+            let events = burst.engine.done(&launch, operation, outcome, burst.parts.clock.now(), fastrand::f64());
+            let changed = !events.is_empty() || burst.engine.fleet().get(&launch) != before.as_ref();
+            burst.tell_events(events);
+            if changed {
+                burst.tell_scheduler();
+            }
+            burst.step(context);
+        }));
+    }
+
     fn work(&self, launch: &str, operation: Operation) -> Option<Work> {
-        let instance = self.fleet.get(launch)?.clone();
-        let row = match operation {
-            Operation::Intend => Some(self.row(&instance)),
-            _ => None,
-        };
-        let cost = if operation == Operation::Close { self.cost(&instance) } else { Money::ZERO };
+        let instance = self.engine.fleet().get(launch)?.clone();
+        let row = (operation == Operation::Intend).then(|| self.row(&instance));
+        let cost = self.engine.cost(&instance, self.parts.clock.now());
         Some(Work { operation, instance, row, cost })
     }
 
-    fn done(&mut self, launch: &str, operation: Operation, outcome: Outcome) {
-        let now = self.parts.clock.now();
-        if operation == Operation::Launch && matches!(outcome, Outcome::Refused(_)) {
-            self.free.insert(launch.to_owned());
-            self.parts.ledger.void(launch);
+    fn launch(&mut self, launch: Launch) {
+        let id = new_launch_id(&self.parts.identity);
+        let Launch { service, adapter, reason, .. } = launch;
+        let order = Order { launch: id, service, adapter, reason };
+        match self.engine.launch(&order, self.parts.clock.now()) {
+            Ok(()) => {}
+            Err(NotLaunched::Budget(refusal)) => {
+                let data = EventData {
+                    service: Some(order.service),
+                    adapter: Some(order.adapter),
+                    reason: Some(refusal.to_string()),
+                    ..EventData::default()
+                };
+                tell(&self.parts.events, Report { kind: EventKind::BudgetExhausted, data });
+            }
+            // The snapshot says so too, and the next plan looks elsewhere.
+            Err(NotLaunched::HeldBack(why)) => tracing::debug!(adapter = order.adapter, why, "a launch was held back"),
         }
-        if operation == Operation::Intend && matches!(outcome, Outcome::Failed(_) | Outcome::Refused(_)) {
-            // Nothing was promised, so nothing is owed.
-            self.parts.ledger.void(launch);
-        }
-        let instance = self.fleet.get(launch).cloned();
-        let events = self.fleet.done(launch, operation, outcome, now, fastrand::f64());
-        if operation == Operation::Confirm && self.fleet.get(launch).is_some_and(|i| i.stage == Stage::Closing) {
-            // It costs nothing from now on, however long its row takes to be closed.
-            self.parts.ledger.close(launch, now);
-        }
-        let changed = !events.is_empty() || self.fleet.get(launch) != instance.as_ref();
+    }
+
+    fn tell_events(&mut self, events: Vec<Event>) {
         for event in events {
-            if let Some(instance) = &instance {
-                self.happened(instance, event);
-            }
-        }
-        if changed {
-            self.tell_scheduler();
+            self.tell_event(event);
         }
     }
 
-    fn launch(&mut self, order: &Launch) {
-        let now = self.parts.clock.now();
-        let Some(slot) = self.parts.adapters.get_mut(&order.adapter) else { return };
-        if !slot.circuit.pass(&slot.circuit_config, now) {
-            return;
-        }
-        let launch = new_launch_id(&self.parts.identity);
-        let tail = slot.timing.lease_ttl + slot.timing.drain_timeout + STEP;
-        if let Err(refusal) = self.parts.ledger.open(&launch, now, slot.terms, tail) {
-            let data = EventData {
-                service: Some(order.service.clone()),
-                adapter: Some(order.adapter.clone()),
-                reason: Some(refusal.to_string()),
-                ..EventData::default()
-            };
-            tell(&self.parts.events, Report { kind: EventKind::BudgetExhausted, data });
-            return;
-        }
-        self.fleet.launch(&launch, &order.service, &order.adapter, &order.reason, slot.timing, now);
-    }
-
-    fn happened(&mut self, instance: &Instance, event: Event) {
-        let now = self.parts.clock.now();
-        let about = self.about_instance(instance);
+    fn tell_event(&mut self, event: Event) {
         let (kind, data) = match event {
-            Event::Started(_) => (EventKind::BurstStarted, about),
-            Event::Ready(launch, took) => {
-                if let Some(slot) = self.parts.adapters.get_mut(&instance.adapter) {
-                    slot.circuit.succeeded();
-                }
-                let operator = self.operator.clone();
-                actix::spawn(async move { operator.record(&launch, Recorded::Ready).await });
-                (EventKind::BurstReady, EventData { duration_s: Some(took.as_secs_f64()), ..about })
-            }
-            Event::Failed(_, why, counts) => {
-                // An intent that cannot be written holds launches back like a provider that refuses them.
-                let counts = counts || instance.stage == Stage::Intending;
-                if let Some(slot) = self.parts.adapters.get_mut(&instance.adapter).filter(|_| counts) {
-                    slot.circuit.failed(&slot.circuit_config, now, fastrand::f64());
-                }
-                (EventKind::BurstFailed, EventData { error: Some(why), ..about })
-            }
-            Event::Ended(launch, why) => {
-                let cost = self.cost(instance).units();
-                self.parts.ledger.close(&launch, now);
-                self.free.remove(&launch);
-                self.count_spend(instance, cost);
-                self.publish_end(instance, cost);
+            Event::Instance(instance, event) => match self.about_event(&instance, event) {
+                Some(told) => told,
+                None => return,
+            },
+            Event::Ended(instance, why, cost) => {
+                self.count_spend(&instance, cost.units());
+                self.publish_end(&instance, cost.units());
+                let about = self.about_instance(&instance);
                 let currency = Some(self.parts.currency.clone());
-                (EventKind::BurstEnded, EventData { reason: Some(why), cost: Some(cost), currency, ..about })
+                let cost = Some(cost.units());
+                (EventKind::BurstEnded, EventData { reason: Some(why), cost, currency, ..about })
             }
+            Event::Adopted(launch) => {
+                let reason = Some("adopted from a former run".into());
+                (EventKind::BurstAdopted, EventData { reason, ..self.about(&launch) })
+            }
+            Event::OverBudget(launch) => {
+                let reason = Some("the budget is used up".into());
+                (EventKind::BudgetExhausted, EventData { reason, ..self.about(&launch) })
+            }
+            Event::Duplicate(why) => {
+                tracing::error!("{why}");
+                (EventKind::NodeDuplicate, EventData { error: Some(why), ..EventData::default() })
+            }
+            Event::Unrecorded(launch) => return self.record_found(&launch),
+            Event::Abandoned(record, end, cost) => return self.close_abandoned(&record, end, cost),
         };
         tell(&self.parts.events, Report { kind, data });
     }
 
-    fn timing(&self, adapter: &str) -> Timing {
-        self.parts.adapters.get(adapter).map_or(
-            Timing {
-                lease_ttl: Duration::from_secs(180),
-                start_timeout: Duration::from_secs(60),
-                drain_timeout: Duration::from_secs(30),
-            },
-            |slot| slot.timing,
-        )
-    }
-
-    fn cost(&self, instance: &Instance) -> Money {
-        let slot = self.parts.adapters.get(&instance.adapter);
-        let entry = self.parts.ledger.entries().find(|entry| entry.launch == instance.launch);
-        let until = entry.and_then(|entry| entry.end).unwrap_or_else(|| self.parts.clock.now());
-        let lived = until.saturating_sub(self.since(instance));
-        slot.filter(|_| !self.free.contains(&instance.launch)).map_or(Money::ZERO, |slot| slot.terms.cost(lived))
-    }
-
-    /// Since when it costs: an adopted one since its first intent.
-    fn since(&self, instance: &Instance) -> Duration {
-        let entry = self.parts.ledger.entries().find(|entry| entry.launch == instance.launch);
-        entry.map_or(instance.intended_at, |entry| entry.start.min(instance.intended_at))
-    }
-
-    fn row(&self, instance: &Instance) -> LaunchRow {
-        let free = Terms { price_per_hour: Money::ZERO, minimum_billing: Duration::ZERO, billing_step: Duration::ZERO };
-        let terms = self.parts.adapters.get(&instance.adapter).map_or(free, |slot| slot.terms);
-        LaunchRow {
-            launch: instance.launch.clone(),
-            service: instance.service.clone(),
-            adapter: instance.adapter.clone(),
-            session: self.parts.identity.session,
-            reason: instance.reason.clone(),
-            stage: Recorded::Intended,
-            intended_at_ms: unix_ms_now(),
-            ready_at_ms: None,
-            ended_at_ms: None,
-            end_reason: None,
-            price_per_hour_micro: terms.price_per_hour.micros(),
-            minimum_billing_ms: in_millis(terms.minimum_billing),
-            billing_step_ms: in_millis(terms.billing_step),
-            cost_micro: None,
-        }
+    fn about_event(&self, instance: &Instance, event: FleetEvent) -> Option<(EventKind, EventData)> {
+        let about = self.about_instance(instance);
+        Some(match event {
+            FleetEvent::Started(_) => (EventKind::BurstStarted, about),
+            FleetEvent::Ready(launch, took) => {
+                let operator = self.operator.clone();
+                actix::spawn(async move { operator.record(&launch, Recorded::Ready).await });
+                (EventKind::BurstReady, EventData { duration_s: Some(took.as_secs_f64()), ..about })
+            }
+            FleetEvent::Failed { why, .. } => (EventKind::BurstFailed, EventData { error: Some(why), ..about }),
+            FleetEvent::Preempted(_, why) => (EventKind::BurstPreempted, EventData { error: Some(why), ..about }),
+            FleetEvent::Stuck(_, why) => {
+                let error = format!("it does not end, and is asked to again and again: {why}");
+                (EventKind::BurstStuck, EventData { error: Some(error), ..about })
+            }
+            // Told with its cost by the engine.
+            FleetEvent::Ended(..) => return None,
+        })
     }
 }
 
@@ -434,12 +419,4 @@ fn new_launch_id(identity: &Identity) -> String {
 
 fn count<T>(iterator: impl Iterator<Item = T>) -> u32 {
     u32::try_from(iterator.count()).unwrap_or(u32::MAX)
-}
-
-fn millis(ms: i64) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-}
-
-fn in_millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -221,7 +221,8 @@ impl Scheduler {
             return self.start_first(name, &replicas);
         }
         let local_works = !self.local.broken.iter().any(|broken| broken == name);
-        let situation = Situation { replicas, adapters: &self.cloud.adapters, local_works };
+        let situation =
+            Situation { replicas, adapters: self.cloud.adapters.get(name).map_or(&[], Vec::as_slice), local_works };
         let step = service.scaling.step(&self.window, situation, now);
         self.carry_out(name, &step.decision, &step.plan);
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, Row, params};
 use super::{Closing, JournalError, LaunchRow, Stage};
 
 /// Raised with each change of the tables; a file with a higher number is from a newer Tidegate.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS launches (
@@ -25,10 +25,23 @@ CREATE TABLE IF NOT EXISTS launches (
     price_per_hour_micro INTEGER NOT NULL,
     minimum_billing_ms INTEGER NOT NULL,
     billing_step_ms INTEGER NOT NULL,
-    cost_micro INTEGER
+    cost_micro INTEGER,
+    currency TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS launches_by_end ON launches (ended_at_ms);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
+
+/// From schema 1: whose rows are all there is of the sessions since its first one.
+const FROM_1: &str = "
+ALTER TABLE launches ADD COLUMN currency TEXT;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO facts SELECT 'first_session', MIN(session) FROM launches HAVING MIN(session) IS NOT NULL;
+";
+
+/// The columns of a row, in the order in which [`read_row`] takes them.
+const COLUMNS: &str = "launch, service, adapter, session, reason, stage, intended_at_ms, ready_at_ms, ended_at_ms, \
+                       end_reason, price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro, currency";
 
 /// The name of a journal that was set aside, before the Unix seconds.
 const SET_ASIDE: &str = "journal.corrupt-";
@@ -41,18 +54,18 @@ pub(super) struct Store {
 impl Store {
     /// Opens the database; one that is corrupt is renamed beside itself and a new one made. One that cannot be opened for
     /// another reason (busy, read-only, full) is left alone.
-    pub(super) fn open_or_set_aside(path: &Path) -> Result<Self, JournalError> {
-        match Self::open(path) {
+    pub(super) fn open_or_set_aside(path: &Path, session: u64) -> Result<Self, JournalError> {
+        match Self::open(path, session) {
             Ok(store) => Ok(store),
             Err(OpenFailure::Corrupt(error)) => {
                 set_aside(path, &error)?;
-                Self::open(path).map_err(OpenFailure::into_error)
+                Self::open(path, session).map_err(OpenFailure::into_error)
             }
             Err(other) => Err(other.into_error()),
         }
     }
 
-    fn open(path: &Path) -> Result<Self, OpenFailure> {
+    fn open(path: &Path, session: u64) -> Result<Self, OpenFailure> {
         let connection = Connection::open(path)?;
         // A gateway's journal has a few thousand rows; the page cache stays small (negative: KiB).
         connection.execute_batch("PRAGMA cache_size = -256; PRAGMA locking_mode = EXCLUSIVE;")?;
@@ -67,15 +80,15 @@ impl Store {
             return Err(OpenFailure::Corrupt(sound));
         }
         if found != SCHEMA {
-            connection.execute_batch(CREATE)?;
-            connection.pragma_update(None, "user_version", SCHEMA)?;
+            migrate(&connection, path, found, session)?;
         }
         Ok(Self { connection })
     }
 
     pub(super) fn insert(&mut self, row: &LaunchRow) -> Result<(), JournalError> {
         let sql = "INSERT OR IGNORE INTO launches (launch, service, adapter, session, reason, stage, intended_at_ms, \
-                   price_per_hour_micro, minimum_billing_ms, billing_step_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
+                   price_per_hour_micro, minimum_billing_ms, billing_step_ms, currency) \
+                   VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
         let session = i64::try_from(row.session).unwrap_or(i64::MAX);
         let values = params![
             row.launch,
@@ -83,11 +96,12 @@ impl Store {
             row.adapter,
             session,
             row.reason,
-            row.stage.as_str(),
+            word(row.stage),
             row.intended_at_ms,
             row.price_per_hour_micro,
             row.minimum_billing_ms,
-            row.billing_step_ms
+            row.billing_step_ms,
+            row.currency
         ];
         self.write(sql, values)
     }
@@ -99,29 +113,42 @@ impl Store {
         }
         let ready_at = (stage == Stage::Ready).then_some(at_ms);
         let sql = "UPDATE launches SET stage = ?2, ready_at_ms = COALESCE(ready_at_ms, ?3) WHERE launch = ?1";
-        self.write(sql, params![launch, stage.as_str(), ready_at])
+        self.write(sql, params![launch, word(stage), ready_at])
     }
 
     pub(super) fn close(&mut self, launch: &str, closing: &Closing) -> Result<(), JournalError> {
+        // A launch that was found alive after its close is closed again, later and dearer.
         let sql = "UPDATE launches SET stage = 'closed', ended_at_ms = ?2, end_reason = ?3, cost_micro = ?4 \
-                   WHERE launch = ?1 AND stage <> 'closed'";
+                   WHERE launch = ?1 AND (stage <> 'closed' OR cost_micro < ?4)";
         self.write(sql, params![launch, closing.ended_at_ms, closing.reason, closing.cost_micro])
     }
 
     pub(super) fn rows_since(&mut self, since_ms: i64) -> Result<Vec<LaunchRow>, JournalError> {
-        let sql = "SELECT launch, service, adapter, session, reason, stage, intended_at_ms, ready_at_ms, ended_at_ms, \
-                   end_reason, price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro FROM launches \
-                   WHERE stage <> 'closed' OR ended_at_ms >= ?1 ORDER BY intended_at_ms, launch";
-        let mut statement = self.connection.prepare(sql).map_err(read_failed)?;
+        let sql = format!(
+            "SELECT {COLUMNS} FROM launches WHERE stage <> 'closed' OR ended_at_ms >= ?1 ORDER BY intended_at_ms, launch"
+        );
+        let mut statement = self.connection.prepare(&sql).map_err(read_failed)?;
         let rows = statement.query_map([since_ms], read_row).map_err(read_failed)?;
         rows.collect::<Result<_, _>>().map_err(read_failed)
+    }
+
+    pub(super) fn launches(&mut self) -> Result<Vec<String>, JournalError> {
+        let mut statement = self.connection.prepare("SELECT launch FROM launches").map_err(read_failed)?;
+        let launches = statement.query_map([], |row| row.get(0)).map_err(read_failed)?;
+        launches.collect::<Result<_, _>>().map_err(read_failed)
+    }
+
+    pub(super) fn first_session(&self) -> Result<u64, JournalError> {
+        let sql = "SELECT value FROM facts WHERE name = 'first_session'";
+        let session: i64 = self.connection.query_row(sql, [], |row| row.get(0)).map_err(read_failed)?;
+        Ok(u64::try_from(session).unwrap_or(0))
     }
 
     fn stage_of(&self, launch: &str) -> Result<Option<Stage>, JournalError> {
         let sql = "SELECT stage FROM launches WHERE launch = ?1";
         let word: Result<String, _> = self.connection.query_row(sql, [launch], |row| row.get(0));
         match word {
-            Ok(word) => Ok(Stage::parse(&word)),
+            Ok(word) => Ok(parse(&word)),
             Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
             Err(error) => Err(read_failed(error)),
         }
@@ -131,6 +158,39 @@ impl Store {
         let written = self.connection.prepare(sql).and_then(|mut statement| statement.execute(values));
         written.map(drop).map_err(|error| JournalError::Write(error.to_string()))
     }
+}
+
+/// Brings the tables up to date, in one transaction. What has rows is copied beside itself before.
+fn migrate(connection: &Connection, path: &Path, found: i64, session: u64) -> Result<(), OpenFailure> {
+    if found > 0 {
+        let backup = path.with_file_name(format!("journal.schema-{found}.sqlite"));
+        // One from an attempt that was cut off may be half written.
+        let _absent = std::fs::remove_file(&backup);
+        connection.execute("VACUUM INTO ?1", [backup.display().to_string()])?;
+        tracing::info!(backup = %backup.display(), "the journal is brought up to date; its former state is kept");
+    }
+    let change = if found == 1 { FROM_1 } else { CREATE };
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {change}"))?;
+    let session = i64::try_from(session).unwrap_or(i64::MAX);
+    connection.execute("INSERT OR IGNORE INTO facts VALUES ('first_session', ?1)", [session])?;
+    connection.execute_batch(&format!("PRAGMA user_version = {SCHEMA}; COMMIT;"))?;
+    Ok(())
+}
+
+/// The word of a stage in the database.
+fn word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Intended => "intended",
+        Stage::Launched => "launched",
+        Stage::Ready => "ready",
+        Stage::Ending => "ending",
+        Stage::Closed => "closed",
+    }
+}
+
+fn parse(text: &str) -> Option<Stage> {
+    let all = [Stage::Intended, Stage::Launched, Stage::Ready, Stage::Ending, Stage::Closed];
+    all.into_iter().find(|stage| word(*stage) == text)
 }
 
 /// Why a database was not opened.
@@ -193,7 +253,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<LaunchRow> {
         session: row.get::<_, i64>(3)?.try_into().unwrap_or(0),
         reason: row.get(4)?,
         // A stage that this build does not know is one on the way; treating it as ending keeps it from leaking.
-        stage: Stage::parse(&stage).unwrap_or(Stage::Ending),
+        stage: parse(&stage).unwrap_or(Stage::Ending),
         intended_at_ms: row.get(6)?,
         ready_at_ms: row.get(7)?,
         ended_at_ms: row.get(8)?,
@@ -202,6 +262,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<LaunchRow> {
         minimum_billing_ms: row.get(11)?,
         billing_step_ms: row.get(12)?,
         cost_micro: row.get(13)?,
+        currency: row.get(14)?,
     })
 }
 

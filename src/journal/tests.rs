@@ -18,7 +18,71 @@ fn row(launch: &str, at: i64) -> LaunchRow {
         minimum_billing_ms: 60_000,
         billing_step_ms: 1_000,
         cost_micro: None,
+        currency: Some("EUR".into()),
     }
+}
+
+/// The tables as version 0.1.0 made them.
+const SCHEMA_1: &str = "
+CREATE TABLE launches (launch TEXT PRIMARY KEY, service TEXT NOT NULL, adapter TEXT NOT NULL, session INTEGER NOT NULL,
+    reason TEXT NOT NULL, stage TEXT NOT NULL, intended_at_ms INTEGER NOT NULL, ready_at_ms INTEGER,
+    ended_at_ms INTEGER, end_reason TEXT, price_per_hour_micro INTEGER NOT NULL, minimum_billing_ms INTEGER NOT NULL,
+    billing_step_ms INTEGER NOT NULL, cost_micro INTEGER) STRICT, WITHOUT ROWID;
+CREATE INDEX launches_by_end ON launches (ended_at_ms);
+PRAGMA user_version = 1;
+";
+
+fn schema_1(directory: &Path, sessions: &[i64]) {
+    let old = rusqlite::Connection::open(directory.join("journal.sqlite")).unwrap();
+    old.execute_batch(SCHEMA_1).unwrap();
+    for session in sessions {
+        let sql = "INSERT INTO launches VALUES (?1, 'digits', 'demo-cloud', ?2, 'load', 'ready', 1, 2, NULL, NULL, 4, 6, 1, NULL)";
+        old.execute(sql, rusqlite::params![format!("gw-{session}"), session]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_journal_of_the_version_before_is_copied_and_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    schema_1(dir.path(), &[5, 3]);
+    let state = StateDir::open(dir.path()).unwrap();
+    let journal = Journal::open(&state).unwrap();
+    assert_eq!(journal.first_session(), 3, "its rows are whole since its first one");
+    let rows = journal.rows_since(0).await.unwrap();
+    assert_eq!((rows.len(), rows[0].stage, rows[0].currency.clone()), (2, Stage::Ready, None));
+    assert_eq!(journal.launches().await.unwrap(), ["gw-3", "gw-5"]);
+    journal.intend(row("new", 7)).await.unwrap();
+    drop(journal);
+    let backup = rusqlite::Connection::open(dir.path().join("journal.schema-1.sqlite")).unwrap();
+    let kept: i64 = backup.query_row("SELECT COUNT(*) FROM launches", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 2);
+    assert_eq!(Journal::open(&state).unwrap().first_session(), 3, "the second start finds it done");
+}
+
+#[test]
+fn a_new_journal_knows_everything_from_its_own_session_on_and_so_does_an_empty_old_one() {
+    for is_old in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        if is_old {
+            schema_1(dir.path(), &[]);
+        }
+        drop(StateDir::open(dir.path()).unwrap());
+        let state = StateDir::open(dir.path()).unwrap();
+        assert_eq!(Journal::open(&state).unwrap().first_session(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_launch_that_was_found_alive_after_its_close_is_closed_again_at_its_whole_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let journal = Journal::open(&state).unwrap();
+    journal.intend(row("a", 1)).await.unwrap();
+    journal.close_row("a", closing(9)).await.unwrap();
+    journal.close_row("a", Closing { cost_micro: 10_000, ..closing(20) }).await.unwrap();
+    journal.close_row("a", Closing { cost_micro: 1, ..closing(30) }).await.unwrap();
+    let rows = journal.rows_since(0).await.unwrap();
+    assert_eq!((rows[0].ended_at_ms, rows[0].cost_micro), (Some(20), Some(10_000)));
 }
 
 fn closing(at: i64) -> Closing {

@@ -137,6 +137,11 @@ impl Ledger {
         self.entries.values()
     }
 
+    /// One instance.
+    pub fn entry(&self, launch: &str) -> Option<&Entry> {
+        self.entries.get(launch)
+    }
+
     /// Takes an entry as it is: a row of the journal, or an instance that was found and adopted. It asks no cap, since
     /// what exists costs money either way.
     pub fn restore(&mut self, entry: Entry) {
@@ -183,6 +188,9 @@ impl Ledger {
     pub fn must_drain(&self, now: Duration) -> Vec<String> {
         let mut excess = self.excess_if_renewed(now);
         let mut drained = Vec::new();
+        if excess == Money::ZERO {
+            return drained;
+        }
         for entry in self.dearest_first() {
             let saved = entry.renewal(now);
             if saved > Money::ZERO && excess > Money::ZERO {
@@ -222,6 +230,14 @@ impl Ledger {
     pub fn close(&mut self, launch: &str, end: Duration) {
         if let Some(entry) = self.entries.get_mut(launch) {
             entry.end.get_or_insert(end.max(entry.start));
+        }
+    }
+
+    /// Notes that an instance lives on that was said to have ended: it costs as if it never had, and is not renewed.
+    pub fn reopen(&mut self, launch: &str) {
+        if let Some(entry) = self.entries.get_mut(launch).filter(|entry| entry.end.is_some()) {
+            entry.end = None;
+            entry.draining = true;
         }
     }
 

@@ -10,6 +10,7 @@
 //!   only when the ready ones and the other starting instances do. A local replica that is still starting covers
 //!   nothing: were it to fail, the instance would have to be paid for twice.
 //! - A limit that was lowered and a forbidden cloud are obeyed at once, even where that leaves less than wanted.
+//! - The first instances, up to the on-demand floor, are bought where nobody takes them away, and go last.
 //! - Replicas of peers are neither counted nor touched, and failed ones are left to whoever cleans them up.
 
 use std::cmp::Ordering;
@@ -62,8 +63,10 @@ pub struct AdapterView {
     pub alive: u32,
     /// Most instances there.
     pub max: u32,
-    /// Its circuit lets a launch through.
-    pub available: bool,
+    /// Its instances may be taken away at short notice.
+    pub spot: bool,
+    /// Why no launch passes there now; `None` when one does.
+    pub held_back: Option<String>,
     /// Launches there that the budget still bears, were all of it spent there.
     pub affordable: u32,
 }
@@ -89,6 +92,8 @@ pub struct PlanInput {
     pub local_headroom: bool,
     /// Most instances of this service.
     pub burst_max: u32,
+    /// So many instances first are to be ones that nobody takes away, where such can be had.
+    pub on_demand_floor: u32,
     /// Whether instances are allowed.
     pub cloud: Cloud,
     /// The service's replicas, in any order.
@@ -159,7 +164,7 @@ impl fmt::Display for Shortfall {
     }
 }
 
-/// What stands in the way of a replica. With several adapters, the first in this order: money, circuits, room.
+/// What stands in the way of a replica. With several adapters, the first in this order: money, failures, room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     /// Local replicas are at their limit, and the cloud is forbidden for this reason.
@@ -175,10 +180,12 @@ pub enum Why {
         /// The cheapest such adapter.
         adapter: String,
     },
-    /// Launches there failed lately.
-    CircuitOpen {
+    /// Launches there are held back.
+    HeldBack {
         /// The cheapest such adapter.
         adapter: String,
+        /// Why, in words.
+        why: String,
     },
     /// The adapter has as many instances as it may.
     NoRoom {
@@ -197,7 +204,7 @@ impl fmt::Display for Why {
             Self::BurstMaximum(max) => write!(f, "the service is at its limit of {max} instances"),
             Self::Draining => f.write_str("waiting for a draining replica to leave its place"),
             Self::OverBudget { adapter } => write!(f, "the budget bears no further instance at {adapter}"),
-            Self::CircuitOpen { adapter } => write!(f, "launches at {adapter} failed lately and are held back"),
+            Self::HeldBack { adapter, why } => write!(f, "launches at {adapter} are held back: {why}"),
             Self::NoRoom { adapter, max } => write!(f, "{adapter} is at its limit of {max} instances"),
         }
     }
@@ -313,6 +320,11 @@ fn actions(start_local: u32, launches: Vec<String>, ends: wind_down::Ends) -> Ve
     let drains = ends.cloud.into_iter().map(|replica| Action::Drain { replica });
     let stops = ends.local.into_iter().map(|replica| Action::StopLocal { replica });
     start.into_iter().chain(launches).chain(drains).chain(stops).collect()
+}
+
+/// Whether an adapter's instances may be taken away; one that is not known any more is held for safe.
+fn is_spot(input: &PlanInput, adapter: Option<&str>) -> bool {
+    input.adapters.iter().any(|known| known.spot && Some(known.name.as_str()) == adapter)
 }
 
 /// Cheapest first, then by name.

@@ -25,6 +25,8 @@ pub struct ServiceSettings {
     pub local_max: u32,
     /// Most instances.
     pub burst_max: u32,
+    /// So many instances first are to be ones that nobody takes away.
+    pub on_demand_floor: u32,
     /// Whether instances are allowed, and if not, why.
     pub cloud: Cloud,
     /// Adapters that it may use.
@@ -157,6 +159,7 @@ impl ServiceScaling {
             local_max: self.settings.local_max,
             local_headroom: situation.local_works && memory.is_none_or(|used| used < MEMORY_HEADROOM),
             burst_max: self.settings.burst_max,
+            on_demand_floor: self.settings.on_demand_floor,
             cloud: self.settings.cloud.clone(),
             adapters: allowed.cloned().collect(),
             replicas: situation.replicas,

@@ -17,9 +17,9 @@ use crate::console::About;
 use crate::gateway::{Gateway, GatewayOptions, ServiceOptions};
 use crate::host::call::ReadyProbe;
 use crate::host::process::Program;
-use crate::logic::breaker::{self, Backoff, Circuit};
+use crate::logic::breaker::{self, Backoff};
 use crate::logic::budget::{Caps, Money, Terms};
-use crate::logic::fleet::Timing;
+use crate::logic::burst::AdapterSettings;
 use crate::logic::load::ServiceCounters;
 use crate::logic::plan::Cloud;
 use crate::logic::policy::{self, Bounds, Policy, threshold};
@@ -34,6 +34,11 @@ pub(super) const CIRCUIT: breaker::Config = breaker::Config {
     open: Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(300) },
     probe_timeout: Duration::from_secs(60),
 };
+
+/// A provider that is full is asked again after about so long, and at most after so long.
+const FULL: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) };
+/// How often the providers' lists are compared with what is known.
+const LIST_EVERY: Duration = Duration::from_secs(30);
 
 pub(super) fn data_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).clamp(1, 4)
@@ -110,6 +115,7 @@ pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings
             concurrency: service.local.concurrency,
             local_max: service.local.max_replicas,
             burst_max,
+            on_demand_floor: 0,
             cloud: cloud(service, options),
             adapters,
         }
@@ -280,20 +286,23 @@ fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<Ad
     let provider: Arc<dyn CloudAdapter> = Arc::new(deadline::with_deadline(provider, ADAPTER_DEADLINE));
     Ok(AdapterSlot {
         adapter: provider,
-        terms: Terms {
-            price_per_hour: money(&format!("adapter.{name}.price_per_hour"), adapter.price_per_hour)?,
-            minimum_billing: adapter.minimum_billing,
-            billing_step: adapter.billing_step,
-        },
-        price_per_hour: adapter.price_per_hour,
-        timing: Timing {
-            lease_ttl: adapter.lease_ttl,
+        settings: AdapterSettings {
+            terms: Terms {
+                price_per_hour: money(&format!("adapter.{name}.price_per_hour"), adapter.price_per_hour)?,
+                minimum_billing: adapter.minimum_billing,
+                billing_step: adapter.billing_step,
+            },
+            lease_ttl: Some(adapter.lease_ttl),
             start_timeout: adapter.start_timeout,
             drain_timeout: config.node.drain_timeout.mul_f64(0.5),
+            max: adapter.max_instances.unwrap_or(u32::MAX),
+            spot: false,
+            max_life: None,
+            circuit: CIRCUIT,
+            full: FULL,
+            list_every: LIST_EVERY,
         },
-        max: adapter.max_instances.unwrap_or(u32::MAX),
-        circuit: Circuit::default(),
-        circuit_config: CIRCUIT,
+        price_per_hour: adapter.price_per_hour,
     })
 }
 

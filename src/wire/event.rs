@@ -177,6 +177,10 @@ numbered_enum! {
         JournalUnwritable = 18 "journal.unwritable",
         /// The time is not known yet.
         ClockUnknown = 19 "clock.unknown",
+        /// A provider gave notice that it takes an instance away; it drains.
+        BurstPreempted = 20 "burst.preempted",
+        /// An instance does not end, however often its provider is asked.
+        BurstStuck = 21 "burst.stuck",
     }
 }
 

@@ -17,7 +17,8 @@ use crate::host::call::{Call, call};
 use crate::host::clock::unix_ms_now;
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorded};
 use crate::logic::budget::Money;
-use crate::logic::fleet::{Instance, Operation, Outcome, Seen, Timing};
+use crate::logic::burst::Listed;
+use crate::logic::fleet::{Address, Instance, Operation, Outcome, Privacy, Seen};
 use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus, from_json, to_json};
 
 /// A renewal is one small call; an instance that needs longer is as good as gone for a request too.
@@ -54,7 +55,7 @@ pub(super) struct Operator {
     pub(super) owner: Owner,
     journal: Arc<Journal>,
     secret: Vec<u8>,
-    adapters: BTreeMap<String, (Arc<dyn CloudAdapter>, Timing)>,
+    adapters: BTreeMap<String, Arc<dyn CloudAdapter>>,
     workloads: BTreeMap<String, Workload>,
     /// Counts renewals, so that an instance can tell an old one.
     sequence: AtomicU64,
@@ -69,10 +70,15 @@ impl Operator {
             owner,
             journal: parts.journal.clone(),
             secret: parts.secret.clone(),
-            adapters: adapters.map(|(name, slot)| (name.clone(), (slot.adapter.clone(), slot.timing))).collect(),
+            adapters: adapters.map(|(name, slot)| (name.clone(), slot.adapter.clone())).collect(),
             workloads: parts.workloads.clone(),
             sequence: AtomicU64::new(0),
         }
+    }
+
+    /// The services that have something to run at a provider.
+    pub(super) fn services(&self) -> impl Iterator<Item = &String> {
+        self.workloads.keys()
     }
 
     pub(super) async fn carry_out(&self, work: Work) -> Outcome {
@@ -88,7 +94,6 @@ impl Operator {
             Operation::Launch => self.launch(instance).await.unwrap_or_else(failed),
             Operation::Describe => self.describe(instance).await.unwrap_or_else(failed),
             Operation::Terminate => self.terminate(instance).await.unwrap_or_else(failed),
-            Operation::Confirm => self.confirm(instance).await.unwrap_or_else(failed),
         }
     }
 
@@ -104,7 +109,7 @@ impl Operator {
     async fn intend(&self, row: Option<LaunchRow>) -> Outcome {
         match row {
             Some(row) => recorded(self.journal.intend(row).await),
-            None => Outcome::Refused("an intent without a row".into()),
+            None => Outcome::Failed("an intent without a row".into()),
         }
     }
 
@@ -115,14 +120,15 @@ impl Operator {
     }
 
     async fn launch(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
-        let (adapter, timing) = self.adapter(instance)?;
-        let request = self.request(instance, timing)?;
+        let adapter = self.adapter(&instance.adapter)?;
+        let request = self.request(instance)?;
         adapter.launch(&request).await?;
         self.record(&instance.launch, Recorded::Launched).await;
         Ok(Outcome::Accepted)
     }
 
-    fn request(&self, instance: &Instance, timing: Timing) -> Result<LaunchRequest, AdapterError> {
+    fn request(&self, instance: &Instance) -> Result<LaunchRequest, AdapterError> {
+        let timing = instance.timing();
         let service = &instance.service;
         let workload = self.workloads.get(service).ok_or_else(|| {
             AdapterError::bad_configuration(format!("service {service} has nothing to run at a provider"))
@@ -146,41 +152,46 @@ impl Operator {
     }
 
     async fn describe(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
-        let (adapter, _) = self.adapter(instance)?;
+        let adapter = self.adapter(&instance.adapter)?;
         let Some(described) = adapter.describe(&launch_id(instance)?).await? else {
             return Ok(Outcome::Seen(Seen::Unknown));
         };
         Ok(Outcome::Seen(match (described.state, described.reach) {
             (InstanceState::Ended { reason }, _) => Seen::Ended(reason),
-            (InstanceState::Running, Some(Reach::Loopback { authority })) => Seen::Running(authority),
+            (InstanceState::Running, Some(reach)) => {
+                Seen::Running { address: address(reach), notice: described.notice }
+            }
             _ => Seen::Pending,
         }))
     }
 
     async fn terminate(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
-        let (adapter, _) = self.adapter(instance)?;
+        let adapter = self.adapter(&instance.adapter)?;
         adapter.terminate(&launch_id(instance)?).await?;
         Ok(Outcome::Done)
     }
 
-    async fn confirm(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
-        let (adapter, _) = self.adapter(instance)?;
-        let listed = adapter.list(&self.owner).await?;
-        Ok(Outcome::Listed(listed.iter().any(|other| other.launch.as_str() == instance.launch && !other.is_ended())))
+    /// Every instance of this node at an adapter, or why there is no list.
+    pub(super) async fn list(&self, adapter: &str) -> Result<Vec<Listed>, String> {
+        let listed = match self.adapter(adapter) {
+            Ok(found) => found.list(&self.owner).await,
+            Err(error) => Err(error),
+        };
+        let listed = listed.map_err(|error| error.with_causes()).inspect_err(|why| {
+            tracing::warn!(adapter, why, "the provider does not list our instances; asking again");
+        })?;
+        Ok(listed.into_iter().map(as_listed).collect())
     }
 
     async fn renew(&self, instance: &Instance) -> Outcome {
-        let Some(authority) = &instance.authority else { return Outcome::Failed("no address yet".into()) };
-        let Some((_, timing)) = self.adapters.get(&instance.adapter) else {
-            return Outcome::Failed(format!("no adapter {} any more", instance.adapter));
-        };
+        let Some(address) = &instance.address else { return Outcome::Failed("no address yet".into()) };
         let renewal = LeaseRenewal {
             launch: instance.launch.clone(),
             session: self.owner.session,
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
-            ttl_ms: u64::try_from(timing.lease_ttl.as_millis()).unwrap_or(u64::MAX),
+            ttl_ms: u64::try_from(instance.timing().lease_ttl.as_millis()).unwrap_or(u64::MAX),
         };
-        match self.ask_instance(authority, &renewal).await {
+        match self.ask_instance(&address.authority, &renewal).await {
             Ok(LeaseState::Ready) => Outcome::Renewed { ready: true, draining: false },
             Ok(LeaseState::Draining) => Outcome::Renewed { ready: false, draining: true },
             Ok(_) => Outcome::Renewed { ready: false, draining: false },
@@ -206,9 +217,29 @@ impl Operator {
         Ok(lease.state)
     }
 
-    fn adapter(&self, instance: &Instance) -> Result<(&Arc<dyn CloudAdapter>, Timing), AdapterError> {
-        let found = self.adapters.get(&instance.adapter).map(|(adapter, timing)| (adapter, *timing));
-        found.ok_or_else(|| AdapterError::transient(format!("no adapter {} is configured any more", instance.adapter)))
+    fn adapter(&self, name: &str) -> Result<&Arc<dyn CloudAdapter>, AdapterError> {
+        let gone = || AdapterError::transient(format!("no adapter {name} is configured any more"));
+        self.adapters.get(name).ok_or_else(gone)
+    }
+}
+
+fn address(reach: Reach) -> Address {
+    let (authority, privacy) = match reach {
+        Reach::Loopback { authority } | Reach::Tunnel { authority } => (authority, Privacy::Private),
+        Reach::Direct { authority } => (authority, Privacy::Pinned),
+        Reach::Ingress { authority } => (authority, Privacy::Named),
+    };
+    Address { authority, privacy }
+}
+
+fn as_listed(instance: cloud_adapters::Instance) -> Listed {
+    Listed {
+        launch: instance.launch.to_string(),
+        ended: instance.is_ended(),
+        service: instance.service,
+        session: instance.owner.session,
+        age: instance.age,
+        notice: instance.notice,
     }
 }
 
@@ -232,7 +263,8 @@ fn failed(error: AdapterError) -> Outcome {
     let why = error.with_causes();
     match error.retry() {
         Retry::Backoff => Outcome::Failed(why),
-        Retry::NextAdapter | Retry::Never => Outcome::Refused(why),
+        Retry::NextAdapter => Outcome::NoCapacity(why),
+        Retry::Never => Outcome::Misconfigured(why),
     }
 }
 

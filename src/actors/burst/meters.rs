@@ -21,7 +21,7 @@ impl Burst {
     }
 
     pub(super) fn show_budget(&self, now: Duration) {
-        let ledger = &self.parts.ledger;
+        let ledger = self.engine.ledger();
         for window in Window::ALL {
             let labels = || labelled([("window", window.as_str()), ("currency", &self.parts.currency)]);
             let reserved = ledger.committed(now, window).minus(ledger.spent(now, window));
@@ -35,11 +35,11 @@ impl Burst {
 
     /// Instances by service, adapter and state; the spend of each pair stands at zero from the beginning.
     pub(super) fn count_instances(&self) {
-        for service in self.parts.workloads.keys() {
-            for adapter in self.parts.adapters.keys() {
+        for service in self.operator.services() {
+            for adapter in self.engine.adapters().keys() {
                 gauge!("tidegate_spend_total", self.spend_labels(service, adapter)).increment(0.0);
                 for state in STATES {
-                    let here = self.fleet.instances().filter(|instance| {
+                    let here = self.engine.fleet().instances().filter(|instance| {
                         instance.service == *service
                             && instance.adapter == *adapter
                             && state_of(instance.stage) == state

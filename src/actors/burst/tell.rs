@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Burst, InstanceView, Instances, STEP, count, launch_token};
+use super::{Burst, InstanceView, Instances, count, launch_token};
 use crate::actors::publisher::Publish;
 use crate::actors::tell;
 use crate::host::clock::{rfc3339, unix_ms_now};
@@ -16,34 +16,36 @@ use crate::wire::{BurstState, BurstStatus, EventData, Message as WireMessage, Pl
 impl Burst {
     pub(super) fn tell_scheduler(&self) {
         let now = self.parts.clock.now();
-        let adapters = self.parts.adapters.iter().map(|(name, slot)| AdapterView {
-            name: name.clone(),
-            price_per_hour: slot.price_per_hour,
-            alive: count(self.fleet.instances().filter(|i| i.adapter == *name)),
-            max: slot.max,
-            available: !self.duplicate
-                && !self.unreconciled.contains(name)
-                && slot.circuit.available(&slot.circuit_config, now),
-            affordable: self.parts.ledger.affordable(
-                now,
-                slot.terms,
-                slot.timing.lease_ttl + slot.timing.drain_timeout + STEP,
-            ),
-        });
+        let services = self.operator.services();
         let snapshot = Instances {
-            instances: self.fleet.instances().map(|instance| self.view(instance)).collect(),
-            adapters: adapters.collect(),
+            instances: self.engine.fleet().instances().map(|instance| self.view(instance)).collect(),
+            adapters: services.map(|service| (service.clone(), self.adapters_for(service, now))).collect(),
             order: self.order,
-            reconciled: self.unreconciled.is_empty(),
+            reconciled: self.engine.is_reconciled(),
         };
         tell(&self.parts.scheduler, snapshot);
         self.show_spend(now);
     }
 
+    /// The adapters as they are for one service.
+    fn adapters_for(&self, service: &str, now: Duration) -> Vec<AdapterView> {
+        let all = self.engine.held_back();
+        let views = self.engine.adapters().iter().map(|(name, adapter)| AdapterView {
+            name: name.clone(),
+            price_per_hour: self.parts.prices.get(name).copied().unwrap_or_default(),
+            alive: count(self.engine.fleet().instances().filter(|i| i.adapter == *name && !i.refused)),
+            max: adapter.settings().max,
+            spot: adapter.settings().spot,
+            held_back: all.clone().or_else(|| adapter.held_back(service, now)),
+            affordable: self.engine.affordable(name, now),
+        });
+        views.collect()
+    }
+
     pub(super) fn show_spend(&self, now: Duration) {
         self.show_budget(now);
         self.count_instances();
-        let ledger = &self.parts.ledger;
+        let ledger = self.engine.ledger();
         self.parts.board.set_spend(Spend {
             currency: self.parts.currency.clone(),
             hour: ledger.spent(now, Window::Hour).units(),
@@ -62,14 +64,16 @@ impl Burst {
             Stage::Draining | Stage::Ending | Stage::Terminating | Stage::Confirming => Phase::Draining,
             Stage::Closing => Phase::Failed,
         };
+        // The provider said that it started nothing, so it takes no place of another one's.
+        let phase = if instance.refused { Phase::Failed } else { phase };
         InstanceView {
             launch: instance.launch.clone(),
             service: instance.service.clone(),
             adapter: instance.adapter.clone(),
             phase,
-            authority: instance.authority.clone().filter(|_| instance.is_routable()),
+            authority: instance.address.as_ref().filter(|_| instance.is_routable()).map(|a| a.authority.clone()),
             bearer: launch_token(&self.parts.secret, &instance.launch),
-            price_per_hour: self.parts.adapters.get(&instance.adapter).map_or(0.0, |slot| slot.price_per_hour),
+            price_per_hour: self.parts.prices.get(&instance.adapter).copied().unwrap_or_default(),
             since: instance.intended_at,
         }
     }
@@ -77,7 +81,8 @@ impl Burst {
     /// Says each instance's status once per stage.
     pub(super) fn publish_changes(&mut self) {
         let changed: Vec<_> = self
-            .fleet
+            .engine
+            .fleet()
             .instances()
             .filter(|instance| instance.stage != Stage::Intending)
             .filter(|instance| self.published.get(&instance.launch) != Some(&instance.stage))
@@ -87,7 +92,8 @@ impl Burst {
             self.published.insert(instance.launch.clone(), instance.stage);
             self.publish_status(self.status(&instance, state_of(instance.stage)));
         }
-        self.published.retain(|launch, _| self.fleet.get(launch).is_some());
+        let fleet = self.engine.fleet();
+        self.published.retain(|launch, _| fleet.get(launch).is_some());
     }
 
     pub(super) fn publish_end(&self, instance: &Instance, cost: f64) {
@@ -113,7 +119,7 @@ impl Burst {
 
     pub(super) fn status(&self, instance: &Instance, state: BurstState) -> BurstStatus {
         let clock = self.parts.clock;
-        let since = self.since(instance);
+        let since = self.engine.since(instance);
         BurstStatus {
             node: self.parts.identity.node.clone(),
             session: self.parts.identity.session,
@@ -125,9 +131,9 @@ impl Burst {
             started_at: rfc3339(clock.to_unix_ms(since)),
             ready_at: instance.ready_at.map(|at| rfc3339(clock.to_unix_ms(at))),
             ended_at: None,
-            cost: self.cost(instance).units(),
+            cost: self.engine.cost(instance, clock.now()).units(),
             currency: Some(self.parts.currency.clone()),
-            price_per_hour: self.parts.adapters.get(&instance.adapter).map(|slot| slot.price_per_hour),
+            price_per_hour: self.parts.prices.get(&instance.adapter).copied(),
             ..BurstStatus::default()
         }
     }
@@ -145,13 +151,13 @@ impl Burst {
             ready_at: row.ready_at_ms.map(rfc3339),
             ended_at: row.ended_at_ms.map(rfc3339),
             cost: Money::from_micros(row.cost_micro.unwrap_or(0)).units(),
-            currency: Some(self.parts.currency.clone()),
+            currency: row.currency.clone().or_else(|| Some(self.parts.currency.clone())),
             ..BurstStatus::default()
         }
     }
 
     pub(super) fn about(&self, launch: &str) -> EventData {
-        let known = self.fleet.get(launch).map(|instance| self.about_instance(instance));
+        let known = self.engine.fleet().get(launch).map(|instance| self.about_instance(instance));
         known.unwrap_or_else(|| EventData { launch: Some(launch.to_owned()), ..EventData::default() })
     }
 

@@ -19,6 +19,9 @@ fn play(fleet: &mut Fleet, from: f64, until: f64, mut answer: impl FnMut(Operati
             seen.push(operation);
             fleet.done(&launch, operation, answer(operation, now), at(now), 0.5);
         }
+        if fleet.confirming_since("cloud").is_some() {
+            fleet.listed("cloud", &BTreeSet::new(), at(now), at(now), 0.5);
+        }
         now += 0.05;
     }
     seen
@@ -27,11 +30,15 @@ fn play(fleet: &mut Fleet, from: f64, until: f64, mut answer: impl FnMut(Operati
 fn healthy(operation: Operation, _now: f64) -> Outcome {
     match operation {
         Operation::Launch => Outcome::Accepted,
-        Operation::Describe => Outcome::Seen(Seen::Running("127.0.0.1:9".into())),
+        Operation::Describe => Outcome::Seen(running(None)),
         Operation::Renew => READY,
-        Operation::Confirm => Outcome::Listed(false),
         Operation::Intend | Operation::RecordEnding | Operation::Terminate | Operation::Close => Outcome::Done,
     }
+}
+
+fn running(notice: Option<&str>) -> Seen {
+    let address = Address { authority: "127.0.0.1:9".into(), privacy: Privacy::Private };
+    Seen::Running { address, notice: notice.map(ToOwned::to_owned) }
 }
 
 fn ready_fleet() -> Fleet {
@@ -50,8 +57,8 @@ fn the_intent_comes_before_the_launch_and_the_whole_life_is_in_order() {
     fleet.drain("l1", "scaled in", at(1.0));
     fleet.release("l1", at(1.1));
     seen.extend(play(&mut fleet, 1.1, 2.0, healthy));
-    use Operation::{Close, Confirm, Describe, Intend, Launch, RecordEnding, Renew, Terminate};
-    assert_eq!(seen, [Intend, Launch, Describe, Renew, RecordEnding, Terminate, Confirm, Close]);
+    use Operation::{Close, Describe, Intend, Launch, RecordEnding, Renew, Terminate};
+    assert_eq!(seen, [Intend, Launch, Describe, Renew, RecordEnding, Terminate, Close]);
     assert!(fleet.is_empty());
 }
 
@@ -92,12 +99,12 @@ fn a_transient_failure_is_tried_again_with_the_same_id_and_a_refusal_is_not() {
     let mut refused = Fleet::default();
     refused.launch("l2", "digits", "cloud", "load", TIMING, at(0.0));
     let seen = play(&mut refused, 0.0, 5.0, |operation, now| match operation {
-        Operation::Launch => Outcome::Refused("bad image".into()),
+        Operation::Launch => Outcome::Misconfigured("bad image".into()),
         other => healthy(other, now),
     });
     assert_eq!(seen.iter().filter(|o| **o == Operation::Launch).count(), 1);
     // Even a refusal is ended and confirmed at the provider: an answer may lie.
-    assert!(seen.contains(&Operation::Terminate) && seen.contains(&Operation::Confirm));
+    assert!(seen.contains(&Operation::Terminate));
     assert!(refused.is_empty());
 }
 
@@ -130,11 +137,12 @@ fn an_instance_that_never_becomes_ready_is_a_failure_that_the_circuit_counts() {
             };
             events.extend(fleet.done(&launch, operation, outcome, at(now), 0.5));
         }
+        fleet.listed("cloud", &BTreeSet::new(), at(now), at(now), 0.5);
         now += 0.05;
     }
     let why = "not ready within 60s".to_owned();
     let expected =
-        [Event::Started("l1".into()), Event::Failed("l1".into(), why.clone(), true), Event::Ended("l1".into(), why)];
+        [Event::Started("l1".into()), failed(why.clone(), Failure::Provider), Event::Ended("l1".into(), why)];
     assert_eq!(events, expected);
 }
 
@@ -177,20 +185,104 @@ fn an_instance_that_died_is_noticed_and_closed() {
     assert!(fleet.is_empty());
 }
 
+fn failed(why: String, failure: Failure) -> Event {
+    Event::Failed { launch: "l1".into(), why, failure }
+}
+
 #[test]
 fn a_provider_that_says_gone_but_lists_it_is_asked_again_until_it_is_true() {
     let mut fleet = ready_fleet();
     fleet.end("l1", "scaled in", at(2.0));
-    let mut lies = 3;
-    let seen = play(&mut fleet, 2.0, 30.0, |operation, now| match operation {
-        Operation::Confirm if lies > 0 => {
-            lies -= 1;
-            Outcome::Listed(true)
+    let (mut terminations, mut now, mut events) = (0, 2.0, Vec::new());
+    while !fleet.is_empty() {
+        assert!(now < 300.0, "it is not ended: {:?}", fleet.get("l1"));
+        for (launch, operation) in fleet.due(at(now)) {
+            terminations += u32::from(operation == Operation::Terminate);
+            fleet.done(&launch, operation, healthy(operation, now), at(now), 0.99);
         }
+        let lies = if terminations < 7 { BTreeSet::from(["l1"]) } else { BTreeSet::new() };
+        events.extend(fleet.listed("cloud", &lies, at(now), at(now), 0.99));
+        now += 0.05;
+    }
+    assert_eq!(terminations, 7);
+    assert!(matches!(&events[..], [Event::Stuck(launch, _)] if launch == "l1"), "told once: {events:?}");
+}
+
+#[test]
+fn a_list_that_began_before_the_termination_was_answered_confirms_nothing() {
+    let mut fleet = ready_fleet();
+    fleet.end("l1", "scaled in", at(2.0));
+    for _ in 0..2 {
+        for (launch, operation) in fleet.due(at(2.0)) {
+            fleet.done(&launch, operation, Outcome::Done, at(2.0), 0.5);
+        }
+    }
+    assert_eq!(fleet.confirming_since("cloud"), Some(at(2.0)));
+    fleet.listed("cloud", &BTreeSet::new(), at(1.9), at(2.1), 0.5);
+    assert_eq!(fleet.get("l1").unwrap().stage, Stage::Confirming);
+    fleet.listed("another", &BTreeSet::new(), at(2.0), at(2.2), 0.5);
+    assert_eq!(fleet.get("l1").unwrap().stage, Stage::Confirming);
+    fleet.listed("cloud", &BTreeSet::new(), at(2.0), at(2.2), 0.5);
+    assert_eq!(fleet.get("l1").unwrap().stage, Stage::Closing);
+}
+
+#[test]
+fn a_notice_drains_a_ready_instance_and_ends_a_starting_one() {
+    let mut fleet = ready_fleet();
+    let events = fleet.notice("l1", "spot capacity is needed", at(2.0));
+    assert!(matches!(&events[..], [Event::Preempted(..)]), "{events:?}");
+    assert_eq!(fleet.get("l1").unwrap().stage, Stage::Draining);
+    assert_eq!(fleet.notice("l1", "again", at(2.1)), [], "told once");
+    let mut starting = Fleet::default();
+    starting.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+    let noticed = |operation, now| match operation {
+        Operation::Describe => Outcome::Seen(running(Some("spot"))),
         other => healthy(other, now),
+    };
+    let seen = play(&mut starting, 0.0, 2.0, noticed);
+    assert!(!seen.contains(&Operation::Renew) && starting.is_empty(), "{seen:?}");
+}
+
+#[test]
+fn a_provider_that_is_full_started_nothing_unless_an_attempt_before_may_have() {
+    for attempts_before in [0, 1] {
+        let mut fleet = Fleet::default();
+        fleet.launch("l1", "digits", "cloud", "load", TIMING, at(0.0));
+        let (mut failures, mut now) = (0, 0.0);
+        while fleet.get("l1").is_some_and(|instance| instance.is_wanted()) {
+            for (launch, operation) in fleet.due(at(now)) {
+                let outcome = match operation {
+                    Operation::Launch if failures < attempts_before => {
+                        failures += 1;
+                        Outcome::Failed("timeout".into())
+                    }
+                    Operation::Launch => Outcome::NoCapacity("full".into()),
+                    other => healthy(other, now),
+                };
+                fleet.done(&launch, operation, outcome, at(now), 0.5);
+            }
+            now += 0.05;
+        }
+        assert_eq!(fleet.get("l1").unwrap().refused, attempts_before == 0);
+    }
+}
+
+#[test]
+fn a_provider_is_asked_no_more_than_so_much_at_once() {
+    let mut fleet = Fleet::default();
+    for n in 0..100 {
+        fleet.adopt_to_end(&format!("l{n}"), "digits", "cloud", "orphan", TIMING, at(0.0));
+    }
+    let recorded = fleet.due(at(0.0));
+    assert_eq!(recorded.len(), 100, "the journal is no provider");
+    recorded.iter().for_each(|(launch, operation)| {
+        fleet.done(launch, *operation, Outcome::Done, at(0.0), 0.5);
     });
-    assert_eq!(seen.iter().filter(|o| **o == Operation::Terminate).count(), 4);
-    assert!(fleet.is_empty());
+    let first = fleet.due(at(0.1));
+    assert_eq!(first.len(), ENDS_AT_ONCE);
+    assert_eq!(fleet.due(at(0.2)), []);
+    fleet.done(&first[0].0, first[0].1, Outcome::Done, at(0.3), 0.5);
+    assert_eq!(fleet.due(at(0.3)).len(), 1);
 }
 
 #[test]
@@ -237,9 +329,9 @@ fn no_sequence_of_answers_leaves_an_instance_behind() {
         }
         play(&mut fleet, 0.0, 20.0, |operation, now| match random(8) {
             0 => Outcome::Failed("failed".into()),
-            1 => Outcome::Refused("refused".into()),
+            1 => Outcome::NoCapacity("full".into()),
             2 => Outcome::Seen(Seen::Unknown),
-            3 => Outcome::Listed(true),
+            3 => Outcome::Seen(running(Some("spot"))),
             4 => Outcome::Renewed { ready: false, draining: true },
             _ => healthy(operation, now),
         });

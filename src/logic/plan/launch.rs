@@ -1,6 +1,7 @@
 //! Which adapters to launch at: the cheapest that can, again and again, until there is enough.
 
-use super::{AdapterView, Census, PlanInput, Why, by_price};
+use super::super::route::Placement;
+use super::{AdapterView, Census, Phase, PlanInput, Why, by_price, is_spot};
 
 /// Slack for a sum of shares of the budget: three thirds are one.
 const TOLERANCE: f64 = 1e-9;
@@ -23,7 +24,7 @@ impl Launches {
 pub(super) fn launches(input: &PlanInput, census: &Census, target: u32) -> Launches {
     let needed = target.saturating_sub(census.cloud.alive());
     let places = input.burst_max.saturating_sub(census.cloud.alive() + census.cloud.draining);
-    let mut market = Market::of(&input.adapters);
+    let mut market = Market::of(&input.adapters, input.on_demand_floor.saturating_sub(on_demand(input)));
     let adapters: Vec<String> = (0..needed.min(places)).map_while(|_| market.buy()).collect();
     let mut launches = Launches { adapters, obstacle: None };
     if launches.count() < needed {
@@ -33,12 +34,21 @@ pub(super) fn launches(input: &PlanInput, census: &Census, target: u32) -> Launc
     launches
 }
 
+/// The instances that nobody takes away, ready or on their way.
+fn on_demand(input: &PlanInput) -> u32 {
+    let alive = |phase| matches!(phase, Phase::Starting | Phase::Ready);
+    let instances = input.replicas.iter().filter(|r| r.placement == Placement::Cloud && alive(r.phase));
+    u32::try_from(instances.filter(|r| !is_spot(input, r.adapter.as_deref())).count()).unwrap_or(u32::MAX)
+}
+
 /// The adapters by price, with what this plan has bought so far.
 struct Market<'a> {
     stalls: Vec<Stall<'a>>,
     /// Share of the remaining budget that this plan uses. An adapter that affords n launches sells each for 1/n of it:
     /// launches at several adapters draw on one purse.
     spent: f64,
+    /// So many of the next ones are to be ones that nobody takes away.
+    on_demand: u32,
 }
 
 struct Stall<'a> {
@@ -47,17 +57,22 @@ struct Stall<'a> {
 }
 
 impl<'a> Market<'a> {
-    fn of(adapters: &'a [AdapterView]) -> Self {
+    fn of(adapters: &'a [AdapterView], on_demand: u32) -> Self {
         let mut stalls: Vec<Stall<'a>> =
             adapters.iter().map(|adapter| Stall { adapter, alive: adapter.alive }).collect();
         stalls.sort_by(|a, b| by_price(a.adapter, b.adapter));
-        Self { stalls, spent: 0.0 }
+        Self { stalls, spent: 0.0, on_demand }
     }
 
-    /// The name of the cheapest adapter that can launch one more.
+    /// The name of the cheapest adapter that can launch one more. Where none can launch what nobody takes away, the
+    /// others are better than nothing.
     fn buy(&mut self) -> Option<String> {
         let spent = self.spent;
-        let stall = self.stalls.iter_mut().find(|stall| stall.obstacle(spent).is_none())?;
+        let can = |stall: &Stall<'_>| stall.obstacle(spent).is_none();
+        let steady = self.stalls.iter().position(|stall| can(stall) && !stall.adapter.spot);
+        let any = self.stalls.iter().position(can)?;
+        let stall = &mut self.stalls[steady.filter(|_| self.on_demand > 0).unwrap_or(any)];
+        self.on_demand = self.on_demand.saturating_sub(1);
         stall.alive += 1;
         self.spent += stall.share();
         Some(stall.adapter.name.clone())
@@ -73,8 +88,8 @@ impl<'a> Market<'a> {
 impl Stall<'_> {
     fn obstacle(&self, spent: f64) -> Option<Why> {
         let adapter = self.adapter.name.clone();
-        if !self.adapter.available {
-            Some(Why::CircuitOpen { adapter })
+        if let Some(why) = self.adapter.held_back.clone() {
+            Some(Why::HeldBack { adapter, why })
         } else if self.alive >= self.adapter.max {
             Some(Why::NoRoom { adapter, max: self.adapter.max })
         } else if self.adapter.affordable == 0 || spent + self.share() > 1.0 + TOLERANCE {
@@ -95,7 +110,7 @@ impl Stall<'_> {
 fn severity(why: &Why) -> u8 {
     match why {
         Why::OverBudget { .. } => 0,
-        Why::CircuitOpen { .. } => 1,
+        Why::HeldBack { .. } => 1,
         _ => 2,
     }
 }

@@ -23,7 +23,19 @@ impl XorShift {
 }
 
 fn adapter(name: &str, price_per_hour: f64) -> AdapterView {
-    AdapterView { name: name.into(), price_per_hour, alive: 0, max: 10, available: true, affordable: u32::MAX }
+    AdapterView {
+        name: name.into(),
+        price_per_hour,
+        alive: 0,
+        max: 10,
+        spot: false,
+        held_back: None,
+        affordable: u32::MAX,
+    }
+}
+
+fn held() -> Option<String> {
+    Some("launches failed lately".to_owned())
 }
 
 fn replica(id: &str, placement: Placement, phase: Phase) -> ReplicaView {
@@ -46,10 +58,52 @@ fn input(wanted: u32, replicas: Vec<ReplicaView>) -> PlanInput {
         local_max: 2,
         local_headroom: true,
         burst_max: 4,
+        on_demand_floor: 0,
         cloud: Cloud::Allowed,
         replicas,
         adapters: vec![adapter("a", 0.40)],
     }
+}
+
+fn spot(name: &str, price_per_hour: f64) -> AdapterView {
+    AdapterView { spot: true, ..adapter(name, price_per_hour) }
+}
+
+#[test]
+fn the_floor_is_bought_where_nobody_takes_it_away_and_the_rest_where_it_is_cheap() {
+    let adapters = vec![spot("cheap", 0.10), adapter("steady", 0.40)];
+    let wish = PlanInput {
+        on_demand_floor: 1,
+        adapters,
+        ..input(5, vec![local("l1", Phase::Ready), local("l2", Phase::Ready)])
+    };
+    assert_eq!(told(&wish), "launch at steady; launch at cheap; launch at cheap");
+    let mut without = wish.clone();
+    without.adapters[1].held_back = held();
+    assert_eq!(told(&without), "launch at cheap; launch at cheap; launch at cheap", "better than nothing");
+}
+
+#[test]
+fn what_fills_the_floor_goes_last_although_it_is_dearer() {
+    let of = |id: &str, adapter: &str, price| ReplicaView {
+        adapter: Some(adapter.to_owned()),
+        price_per_hour: price,
+        ..cloud(id, Phase::Ready)
+    };
+    let instances = vec![of("s1", "steady", 0.40), of("s2", "steady", 0.40), of("c1", "cheap", 0.10)];
+    let adapters = vec![spot("cheap", 0.10), adapter("steady", 0.40)];
+    let drained = |wanted, floor| {
+        let wish = PlanInput {
+            local_max: 0,
+            on_demand_floor: floor,
+            adapters: adapters.clone(),
+            ..input(wanted, instances.clone())
+        };
+        told(&wish)
+    };
+    assert_eq!(drained(1, 0), "drain s1; drain s2");
+    assert_eq!(drained(1, 1), "drain s1; drain c1");
+    assert_eq!(drained(2, 2), "drain c1");
 }
 
 /// The actions as text, in one line.
@@ -102,7 +156,7 @@ fn the_cheapest_adapter_that_can_is_taken_and_ties_go_by_name() {
     market.adapters = vec![
         AdapterView { max: 1, ..adapter("d", 0.50) },
         AdapterView { max: 2, ..adapter("c", 0.20) },
-        AdapterView { available: false, ..adapter("free", 0.0) },
+        AdapterView { held_back: held(), ..adapter("free", 0.0) },
         AdapterView { alive: 9, ..adapter("b", 0.20) },
         AdapterView { affordable: 0, ..adapter("0", 0.10) },
     ];
@@ -148,8 +202,8 @@ fn each_obstacle_is_told_in_words() {
             format!("1 replica short: {limit} bursting is forbidden: TIDEGATE_NO_CLOUD is set"),
         ),
         (
-            short(&|i| i.adapters[0].available = false),
-            "1 replica short: launches at a failed lately and are held back".into(),
+            short(&|i| i.adapters[0].held_back = held()),
+            "1 replica short: launches at a are held back: launches failed lately".into(),
         ),
         (short(&|i| i.adapters[0].alive = 10), "1 replica short: a is at its limit of 10 instances".into()),
         (short(&|i| i.adapters[0].affordable = 0), "1 replica short: the budget bears no further instance at a".into()),
@@ -283,7 +337,8 @@ impl Sim {
             }
             self.input.local_headroom = !self.random.one_in(4);
             for adapter in &mut self.input.adapters {
-                adapter.available = !self.random.one_in(4);
+                adapter.held_back = self.random.one_in(4).then(|| "failed lately".to_owned());
+                adapter.spot = self.random.one_in(2);
                 adapter.affordable = if self.random.one_in(2) { u32::MAX } else { self.random.below(4) };
             }
         }
@@ -353,7 +408,7 @@ impl Sim {
         for adapter in &self.input.adapters {
             let launch = Action::Launch { adapter: adapter.name.clone() };
             let launched = u32::try_from(plan.actions.iter().filter(|action| **action == launch).count()).expect("few");
-            let room = if adapter.available { adapter.max.saturating_sub(adapter.alive) } else { 0 };
+            let room = if adapter.held_back.is_none() { adapter.max.saturating_sub(adapter.alive) } else { 0 };
             assert!(launched <= room.min(adapter.affordable), "{context}: {launched} launches at {adapter:?}");
         }
         plan
@@ -363,7 +418,7 @@ impl Sim {
         self.calm = true;
         self.input.local_headroom = true;
         self.input.adapters.iter_mut().for_each(|adapter| {
-            adapter.available = true;
+            adapter.held_back = None;
             adapter.affordable = u32::MAX;
         });
     }

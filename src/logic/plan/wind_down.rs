@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::super::route::Placement;
-use super::{Census, Phase, PlanInput, ReplicaView, Target};
+use super::{Census, Phase, PlanInput, ReplicaView, Target, is_spot};
 
 /// Replicas to end, by id.
 pub(super) struct Ends {
@@ -39,13 +39,25 @@ pub(super) fn ends(input: &PlanInput, census: &Census, target: &Target) -> Ends 
 }
 
 /// The replicas of a place that count as capacity, in the order in which they go: the dearest, then those that are
-/// still starting, then the youngest (an old one has warm caches and a paid minimum), then by id.
+/// still starting, then the youngest (an old one has warm caches and a paid minimum), then by id. What fills the
+/// on-demand floor goes last.
 fn candidates(input: &PlanInput, placement: Placement) -> Vec<&ReplicaView> {
     let alive = |replica: &&ReplicaView| matches!(replica.phase, Phase::Starting | Phase::Ready);
     let here = input.replicas.iter().filter(|replica| replica.placement == placement);
     let mut candidates: Vec<&ReplicaView> = here.filter(alive).collect();
     candidates.sort_by(|a, b| first_to_go(a, b));
-    candidates
+    if placement == Placement::Cloud { floor_last(input, candidates) } else { candidates }
+}
+
+fn floor_last<'a>(input: &PlanInput, candidates: Vec<&'a ReplicaView>) -> Vec<&'a ReplicaView> {
+    let steady = |replica: &&ReplicaView| !is_spot(input, replica.adapter.as_deref());
+    let beyond_floor = candidates.iter().filter(|r| steady(r)).count().saturating_sub(input.on_demand_floor as usize);
+    let mut seen = 0;
+    let (floor, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|replica| {
+        seen += usize::from(steady(replica));
+        steady(replica) && seen > beyond_floor
+    });
+    others.into_iter().chain(floor).collect()
 }
 
 fn first_to_go(a: &ReplicaView, b: &ReplicaView) -> Ordering {

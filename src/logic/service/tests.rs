@@ -18,13 +18,22 @@ fn settings() -> ServiceSettings {
         concurrency: 1,
         local_max: 2,
         burst_max: 2,
+        on_demand_floor: 0,
         cloud: Cloud::Allowed,
         adapters: ["cloud".to_owned()].into(),
     }
 }
 
 fn adapter() -> AdapterView {
-    AdapterView { name: "cloud".into(), price_per_hour: 0.4, alive: 0, max: 8, available: true, affordable: 8 }
+    AdapterView {
+        name: "cloud".into(),
+        price_per_hour: 0.4,
+        alive: 0,
+        max: 8,
+        spot: false,
+        held_back: None,
+        affordable: 8,
+    }
 }
 
 fn replica(id: &str, placement: Placement, phase: Phase) -> ReplicaView {

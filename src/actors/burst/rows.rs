@@ -1,0 +1,117 @@
+//! Between the journal's rows, which have calendar times, and the engine's records, which have the run's clock.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Burst;
+use crate::host::clock::{Clock, unix_ms_now};
+use crate::journal::{Closing, Journal, LaunchRow, Stage};
+use crate::logic::budget::{Money, Terms};
+use crate::logic::burst::Record;
+use crate::logic::fleet::Instance;
+
+/// The longest budget window: what ended before it matters to no decision.
+const HISTORY_MS: i64 = 24 * 3_600_000;
+
+/// Every open row and those of the last day, and the ids of all launches that the journal knows. A journal that cannot be
+/// read gives nothing: then the providers' lists alone are gone by.
+pub(super) async fn read(journal: &Journal) -> (Vec<LaunchRow>, BTreeSet<String>) {
+    let rows = journal.rows_since(unix_ms_now() - HISTORY_MS).await;
+    let known = journal.launches().await;
+    let unreadable = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "the journal cannot be read; going by the providers' lists alone");
+    };
+    (
+        rows.inspect_err(|error| unreadable(error)).unwrap_or_default(),
+        known.inspect_err(|error| unreadable(error)).unwrap_or_default().into_iter().collect(),
+    )
+}
+
+/// A row on this run's clock.
+pub(super) fn record(row: &LaunchRow, clock: Clock) -> Record {
+    let ended_at = row.ended_at_ms.map(|at| clock.from_unix_ms(at));
+    // From the end back, so that a calendar that was wrong at both times still gives the right life.
+    let started_at = match (ended_at, row.ended_at_ms) {
+        (Some(end), Some(at)) => end.saturating_sub(millis(at - row.intended_at_ms)),
+        _ => clock.from_unix_ms(row.intended_at_ms),
+    };
+    Record {
+        launch: row.launch.clone(),
+        service: row.service.clone(),
+        adapter: row.adapter.clone(),
+        session: row.session,
+        reason: row.reason.clone(),
+        stage: row.stage,
+        started_at,
+        start_took: row.ready_at_ms.map(|ready| millis(ready - row.intended_at_ms)),
+        ended_at,
+        terms: terms_of(row),
+        cost: row.cost_micro.map(Money::from_micros),
+    }
+}
+
+/// What a row was launched at.
+fn terms_of(row: &LaunchRow) -> Terms {
+    Terms {
+        price_per_hour: Money::from_micros(row.price_per_hour_micro),
+        minimum_billing: millis(row.minimum_billing_ms),
+        billing_step: millis(row.billing_step_ms),
+    }
+}
+
+impl Burst {
+    /// The row of an intent.
+    pub(super) fn row(&self, instance: &Instance) -> LaunchRow {
+        let terms = self.engine.terms(&instance.adapter);
+        LaunchRow {
+            launch: instance.launch.clone(),
+            service: instance.service.clone(),
+            adapter: instance.adapter.clone(),
+            session: self.parts.identity.session,
+            reason: instance.reason.clone(),
+            stage: Stage::Intended,
+            intended_at_ms: self.parts.clock.to_unix_ms(self.engine.since(instance)),
+            ready_at_ms: None,
+            ended_at_ms: None,
+            end_reason: None,
+            price_per_hour_micro: terms.price_per_hour.micros(),
+            minimum_billing_ms: in_millis(terms.minimum_billing),
+            billing_step_ms: in_millis(terms.billing_step),
+            currency: Some(self.parts.currency.clone()),
+            cost_micro: None,
+        }
+    }
+
+    /// An instance that was taken over gets the row that a lost journal does not have.
+    pub(super) fn record_found(&self, launch: &str) {
+        let Some(row) = self.engine.fleet().get(launch).map(|instance| self.row(instance)) else { return };
+        let journal = self.parts.journal.clone();
+        actix::spawn(async move {
+            if let Err(error) = journal.intend(row).await {
+                tracing::warn!(%error, "an adopted instance was not recorded");
+            }
+        });
+    }
+
+    /// Closes a row whose adapter is not configured any more.
+    pub(super) fn close_abandoned(&self, record: &Record, end: Duration, cost: Money) {
+        let reason = format!("its adapter {} is no longer configured; its lease ends it", record.adapter);
+        tracing::warn!(launch = record.launch, "{reason}");
+        let ended_at_ms = self.parts.clock.to_unix_ms(end);
+        let (journal, launch) = (self.parts.journal.clone(), record.launch.clone());
+        actix::spawn(async move {
+            let closing = Closing { ended_at_ms, reason, cost_micro: cost.micros() };
+            if let Err(error) = journal.close_row(&launch, closing).await {
+                tracing::warn!(launch, %error, "a row was not closed");
+            }
+        });
+    }
+}
+
+fn millis(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+fn in_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,303 @@
+//! The burst engine as a decision: every instance of the node, what it costs, what holds an adapter back, and what the
+//! providers' lists and the journal say, put together.
+//!
+//! [`Engine::due`] says what to do now, whoever drives it does that and tells [`Engine::done`] or [`Engine::listed`]. It
+//! reads no clock and throws no dice, so the simulation plays months of it with crashes between any two steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::breaker::Backoff;
+use super::budget::{Ledger, Money, Refusal, Terms};
+use super::fleet::{Event as FleetEvent, Failure, Fleet, Instance, Operation, Outcome, Stage, Timing};
+
+mod adapter;
+mod reconcile;
+mod start_times;
+
+pub use adapter::{Adapter, AdapterSettings};
+pub use reconcile::{Listed, Record, Recorded};
+pub use start_times::StartTimes;
+
+/// A list that failed is asked for again: soon, then ever more slowly.
+const LIST_RETRY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+/// What does not change while the node runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// This run's number.
+    pub session: u64,
+    /// The first session that the journal knows everything of: launches of earlier ones may be missing in it.
+    pub journal_since: u64,
+    /// The time between two looks at what is due.
+    pub step: Duration,
+    /// The adapters, by name.
+    pub adapters: BTreeMap<String, AdapterSettings>,
+    /// The services that have something to run at a provider.
+    pub services: BTreeSet<String>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// For one instance.
+    Instance(String, Operation),
+    /// Read an adapter's list; answered by [`Engine::listed`].
+    List(String),
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// To an instance; as it was before.
+    Instance(Box<Instance>, FleetEvent),
+    /// An instance is gone; what it cost.
+    Ended(Box<Instance>, String, Money),
+    /// An instance of a former run was taken over.
+    Adopted(String),
+    /// The journal lacks an instance that was taken over: a row has to be written.
+    Unrecorded(String),
+    /// The budget does not bear an instance any longer: it drains.
+    OverBudget(String),
+    /// A row whose adapter is not configured any more, with the end and the cost that are assumed.
+    Abandoned(Record, Duration, Money),
+    /// Another box runs under this node's id; nothing is launched any more.
+    Duplicate(String),
+}
+
+/// Why nothing was launched.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NotLaunched {
+    /// The budget does not bear it.
+    Budget(Refusal),
+    /// The adapter, or the whole engine, is held back, for this reason.
+    HeldBack(String),
+}
+
+/// One launch that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// A launch id that was never used.
+    pub launch: String,
+    /// For which service.
+    pub service: String,
+    /// At which adapter.
+    pub adapter: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// The engine.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    settings: Settings,
+    fleet: Fleet,
+    ledger: Ledger,
+    adapters: BTreeMap<String, Adapter>,
+    /// Every launch that the journal knows.
+    known: BTreeSet<String>,
+    /// Rows that were open at the start, until they are accounted for.
+    open: BTreeMap<String, Record>,
+    /// The journal was read, or is known to be unreadable.
+    recovered: bool,
+    /// Another live node speaks under our id: nothing new is launched.
+    duplicate: Option<String>,
+    /// No launch any more: the node stops.
+    ending: bool,
+}
+
+impl Engine {
+    /// Owns nothing, and launches nothing before [`Engine::recover`] and the first list of an adapter.
+    pub fn new(settings: Settings, ledger: Ledger) -> Self {
+        let adapters = settings.adapters.iter().map(|(name, adapter)| (name.clone(), Adapter::new(adapter.clone())));
+        Self {
+            adapters: adapters.collect(),
+            settings,
+            fleet: Fleet::default(),
+            ledger,
+            known: BTreeSet::new(),
+            open: BTreeMap::new(),
+            recovered: false,
+            duplicate: None,
+            ending: false,
+        }
+    }
+
+    /// The instances.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// The money.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The adapters, by name.
+    pub fn adapters(&self) -> &BTreeMap<String, Adapter> {
+        &self.adapters
+    }
+
+    /// Why nothing is launched at all, in words; `None` while launches pass.
+    pub fn held_back(&self) -> Option<String> {
+        if self.ending {
+            return Some("the node stops".to_owned());
+        }
+        if !self.recovered {
+            return Some("the journal has not been read yet".to_owned());
+        }
+        self.duplicate.clone()
+    }
+
+    /// Whether all that a former run left has been found, at every adapter.
+    pub fn is_reconciled(&self) -> bool {
+        self.recovered && self.adapters.values().all(|adapter| adapter.reconciled)
+    }
+
+    /// How many more launches the budget bears at an adapter.
+    pub fn affordable(&self, adapter: &str, now: Duration) -> u32 {
+        let Some(adapter) = self.adapters.get(adapter) else { return 0 };
+        self.ledger.affordable(now, adapter.settings.terms, adapter.tail(self.settings.step))
+    }
+
+    /// Wants one instance.
+    pub fn launch(&mut self, order: &Order, now: Duration) -> Result<(), NotLaunched> {
+        if let Some(why) = self.held_back() {
+            return Err(NotLaunched::HeldBack(why));
+        }
+        let unknown = || NotLaunched::HeldBack(format!("there is no adapter {}", order.adapter));
+        let adapter = self.adapters.get_mut(&order.adapter).ok_or_else(unknown)?;
+        if let Some(why) = adapter.held_back(&order.service, now) {
+            return Err(NotLaunched::HeldBack(why));
+        }
+        let tail = adapter.tail(self.settings.step);
+        self.ledger.open(&order.launch, now, adapter.settings.terms, tail).map_err(NotLaunched::Budget)?;
+        // The one probe of a half-open circuit is taken last, by a launch that nothing else stops.
+        let passes = adapter.circuit.pass(&adapter.settings.circuit, now);
+        debug_assert!(passes, "an adapter that holds nothing back lets a launch pass");
+        self.known.insert(order.launch.clone());
+        self.fleet.launch(&order.launch, &order.service, &order.adapter, &order.reason, adapter.timing(), now);
+        Ok(())
+    }
+
+    /// Takes an instance out of use; [`Engine::release`] follows when no request is left.
+    pub fn drain(&mut self, launch: &str, reason: &str, now: Duration) {
+        self.ledger.drain(launch);
+        self.fleet.drain(launch, reason, now);
+    }
+
+    /// No request is left at a draining instance.
+    pub fn release(&mut self, launch: &str, now: Duration) {
+        self.fleet.release(launch, now);
+    }
+
+    /// Ends everything and launches nothing more.
+    pub fn end_all(&mut self, reason: &str, now: Duration) {
+        self.ending = true;
+        let launches: Vec<_> = self.fleet.instances().map(|instance| instance.launch.clone()).collect();
+        for launch in launches {
+            self.ledger.drain(&launch);
+            self.fleet.end(&launch, reason, now);
+        }
+    }
+
+    /// What to do now, and what the budget did.
+    pub fn due(&mut self, now: Duration) -> (Vec<Task>, Vec<Event>) {
+        let over_budget = self.ledger.renew(now);
+        for launch in &over_budget {
+            self.fleet.drain(launch, "the budget bears it no longer", now);
+        }
+        let lists = self.lists_due(now).into_iter().map(Task::List);
+        let due = self.fleet.due(now).into_iter().map(|(launch, operation)| Task::Instance(launch, operation));
+        (lists.chain(due).collect(), over_budget.into_iter().map(Event::OverBudget).collect())
+    }
+
+    /// Takes in what came of an operation. `random` in 0..1 spreads retries.
+    pub fn done(
+        &mut self,
+        launch: &str,
+        operation: Operation,
+        outcome: Outcome,
+        now: Duration,
+        random: f64,
+    ) -> Vec<Event> {
+        let Some(before) = self.fleet.get(launch).cloned() else { return Vec::new() };
+        let nothing_was_promised = operation == Operation::Intend && matches!(outcome, Outcome::Failed(_));
+        let events = self.fleet.done(launch, operation, outcome, now, random);
+        let refused = self.fleet.get(launch).is_some_and(|instance| instance.refused);
+        if nothing_was_promised || refused {
+            // Nothing is owed.
+            self.ledger.void(launch);
+        }
+        self.took_place(&before, events, now, random)
+    }
+
+    /// What an instance has cost until now.
+    pub fn cost(&self, instance: &Instance, now: Duration) -> Money {
+        let entry = self.ledger.entry(&instance.launch);
+        entry.map_or(Money::ZERO, |entry| entry.terms.cost(entry.end.unwrap_or(now).saturating_sub(entry.start)))
+    }
+
+    /// Since when an instance costs: an adopted one since its first intent.
+    pub fn since(&self, instance: &Instance) -> Duration {
+        let entry = self.ledger.entry(&instance.launch);
+        entry.map_or(instance.intended_at, |entry| entry.start.min(instance.intended_at))
+    }
+
+    /// How an adapter bills; nothing for one that is not configured.
+    pub fn terms(&self, adapter: &str) -> Terms {
+        let free = Terms { price_per_hour: Money::ZERO, minimum_billing: Duration::ZERO, billing_step: Duration::ZERO };
+        self.adapters.get(adapter).map_or(free, |adapter| adapter.settings.terms)
+    }
+
+    /// Draws the consequences of what happened to one instance.
+    fn took_place(&mut self, before: &Instance, events: Vec<FleetEvent>, now: Duration, random: f64) -> Vec<Event> {
+        let mut told = Vec::new();
+        if self.fleet.get(&before.launch).is_some_and(|after| after.stage == Stage::Closing) {
+            // It costs nothing from now on, however long its row takes to be closed.
+            self.ledger.close(&before.launch, now);
+        }
+        for event in events {
+            let instance = Box::new(before.clone());
+            match event {
+                FleetEvent::Ended(_, why) => {
+                    let cost = self.cost(before, now);
+                    told.push(Event::Ended(instance, why, cost));
+                    continue;
+                }
+                FleetEvent::Ready(_, took) => self.became_ready(before, took, now),
+                FleetEvent::Failed { ref why, failure, .. } => self.failed(before, why, failure, now, random),
+                FleetEvent::Preempted(..) => self.ledger.drain(&before.launch),
+                FleetEvent::Started(_) | FleetEvent::Stuck(..) => {}
+            }
+            told.push(Event::Instance(instance, event));
+        }
+        told
+    }
+
+    fn became_ready(&mut self, instance: &Instance, took: Duration, now: Duration) {
+        if let Some(adapter) = self.adapters.get_mut(&instance.adapter) {
+            // What was adopted had started long before.
+            adapter.became_ready((!instance.adopted).then_some(took), now);
+        }
+    }
+
+    fn failed(&mut self, instance: &Instance, why: &str, failure: Failure, now: Duration, random: f64) {
+        if let Some(adapter) = self.adapters.get_mut(&instance.adapter) {
+            adapter.failed(&instance.service, why, failure, now, random);
+        }
+    }
+
+    fn timing(&self, adapter: &str) -> Timing {
+        // An adapter that is not configured any more has no timing of its own.
+        const UNKNOWN: Timing = Timing {
+            lease_ttl: Duration::from_secs(180),
+            start_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+        };
+        self.adapters.get(adapter).map_or(UNKNOWN, Adapter::timing)
+    }
+}
+
+#[cfg(test)]
+mod tests;

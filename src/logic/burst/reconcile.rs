@@ -1,0 +1,307 @@
+//! What exists at the providers beside what the journal and this run know: whom to adopt, whom to end, whom to leave alone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Engine, Event, FleetEvent, LIST_RETRY, Stage};
+use crate::logic::budget::{Entry, Money, Terms};
+use crate::logic::fleet::Timing;
+
+/// Instances that end within this time are confirmed by one list: a thousand orphans must not cost a thousand lists.
+const CONFIRM_TOGETHER: Duration = Duration::from_millis(50);
+
+/// The recorded stages of a launch, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Recorded {
+    /// Written before the provider is asked.
+    Intended,
+    /// The provider has accepted.
+    Launched,
+    /// It answered as ready.
+    Ready,
+    /// Its end was decided, and written before the provider is asked.
+    Ending,
+    /// The provider lists it no more.
+    Closed,
+}
+
+/// One launch as the journal has it, its times on the clock of this run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Launch id.
+    pub launch: String,
+    /// The service it serves.
+    pub service: String,
+    /// The adapter that was asked.
+    pub adapter: String,
+    /// The session that intended it.
+    pub session: u64,
+    /// Why it was launched.
+    pub reason: String,
+    /// The last stage that was recorded.
+    pub stage: Recorded,
+    /// When its intent was written.
+    pub started_at: Duration,
+    /// From the intent to ready.
+    pub start_took: Option<Duration>,
+    /// When its end was confirmed.
+    pub ended_at: Option<Duration>,
+    /// How it is billed.
+    pub terms: Terms,
+    /// What it cost, once it ended.
+    pub cost: Option<Money>,
+}
+
+/// One instance of this node in a provider's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Launch id.
+    pub launch: String,
+    /// The service it runs.
+    pub service: String,
+    /// The session that launched it.
+    pub session: u64,
+    /// How long it has run, where the provider knows.
+    pub age: Option<Duration>,
+    /// It does not run any more.
+    pub ended: bool,
+    /// The provider will take it away soon, for this reason.
+    pub notice: Option<String>,
+}
+
+impl Engine {
+    /// Takes in the journal: its rows of the last day and all that are open, and the id of every launch that it knows.
+    /// Called once, at the start; an unreadable journal gives nothing.
+    pub fn recover(&mut self, records: Vec<Record>, known: BTreeSet<String>, now: Duration) -> Vec<Event> {
+        self.recovered = true;
+        self.known.extend(known);
+        let mut events = Vec::new();
+        for record in records {
+            self.known.insert(record.launch.clone());
+            self.account_for(&record);
+            self.learn(&record);
+            if record.stage == Recorded::Closed {
+                continue;
+            }
+            if self.adapters.contains_key(&record.adapter) {
+                self.open.insert(record.launch.clone(), record);
+            } else {
+                events.push(self.abandon(record, now));
+            }
+        }
+        events
+    }
+
+    /// Takes in an adapter's list, by a call that began at `began`, or why there is none.
+    pub fn listed(
+        &mut self,
+        adapter: &str,
+        listed: Result<Vec<Listed>, String>,
+        now: Duration,
+        random: f64,
+    ) -> Vec<Event> {
+        let Some(state) = self.adapters.get_mut(adapter) else { return Vec::new() };
+        let Some(began) = state.listing.take() else { return Vec::new() };
+        let Ok(listed) = listed else {
+            state.list_at = now + LIST_RETRY.delay(state.failed_lists, random).max(LIST_RETRY.base / 2);
+            state.failed_lists = state.failed_lists.saturating_add(1);
+            return Vec::new();
+        };
+        state.failed_lists = 0;
+        state.list_at = now + state.settings.list_every;
+        state.reconciled = true;
+        let mut events = self.confirm(adapter, &listed, began, now, random);
+        for instance in &listed {
+            events.extend(self.compare(adapter, instance, began, now, random));
+        }
+        self.miss(adapter, &listed, now);
+        events
+    }
+
+    /// The adapters whose list is to be read now; each is under way until [`Engine::listed`].
+    pub(super) fn lists_due(&mut self, now: Duration) -> Vec<String> {
+        if !self.recovered {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        for (name, adapter) in &mut self.adapters {
+            // Whoever waits for a confirmation does not wait for the next round, unless lists fail.
+            let waited = self.fleet.confirming_since(name).map(|since| now.saturating_sub(since));
+            let is_waited_for = adapter.failed_lists == 0 && waited.is_some_and(|waited| waited >= CONFIRM_TOGETHER);
+            if adapter.listing.is_none() && (now >= adapter.list_at || is_waited_for) {
+                adapter.listing = Some(now);
+                due.push(name.clone());
+            }
+        }
+        due
+    }
+
+    fn confirm(&mut self, adapter: &str, listed: &[Listed], began: Duration, now: Duration, random: f64) -> Vec<Event> {
+        let alive: BTreeSet<&str> = listed.iter().filter(|l| !l.ended).map(|l| l.launch.as_str()).collect();
+        let waiting: Vec<_> = self.fleet.instances().filter(|i| i.stage == Stage::Confirming).cloned().collect();
+        let told = self.fleet.listed(adapter, &alive, began, now, random);
+        for instance in waiting {
+            if self.fleet.get(&instance.launch).is_some_and(|after| after.stage == Stage::Closing) {
+                self.ledger.close(&instance.launch, now);
+            }
+        }
+        let about = |event| match &event {
+            FleetEvent::Stuck(launch, _) => {
+                self.fleet.get(launch).map(|i| Event::Instance(Box::new(i.clone()), event.clone()))
+            }
+            _ => None,
+        };
+        told.into_iter().filter_map(about).collect()
+    }
+
+    /// One listed instance: is it known, is it ours, and what becomes of it?
+    fn compare(&mut self, adapter: &str, listed: &Listed, began: Duration, now: Duration, random: f64) -> Vec<Event> {
+        if let Some(before) = self.fleet.get(&listed.launch).cloned() {
+            let Some(why) = listed.notice.as_deref().filter(|_| !listed.ended) else { return Vec::new() };
+            let events = self.fleet.notice(&listed.launch, why, now);
+            return self.took_place(&before, events, now, random);
+        }
+        if let Some(why) = self.is_anothers(listed) {
+            return self.another_box(why);
+        }
+        // Confirmed as ended while this list was on its way: the next one tells whether that is true.
+        if self.ledger.entry(&listed.launch).and_then(|entry| entry.end).is_some_and(|end| end >= began) {
+            return Vec::new();
+        }
+        self.take_over(adapter, listed, now)
+    }
+
+    /// Whether an instance under this node's id was launched by another box, and why that must be.
+    fn is_anothers(&self, listed: &Listed) -> Option<String> {
+        let Listed { launch, session, .. } = listed;
+        let ours = self.settings.session;
+        if *session > ours {
+            return Some(format!("{launch} is of session {session} under this node's id, and this is session {ours}"));
+        }
+        // Every launch is in the journal before its provider is asked, so what is not in a whole journal is not ours.
+        let unknown = !self.known.contains(launch) && *session >= self.settings.journal_since;
+        unknown.then(|| format!("{launch} runs under this node's id, and the journal of this node does not know it"))
+    }
+
+    fn another_box(&mut self, seen: String) -> Vec<Event> {
+        if self.duplicate.is_some() {
+            return Vec::new();
+        }
+        let why = format!(
+            "{seen}: another box runs with a copy of this state directory; give one of them another node.id and an empty \
+             state directory. Nothing is launched here until this node is restarted"
+        );
+        self.duplicate = Some(why.clone());
+        vec![Event::Duplicate(why)]
+    }
+
+    fn take_over(&mut self, adapter: &str, listed: &Listed, now: Duration) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Listed { launch, service, .. } = listed;
+        let record = self.open.remove(launch);
+        let why_not = self.why_not_wanted(listed, record.as_ref());
+        if self.known.insert(launch.clone()) {
+            events.push(Event::Unrecorded(launch.clone()));
+        }
+        self.account_for_found(adapter, listed, now);
+        let timing = self.timing(adapter);
+        let reason = record.as_ref().map_or("found at the provider", |record| record.reason.as_str());
+        match why_not {
+            None => {
+                self.fleet.adopt(launch, service, adapter, reason, timing, now);
+                events.insert(0, Event::Adopted(launch.clone()));
+            }
+            Some(why) => {
+                self.ledger.drain(launch);
+                self.fleet.adopt_to_end(launch, service, adapter, why, timing, now);
+            }
+        }
+        events
+    }
+
+    fn why_not_wanted(&self, listed: &Listed, record: Option<&Record>) -> Option<&'static str> {
+        let is_closed = record.is_none() && self.known.contains(&listed.launch);
+        if listed.ended {
+            Some("ended by itself while the node was away")
+        } else if self.ending {
+            Some("the node stops")
+        } else if listed.notice.is_some() {
+            Some("the provider takes it away")
+        } else if is_closed {
+            Some("the provider lists it, though it had been confirmed as ended")
+        } else if record.is_some_and(|record| record.stage == Recorded::Ending) {
+            Some("its end had been decided before the restart")
+        } else if !self.settings.services.contains(&listed.service) {
+            Some("its service does not burst any more")
+        } else {
+            None
+        }
+    }
+
+    /// Open rows that a list lacks: asked about by name once more, or ended where nothing was ever promised.
+    fn miss(&mut self, adapter: &str, listed: &[Listed], now: Duration) {
+        let lacks = |record: &Record| record.adapter == adapter && !listed.iter().any(|l| l.launch == record.launch);
+        let missing: Vec<Record> = self.open.values().filter(|record| lacks(record)).cloned().collect();
+        for Record { launch, service, adapter, reason, stage, .. } in missing {
+            self.open.remove(&launch);
+            let timing = self.timing(&adapter);
+            match stage {
+                // A list may be stale or short; the provider's word on this very one decides, before anything is ended.
+                Recorded::Launched | Recorded::Ready => {
+                    self.fleet.adopt(&launch, &service, &adapter, &reason, timing, now);
+                }
+                Recorded::Intended => {
+                    // The provider was never asked, or never said yes. Should it launch all the same, a list shows it, and
+                    // its cost begins again.
+                    self.ledger.void(&launch);
+                    let why = "a former run of this node did not come back for it";
+                    self.fleet.adopt_to_end(&launch, &service, &adapter, why, timing, now);
+                }
+                Recorded::Ending | Recorded::Closed => {
+                    let why = "its end had been decided before the restart";
+                    self.ledger.drain(&launch);
+                    self.fleet.adopt_to_end(&launch, &service, &adapter, why, timing, now);
+                }
+            }
+        }
+    }
+
+    /// An open row of an adapter that is no longer configured: nobody can be asked, and its lease ends it. It is closed at
+    /// the price of the longest lease, since it must not hold the budget for ever.
+    fn abandon(&mut self, record: Record, now: Duration) -> Event {
+        let Timing { lease_ttl, drain_timeout, .. } = self.timing(&record.adapter);
+        let end = now + lease_ttl + drain_timeout;
+        self.ledger.close(&record.launch, end);
+        let cost = record.terms.cost(end.saturating_sub(record.started_at));
+        Event::Abandoned(record, end, cost)
+    }
+
+    /// What is found costs money again. One that a lost journal does not know has cost since its age.
+    fn account_for_found(&mut self, adapter: &str, listed: &Listed, now: Duration) {
+        if self.ledger.entry(&listed.launch).is_some() {
+            return self.ledger.reopen(&listed.launch);
+        }
+        let Some(state) = self.adapters.get(adapter) else { return };
+        let start = now.saturating_sub(listed.age.unwrap_or_default());
+        let entry = Entry::started(&listed.launch, start, state.settings.terms, state.tail(self.settings.step));
+        self.ledger.restore(entry);
+    }
+
+    fn account_for(&mut self, record: &Record) {
+        if record.cost == Some(Money::ZERO) || self.ledger.entry(&record.launch).is_some() {
+            return;
+        }
+        let step = self.settings.step;
+        let timing = self.timing(&record.adapter);
+        let unknown = timing.lease_ttl + timing.drain_timeout + step;
+        let tail = self.adapters.get(&record.adapter).map_or(unknown, |adapter| adapter.tail(step));
+        let started = Entry::started(&record.launch, record.started_at, record.terms, tail);
+        self.ledger.restore(Entry { end: record.ended_at, ..started });
+    }
+
+    fn learn(&mut self, record: &Record) {
+        if let (Some(took), Some(adapter)) = (record.start_took, self.adapters.get_mut(&record.adapter)) {
+            adapter.starts.observe(took, record.started_at + took);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+use super::*;
+use crate::logic::breaker;
+use crate::logic::budget::Caps;
+use crate::logic::fleet::{Address, Privacy, Seen};
+
+const HOUR: Duration = Duration::from_hours(1);
+/// Long enough after zero that what happened yesterday has a time too.
+const START: f64 = 200_000.0;
+
+fn at(seconds: f64) -> Duration {
+    Duration::from_secs_f64(START + seconds)
+}
+
+fn settings() -> Settings {
+    let adapter = AdapterSettings {
+        terms: Terms {
+            price_per_hour: Money::from_micros(1_000_000),
+            minimum_billing: Duration::ZERO,
+            billing_step: Duration::from_secs(1),
+        },
+        lease_ttl: Some(Duration::from_secs(20)),
+        start_timeout: Duration::from_secs(60),
+        drain_timeout: Duration::from_secs(10),
+        max: 10,
+        spot: false,
+        max_life: None,
+        circuit: breaker::Config {
+            failures: 3,
+            open: Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(300) },
+            probe_timeout: Duration::from_secs(60),
+        },
+        full: Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) },
+        list_every: Duration::from_secs(30),
+    };
+    Settings {
+        session: 7,
+        journal_since: 1,
+        step: Duration::from_millis(25),
+        adapters: BTreeMap::from([("cloud".to_owned(), adapter)]),
+        services: BTreeSet::from(["digits".to_owned()]),
+    }
+}
+
+/// An engine and what its provider really runs.
+struct Play {
+    engine: Engine,
+    now: f64,
+    alive: BTreeMap<String, Listed>,
+    events: Vec<Event>,
+    ended: Vec<String>,
+}
+
+impl Play {
+    fn new(settings: Settings, records: Vec<Record>) -> Self {
+        let mut engine = Engine::new(settings, Ledger::new(Caps::default()));
+        let events = engine.recover(records, BTreeSet::new(), at(0.0));
+        Self { engine, now: 0.0, alive: BTreeMap::new(), events, ended: Vec::new() }
+    }
+
+    fn found(&mut self, launch: &str, service: &str, session: u64) {
+        let age = Some(Duration::from_secs(100));
+        let listed =
+            Listed { launch: launch.into(), service: service.into(), session, age, ended: false, notice: None };
+        self.alive.insert(launch.to_owned(), listed);
+    }
+
+    fn order(&mut self, launch: &str) -> Result<(), NotLaunched> {
+        let order =
+            Order { launch: launch.into(), service: "digits".into(), adapter: "cloud".into(), reason: "load".into() };
+        self.engine.launch(&order, at(self.now))
+    }
+
+    /// Plays on with a sound provider.
+    fn on(&mut self, seconds: f64) {
+        self.on_with(seconds, |_| None);
+    }
+
+    /// Plays on with a provider that answers some operations otherwise.
+    fn on_with(&mut self, seconds: f64, mut answer: impl FnMut(Operation) -> Option<Outcome>) {
+        let until = self.now + seconds;
+        while self.now < until {
+            let (tasks, events) = self.engine.due(at(self.now));
+            self.events.extend(events);
+            for task in tasks {
+                let events = match task {
+                    Task::List(adapter) => {
+                        let listed = self.alive.values().cloned().collect();
+                        self.engine.listed(&adapter, Ok(listed), at(self.now), 0.5)
+                    }
+                    Task::Instance(launch, operation) => {
+                        let outcome = answer(operation).unwrap_or_else(|| self.sound(&launch, operation));
+                        self.engine.done(&launch, operation, outcome, at(self.now), 0.5)
+                    }
+                };
+                self.events.extend(events);
+            }
+            self.now += 0.05;
+        }
+    }
+
+    fn sound(&mut self, launch: &str, operation: Operation) -> Outcome {
+        match operation {
+            Operation::Launch => {
+                self.found(launch, "digits", 7);
+                Outcome::Accepted
+            }
+            Operation::Describe if !self.alive.contains_key(launch) => Outcome::Seen(Seen::Unknown),
+            Operation::Describe => {
+                let address = Address { authority: "127.0.0.1:9".into(), privacy: Privacy::Private };
+                Outcome::Seen(Seen::Running { address, notice: None })
+            }
+            Operation::Renew => Outcome::Renewed { ready: true, draining: false },
+            Operation::Terminate => {
+                self.alive.remove(launch);
+                self.ended.push(launch.to_owned());
+                Outcome::Done
+            }
+            Operation::Intend | Operation::RecordEnding | Operation::Close => Outcome::Done,
+        }
+    }
+
+    fn stage(&self, launch: &str) -> Option<Stage> {
+        self.engine.fleet().get(launch).map(|instance| instance.stage)
+    }
+}
+
+fn record(launch: &str, stage: Recorded) -> Record {
+    Record {
+        launch: launch.into(),
+        service: "digits".into(),
+        adapter: "cloud".into(),
+        session: 6,
+        reason: "load".into(),
+        stage,
+        started_at: at(-100.0),
+        start_took: Some(Duration::from_secs(2)),
+        ended_at: None,
+        terms: settings().adapters["cloud"].terms,
+        cost: None,
+    }
+}
+
+#[test]
+fn nothing_is_launched_before_the_journal_and_the_lists_are_read() {
+    let mut engine = Engine::new(settings(), Ledger::new(Caps::default()));
+    let order = Order { launch: "l1".into(), service: "digits".into(), adapter: "cloud".into(), reason: "load".into() };
+    let held = |engine: &mut Engine| match engine.launch(&order, at(0.0)) {
+        Err(NotLaunched::HeldBack(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(held(&mut engine).contains("journal"));
+    assert_eq!(engine.due(at(0.0)).0, [], "no list before the journal is read: its rows are needed to understand it");
+    engine.recover(Vec::new(), BTreeSet::new(), at(0.0));
+    assert!(held(&mut engine).contains("list"));
+    assert_eq!(engine.due(at(0.0)).0, [Task::List("cloud".into())]);
+    engine.listed("cloud", Err("timeout".into()), at(0.1), 0.5);
+    assert!(held(&mut engine).contains("list"));
+    assert_eq!(engine.due(at(0.2)).0, [], "not at once");
+    assert_eq!(engine.due(at(2.0)).0, [Task::List("cloud".into())]);
+    engine.listed("cloud", Ok(Vec::new()), at(2.1), 0.5);
+    assert_eq!(engine.launch(&order, at(2.2)), Ok(()));
+}
+
+#[test]
+fn after_a_restart_the_wanted_are_adopted_and_the_others_end() {
+    let mut records = vec![record("wanted", Recorded::Ready), record("ending", Recorded::Ending)];
+    records.push(Record { service: "gone".into(), ..record("unwanted", Recorded::Ready) });
+    let mut play = Play::new(settings(), records);
+    play.found("wanted", "digits", 6);
+    play.found("ending", "digits", 6);
+    play.found("unwanted", "gone", 6);
+    play.on(3.0);
+    assert_eq!(play.stage("wanted"), Some(Stage::Ready));
+    play.ended.sort();
+    assert_eq!(play.ended, ["ending", "unwanted"]);
+    assert!(play.events.contains(&Event::Adopted("wanted".into())));
+    assert_eq!(play.engine.fleet().instances().count(), 1);
+}
+
+#[test]
+fn a_row_that_the_list_lacks_is_asked_about_before_it_is_given_up() {
+    let mut play = Play::new(settings(), vec![record("l1", Recorded::Ready), record("l2", Recorded::Ready)]);
+    play.found("l1", "digits", 6);
+    let hidden = play.alive.clone();
+    play.alive.clear();
+    let (tasks, _) = play.engine.due(at(0.0));
+    assert_eq!(tasks, [Task::List("cloud".into())]);
+    play.engine.listed("cloud", Ok(Vec::new()), at(0.0), 0.5);
+    play.alive = hidden;
+    play.on(3.0);
+    assert_eq!(play.stage("l1"), Some(Stage::Ready), "the list was stale");
+    assert_eq!(play.stage("l2"), None, "the provider does not know it");
+    assert_eq!(play.engine.ledger().entries().find(|entry| entry.launch == "l1").unwrap().end, None);
+}
+
+#[test]
+fn an_intent_without_an_instance_costs_nothing_and_one_that_appears_later_is_ended_and_paid() {
+    let mut play = Play::new(settings(), vec![record("l1", Recorded::Intended)]);
+    play.on(2.0);
+    assert!(play.engine.fleet().is_empty());
+    assert_eq!(play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour), Money::ZERO);
+    play.found("l1", "digits", 6);
+    play.on(40.0);
+    assert!(play.alive.is_empty(), "the sweep found it");
+    let spent = play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour);
+    assert!(spent > Money::ZERO, "it ran");
+}
+
+#[test]
+fn an_instance_of_a_lost_journal_is_adopted_recorded_and_paid_since_its_age() {
+    let mut play = Play::new(Settings { journal_since: 7, ..settings() }, Vec::new());
+    play.found("l1", "digits", 6);
+    play.on(2.0);
+    assert_eq!(play.stage("l1"), Some(Stage::Ready));
+    assert!(play.events.contains(&Event::Unrecorded("l1".into())));
+    let entry = play.engine.ledger().entries().next().unwrap();
+    assert_eq!(entry.start, at(0.0).saturating_sub(Duration::from_secs(100)));
+}
+
+#[test]
+fn what_a_whole_journal_does_not_know_is_another_boxs_and_is_not_touched() {
+    for session in [6, 7, 8] {
+        let mut play = Play::new(settings(), Vec::new());
+        play.found("theirs", "digits", session);
+        play.on(65.0);
+        assert!(play.alive.contains_key("theirs") && play.engine.fleet().is_empty(), "session {session}");
+        let told = play.events.iter().filter(|event| matches!(event, Event::Duplicate(_))).count();
+        assert_eq!(told, 1, "once: {:?}", play.events);
+        assert!(matches!(play.order("l1"), Err(NotLaunched::HeldBack(why)) if why.contains("another box")));
+    }
+}
+
+#[test]
+fn an_instance_that_is_listed_after_its_confirmed_end_is_ended_again_and_costs_until_then() {
+    let mut play = Play::new(settings(), Vec::new());
+    play.on(1.0);
+    play.order("l1").unwrap();
+    play.on(2.0);
+    let kept = play.alive.clone();
+    play.engine.drain("l1", "scaled in", at(play.now));
+    play.engine.release("l1", at(play.now));
+    play.on(2.0);
+    assert!(play.engine.fleet().is_empty());
+    play.alive = kept;
+    play.on(60.0);
+    assert_eq!(play.ended, ["l1", "l1"]);
+    let costs: Vec<Money> =
+        play.events.iter().filter_map(|e| if let Event::Ended(_, _, cost) = e { Some(*cost) } else { None }).collect();
+    assert!(costs[1] > costs[0], "{costs:?}");
+}
+
+#[test]
+fn a_full_provider_is_left_alone_and_a_misconfigured_one_until_somebody_changes_something() {
+    let mut play = Play::new(settings(), Vec::new());
+    play.on(1.0);
+    play.order("l1").unwrap();
+    play.on_with(1.0, |o| (o == Operation::Launch).then(|| Outcome::NoCapacity("no room".into())));
+    assert!(matches!(play.order("l2"), Err(NotLaunched::HeldBack(why)) if why.contains("full")));
+    assert_eq!(play.engine.ledger().entries().count(), 0, "what was refused costs nothing");
+    play.on(10.0);
+    play.order("l3").unwrap();
+    play.on_with(1.0, |o| (o == Operation::Launch).then(|| Outcome::Misconfigured("no such image".into())));
+    play.on(1000.0);
+    assert!(matches!(play.order("l4"), Err(NotLaunched::HeldBack(why)) if why.contains("no such image")));
+    assert_eq!(play.engine.adapters()["cloud"].held_back("another", at(play.now)), None, "services are told apart");
+}
+
+#[test]
+fn failures_open_the_circuit_and_a_start_closes_it() {
+    let mut play = Play::new(settings(), Vec::new());
+    play.on(1.0);
+    for n in 0..3 {
+        play.order(&format!("l{n}")).unwrap();
+        play.on_with(8.0, |o| (o == Operation::Launch).then(|| Outcome::Failed("timeout".into())));
+    }
+    play.on(10.0);
+    play.order("probe").unwrap();
+    assert!(matches!(play.order("second"), Err(NotLaunched::HeldBack(_))), "one probe");
+    play.on(2.0);
+    assert_eq!(play.stage("probe"), Some(Stage::Ready));
+    play.order("third").unwrap();
+}
+
+#[test]
+fn a_launch_that_the_budget_refuses_takes_no_probe() {
+    let caps = Caps { per_hour: Some(Money::from_micros(1)), per_day: None };
+    let mut engine = Engine::new(settings(), Ledger::new(caps));
+    engine.recover(Vec::new(), BTreeSet::new(), at(0.0));
+    engine.due(at(0.0));
+    engine.listed("cloud", Ok(Vec::new()), at(0.0), 0.5);
+    let order = Order { launch: "l1".into(), service: "digits".into(), adapter: "cloud".into(), reason: "load".into() };
+    assert!(matches!(engine.launch(&order, at(0.1)), Err(NotLaunched::Budget(_))));
+    assert_eq!(engine.adapters()["cloud"].held_back("digits", at(0.1)), None);
+    assert!(engine.fleet().is_empty());
+}
+
+#[test]
+fn a_row_whose_adapter_is_gone_is_closed_at_the_price_of_the_longest_lease() {
+    let play = Play::new(settings(), vec![Record { adapter: "former".into(), ..record("l1", Recorded::Ready) }]);
+    let [Event::Abandoned(record, end, cost)] = &play.events[..] else { panic!("{:?}", play.events) };
+    assert_eq!((record.launch.as_str(), *end), ("l1", at(210.0)));
+    assert_eq!(*cost, record.terms.cost(Duration::from_secs(310)));
+    assert!(play.engine.fleet().is_empty());
+}
+
+#[test]
+fn a_lease_without_a_setting_outlasts_what_starts_take() {
+    let mut settings = settings();
+    settings.adapters.get_mut("cloud").unwrap().lease_ttl = None;
+    let slow =
+        |n: u32| Record { start_took: Some(Duration::from_secs(600)), ..record(&format!("l{n}"), Recorded::Closed) };
+    assert_eq!(Play::new(settings.clone(), Vec::new()).engine.adapters()["cloud"].timing().lease_ttl.as_secs(), 180);
+    let play = Play::new(settings, (0..10).map(slow).collect());
+    assert!(play.engine.adapters()["cloud"].timing().lease_ttl >= Duration::from_secs(600));
+}
+
+#[test]
+fn a_notice_in_the_list_drains_and_is_told() {
+    let mut play = Play::new(settings(), Vec::new());
+    play.on(1.0);
+    play.order("l1").unwrap();
+    play.on(2.0);
+    play.alive.get_mut("l1").unwrap().notice = Some("spot capacity is needed".into());
+    play.on(31.0);
+    assert!(play.events.iter().any(|e| matches!(e, Event::Instance(_, FleetEvent::Preempted(..)))));
+    play.on(15.0);
+    assert!(play.engine.fleet().is_empty() && play.alive.is_empty());
+}
+
+#[test]
+fn the_end_of_the_node_ends_everything_and_takes_over_nothing() {
+    let mut play = Play::new(settings(), vec![record("found", Recorded::Ready)]);
+    play.engine.end_all("shutdown", at(0.0));
+    play.found("found", "digits", 6);
+    play.on(2.0);
+    assert!(play.alive.is_empty() && play.engine.fleet().is_empty());
+    assert!(matches!(play.order("l1"), Err(NotLaunched::HeldBack(why)) if why.contains("stops")));
+}
+
+/// A thousand orphans, a thousand owned, and lists that are a while old: every orphan ends and nothing else.
+#[test]
+fn a_sweep_over_a_thousand_orphans_ends_each_and_nothing_else_with_few_lists() {
+    let owned: Vec<String> = (0..1000).map(|n| format!("owned-{n}")).collect();
+    let mut play = Play::new(settings(), owned.iter().map(|launch| record(launch, Recorded::Ready)).collect());
+    owned.iter().for_each(|launch| play.found(launch, "digits", 6));
+    (0..1000).for_each(|n| play.found(&format!("orphan-{n}"), "gone", 6));
+    play.engine.known.extend((0..1000).map(|n| format!("orphan-{n}")));
+    let mut stale: Option<Vec<Listed>> = None;
+    let mut lists = 0;
+    while play.now < 60.0 {
+        let (tasks, _) = play.engine.due(at(play.now));
+        for task in tasks {
+            match task {
+                Task::List(adapter) => {
+                    lists += 1;
+                    let fresh: Vec<Listed> = play.alive.values().cloned().collect();
+                    // Every other list is what the one before it saw.
+                    let told = if lists % 2 == 0 { stale.take().unwrap_or(fresh.clone()) } else { fresh.clone() };
+                    stale = Some(fresh);
+                    play.engine.listed(&adapter, Ok(told), at(play.now), 0.5);
+                }
+                Task::Instance(launch, operation) => {
+                    let outcome = play.sound(&launch, operation);
+                    play.engine.done(&launch, operation, outcome, at(play.now), 0.5);
+                }
+            }
+        }
+        play.now += 0.1;
+    }
+    assert_eq!(play.alive.len(), 1000);
+    assert!(owned.iter().all(|launch| play.alive.contains_key(launch)));
+    assert!(play.ended.iter().all(|launch| launch.starts_with("orphan-")));
+    assert!(lists < 300, "{lists} lists for 1000 ends");
+    assert_eq!(play.engine.fleet().instances().count(), 1000);
+    assert!(HOUR > at(play.now) - at(0.0));
+}
