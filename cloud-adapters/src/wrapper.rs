@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use crate::{LaunchRequest, ReadyCheck};
 
+/// Stands for the `tidegate` program in a workload's arguments: what runs here as the node's own file runs there as
+/// whatever the adapter calls it.
+pub const PROGRAM: &str = "{tidegate}";
+
 /// Where a wrapper finds and leaves its things, in the instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
+    /// The `tidegate` program, as the instance knows it.
+    pub program: String,
     /// Where it keeps `lock`, `address` and `ended`; `None` where nobody would read them.
     pub run_dir: Option<String>,
     /// The file that holds the bearer token.
@@ -45,7 +51,8 @@ pub fn arguments(request: &LaunchRequest, place: &Place) -> Vec<String> {
         push(&["--cpus", &cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")]);
     }
     push(&["--"]);
-    arguments.extend(request.workload.argv_at(|name| format!("{}/{name}", place.files_dir)));
+    let argv = request.workload.argv_at(|name| format!("{}/{name}", place.files_dir));
+    arguments.extend(argv.into_iter().map(|word| if word == PROGRAM { place.program.clone() } else { word }));
     arguments
 }
 

@@ -1,5 +1,10 @@
 //! `[budget]`: what bursting may cost.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::adapter::Adapter;
+use crate::name::AdapterName;
 use crate::section::Section;
 use crate::shape::{Least, Number, Parsed};
 
@@ -21,6 +26,34 @@ pub(crate) fn read(section: &mut Section<'_>) -> Budget {
         per_hour: section.optional("per_hour", &AMOUNT),
         per_day: section.optional("per_day", &AMOUNT),
     }
+}
+
+/// Refuses a cap that does not hold one instance: every launch would be refused, and nobody would know why.
+pub(crate) fn check(
+    section: &mut Section<'_>,
+    budget: &Budget,
+    adapters: &BTreeMap<AdapterName, Adapter>,
+    drain_timeout: Duration,
+) {
+    for (key, cap) in [("per_hour", budget.per_hour), ("per_day", budget.per_day)] {
+        let Some(cap) = cap else { continue };
+        let needs = |adapter: &Adapter| committed(adapter, drain_timeout);
+        let cheapest = adapters.iter().map(|(name, adapter)| (name, needs(adapter)));
+        let cheapest = cheapest.min_by(|(_, one), (_, other)| one.total_cmp(other));
+        if let Some((name, needed)) = cheapest.filter(|(_, needed)| *needed > cap) {
+            let advice = format!(
+                "holds no instance of any adapter: one of {name} commits {needed:.4}, which is its price until its lease                  and drain would end it; raise the cap, or lower adapter.{name}.lease_ttl"
+            );
+            section.refuse(key, advice);
+        }
+    }
+}
+
+/// What one launch commits: the price of the time that it may run without its node, rounded as it is billed.
+fn committed(adapter: &Adapter, drain_timeout: Duration) -> f64 {
+    let alone = (adapter.shortest_lease() + drain_timeout / 2).max(adapter.minimum_billing).as_secs_f64();
+    let step = adapter.billing_step.as_secs_f64();
+    (alone / step).ceil() * step * adapter.price_per_hour / 3600.0
 }
 
 /// A sum beyond a thousand million is a slip in any currency.

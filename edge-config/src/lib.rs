@@ -66,7 +66,7 @@ mod show;
 mod sources;
 mod toml_layer;
 
-pub use adapter::{Adapter, AdapterKind};
+pub use adapter::{Adapter, AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh};
 pub use budget::Budget;
 pub use listen::{Balance, Console, Gateway};
 pub use mqtt::{Broker, BrokerAddress, Credentials, Mqtt};
@@ -151,6 +151,8 @@ fn read(mut root: Section<'_>, sources: &Sources) -> Config {
     let around = Surroundings { node: &read_node, gateway: &read_gateway, adapters: &adapter_names };
     let services = service::read_all(&service, &around);
     let read_budget = budget::read(&mut budget);
+    budget::check(&mut budget, &read_budget, &adapters, read_node.drain_timeout);
+    service::check_adapters(&service, &services, &adapters);
     check_ports(&read_mqtt, &read_gateway, &read_console, &mut gateway, &mut console);
     for section in [node, mqtt, gateway, console, budget, root] {
         section.finish();

@@ -69,9 +69,42 @@ impl<'a> Section<'a> {
 
     /// The tables under this one, which are named by the operator, in the order of their names.
     pub(crate) fn named(&self) -> Vec<(&'a str, Section<'a>)> {
+        self.names().into_iter().map(|name| (name, self.child(name))).collect()
+    }
+
+    /// The keys that the operator chose in this table, in their order.
+    pub(crate) fn names(&self) -> Vec<&'a str> {
         let mut names: Vec<&str> = self.table.into_iter().flat_map(|table| table.keys()).map(String::as_str).collect();
         names.sort_unstable();
-        names.into_iter().map(|name| (name, self.child(name))).collect()
+        names
+    }
+
+    /// The value of a key that the operator chose; `None` means that a problem was told.
+    pub(crate) fn named_value<S: Shape>(&self, name: &str, shape: &S) -> Option<S::Out> {
+        let Found { value, origin } = self.found(name)?;
+        match shape.read(&Input { kind: &value.kind, origin: &origin }) {
+            Ok(read) => {
+                let setting = Setting {
+                    table: self.path.clone(),
+                    key: name.to_owned().into(),
+                    value: Some(shape.show(&read)),
+                    origin,
+                };
+                self.context.settings.borrow_mut().push(setting);
+                Some(read)
+            }
+            Err(advice) => {
+                self.report(name, Some(toml_value(value)), advice, origin);
+                None
+            }
+        }
+    }
+
+    /// Tells a problem of a key that the operator chose.
+    pub(crate) fn refuse_named(&self, name: &str, advice: &str) {
+        if let Some(Found { value, origin }) = self.found(name) {
+            self.report(name, Some(toml_value(value)), advice, origin);
+        }
     }
 
     fn child(&self, key: &str) -> Section<'a> {
@@ -201,7 +234,7 @@ impl<'a> Section<'a> {
     }
 
     fn settle(&self, key: &'static str, value: Option<String>, origin: Origin) {
-        let setting = Setting { table: self.path.clone(), key, value, origin };
+        let setting = Setting { table: self.path.clone(), key: key.into(), value, origin };
         self.context.settings.borrow_mut().push(setting);
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::adapter::{Adapter, TEXT, is_region};
 use crate::listen::{BALANCE, Balance, Gateway, QUEUE, REQUEST_TIMEOUT};
 use crate::model_layer::BUILTIN_PREFIX;
 use crate::name::{AdapterName, ServiceName};
@@ -12,7 +13,7 @@ use crate::node::Node;
 use crate::problem::{nearest, one_of};
 use crate::scaling::{self, Scaling};
 use crate::section::Section;
-use crate::shape::{Choice, Count, Cpus, FilePath, Flag, Input, Parsed, Shape, Span, Variables, Words};
+use crate::shape::{Choice, Count, Cpus, FilePath, Flag, Input, Least, Number, Parsed, Shape, Span, Variables, Words};
 use crate::show::toml_text;
 
 /// `[service.NAME]`.
@@ -21,6 +22,8 @@ use crate::show::toml_text;
 pub struct Service {
     /// How far requests may travel. Default `any`.
     pub placement: PlacementRule,
+    /// The regions that its requests may go to; empty for all. Default empty.
+    pub residency: Vec<String>,
     /// Requests that may wait. Default `gateway.queue`.
     pub queue: u32,
     /// How long a request may take, waiting included. Default `gateway.request_timeout`.
@@ -41,9 +44,15 @@ impl Service {
     /// Most instances at once: 0 when the service stays here.
     pub fn instances_max(&self) -> u32 {
         match (&self.burst, self.placement) {
-            (Some(burst), PlacementRule::Any) => burst.max_replicas,
+            (Some(burst), PlacementRule::Any | PlacementRule::Site) => burst.max_replicas,
             _ => 0,
         }
+    }
+
+    /// Whether its instances may be launched at an adapter, by placement and residency.
+    pub fn may_use(&self, adapter: &Adapter) -> bool {
+        self.placement != PlacementRule::Local
+            && adapter.is_allowed(self.placement == PlacementRule::Site, &self.residency)
     }
 }
 
@@ -134,6 +143,10 @@ pub enum Ready {
 pub struct ReplicaEnv(BTreeMap<String, String>);
 
 impl ReplicaEnv {
+    pub(crate) fn new(variables: BTreeMap<String, String>) -> Self {
+        Self(variables)
+    }
+
     /// Names and values in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
@@ -156,6 +169,18 @@ pub struct Burst {
     pub max_replicas: u32,
     /// What an instance runs; without it, what a local replica runs.
     pub command: Option<Vec<String>>,
+    /// The image that holds it, for adapters that run images; without it, the adapter's own.
+    pub image: Option<String>,
+    /// Files of this machine that an instance gets, by the name that `{file:NAME}` in the command stands for.
+    pub files: BTreeMap<String, PathBuf>,
+    /// So many instances first are launched where nobody takes them away. Default 0.
+    pub on_demand_floor: u32,
+    /// Thousandths of a CPU for each instance; without it, what the provider gives.
+    pub cpu_millis: Option<u32>,
+    /// Bytes of memory for each instance; without it, what the provider gives.
+    pub memory_bytes: Option<u64>,
+    /// GPUs for each instance. Default 0.
+    pub gpus: u32,
 }
 
 /// What services need to know of the rest of the configuration.
@@ -181,6 +206,7 @@ pub(crate) fn read_all(section: &Section<'_>, around: &Surroundings<'_>) -> BTre
 fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service> {
     let gateway = around.gateway;
     let placement = section.get("placement", &PLACEMENT, PlacementRule::Any);
+    let residency = section.optional("residency", &RESIDENCY).unwrap_or_default();
     let queue = section.get("queue", &QUEUE, gateway.queue);
     let request_timeout = section.get("request_timeout", &REQUEST_TIMEOUT, gateway.request_timeout);
     let repeatable = section.get("repeatable", &Flag, false);
@@ -194,7 +220,7 @@ fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service>
         parts.check_minimum(local, burst.as_ref(), &scaling);
     }
     parts.finish();
-    Some(Service { placement, queue, request_timeout, repeatable, balance, local: local?, burst, scaling })
+    Some(Service { placement, residency, queue, request_timeout, repeatable, balance, local: local?, burst, scaling })
 }
 
 struct Parts<'a> {
@@ -277,8 +303,86 @@ fn read_runtime(section: &mut Section<'_>) -> Option<Runtime> {
 fn read_burst(section: &mut Section<'_>, known: &[&str]) -> Burst {
     let names = section.required("adapters", &Words("an array of adapters' names, as in [\"demo-cloud\"]"));
     let adapters = names.map_or(Vec::new(), |names| checked_adapters(section, &names, known));
-    let max_replicas = section.get("max_replicas", &Count(0..=10_000), 1);
-    Burst { adapters, max_replicas, command: section.optional("command", &COMMAND) }
+    Burst {
+        adapters,
+        max_replicas: section.get("max_replicas", &Count(0..=10_000), 1),
+        command: section.optional("command", &COMMAND),
+        image: section.optional("image", &TEXT),
+        files: read_files(section),
+        on_demand_floor: section.get("on_demand_floor", &Count(0..=10_000), 0),
+        cpu_millis: section.optional("cpus", &CPUS).map(millis),
+        memory_bytes: section.optional("memory_mib", &Count(16_u64..=16_777_216)).map(|mib| mib << 20),
+        gpus: section.get("gpus", &Count(0..=64), 0),
+    }
+}
+
+/// The files by name, each told where it is missing.
+fn read_files(section: &mut Section<'_>) -> BTreeMap<String, PathBuf> {
+    let files = section.section("files");
+    let names = files.names();
+    let mut found = BTreeMap::new();
+    for name in names {
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        match files.named_value(name, &FilePath) {
+            Some(_) if !is_name || name.starts_with('.') => {
+                files.refuse_named(name, "must be named with letters, digits, ., _ and -, not beginning with a dot");
+            }
+            Some(path) if !path.is_file() => {
+                files.refuse_named(name, "is no file on this machine; name one that is there");
+            }
+            Some(path) => drop(found.insert(name.to_owned(), path)),
+            None => {}
+        }
+    }
+    found
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range of CPUS")]
+fn millis(cpus: f64) -> u32 {
+    (cpus * 1000.0).round() as u32
+}
+
+/// What can only be told once services and adapters are read: who may go where, and what is only on this machine.
+pub(crate) fn check_adapters(
+    section: &Section<'_>,
+    services: &BTreeMap<ServiceName, Service>,
+    adapters: &BTreeMap<AdapterName, Adapter>,
+) {
+    for (name, mut table) in section.named() {
+        let Some(service) = services.iter().find(|(known, _)| known.as_str() == name).map(|(_, service)| service)
+        else {
+            continue;
+        };
+        let Some(burst) = &service.burst else { continue };
+        let mut burst_table = table.section("burst");
+        let known: Vec<_> = burst.adapters.iter().filter_map(|name| adapters.get_key_value(name)).collect();
+        let stays_here = service.placement == PlacementRule::Local;
+        if !stays_here && !known.is_empty() && !known.iter().any(|(_, adapter)| service.may_use(adapter)) {
+            burst_table.refuse("adapters", no_adapter_allowed(service));
+        }
+        for (adapter_name, adapter) in known {
+            if let Some(what) = service.only_here().filter(|_| !adapter.kind.takes_files()) {
+                let advice = format!(
+                    "names {:?}, which brings no files of this machine to its instances, and {what} is one; put it into                      the image and name what to run there with burst.command",
+                    adapter_name.as_str()
+                );
+                burst_table.refuse("adapters", advice);
+            }
+        }
+    }
+}
+
+fn no_adapter_allowed(service: &Service) -> String {
+    match service.placement {
+        PlacementRule::Site => {
+            "names no adapter that this service may use: with placement = \"site\" it needs one with site = true"
+                .to_owned()
+        }
+        _ => {
+            let regions = one_of(service.residency.iter().map(String::as_str));
+            format!("names no adapter that this service may use: its residency needs one with region = {regions}")
+        }
+    }
 }
 
 fn checked_adapters(section: &mut Section<'_>, names: &[String], known: &[&str]) -> Vec<AdapterName> {
@@ -304,6 +408,48 @@ fn no_such_adapter(name: &str, known: &[&str]) -> String {
     };
     format!("names {name:?}, and no adapter is called that; {hint}")
 }
+
+impl Service {
+    /// What an instance would need of this machine's disk, in words.
+    fn only_here(&self) -> Option<String> {
+        let burst = self.burst.as_ref()?;
+        let file = burst.files.values().next().map(|path| format!("the file {}", path.display()));
+        let model = match (&self.local.runtime, &burst.command) {
+            (Runtime::Onnx { model: ModelSource::File(path), .. }, None) => {
+                Some(format!("the model {}", path.display()))
+            }
+            _ => None,
+        };
+        file.or(model)
+    }
+}
+
+/// Regions that a service's requests may go to.
+struct Residency;
+
+const RESIDENCY: Residency = Residency;
+
+impl Shape for Residency {
+    type Out = Vec<String>;
+
+    fn allowed(&self) -> String {
+        REGIONS.allowed()
+    }
+
+    fn read(&self, input: &Input<'_>) -> Result<Vec<String>, String> {
+        let regions = REGIONS.read(input)?;
+        if regions.iter().all(|region| is_region(region)) { Ok(regions) } else { Err(self.must()) }
+    }
+
+    fn show(&self, value: &Vec<String>) -> String {
+        REGIONS.show(value)
+    }
+}
+
+const REGIONS: Words = Words("an array of regions, as in [\"eu-central\", \"eu-west\"]");
+
+/// From a hundredth of a CPU to more than any machine has.
+const CPUS: Number = Number { least: Least::From(0.01), to: 1024.0, unit: "a number of CPUs" };
 
 const PLACEMENT: Choice<PlacementRule> = Choice {
     words: &[("any", PlacementRule::Any), ("site", PlacementRule::Site), ("local", PlacementRule::Local)],

@@ -1,5 +1,7 @@
 //! The resolved configuration as TOML, each value with its origin, and the digest that nodes announce.
 
+use std::borrow::Cow;
+
 use config::{Value, ValueKind};
 use sha2::{Digest, Sha256};
 
@@ -10,7 +12,7 @@ use crate::origin::Origin;
 pub(crate) struct Setting {
     /// The table it stands in, as in `service`, `digits`, `local`.
     pub(crate) table: Vec<String>,
-    pub(crate) key: &'static str,
+    pub(crate) key: Cow<'static, str>,
     /// As TOML; `None` when it is not set and has no default.
     pub(crate) value: Option<String>,
     pub(crate) origin: Origin,
@@ -19,8 +21,8 @@ pub(crate) struct Setting {
 /// Every value as TOML, with its origin as a comment. What is not set stands as a comment too.
 pub(crate) fn show(settings: &[Setting]) -> String {
     render(settings, |setting| match &setting.value {
-        Some(value) => Some(format!("{} = {value}  # {}", setting.key, setting.origin)),
-        None => Some(format!("# {} is not set", setting.key)),
+        Some(value) => Some(format!("{} = {value}  # {}", toml_key(&setting.key), setting.origin)),
+        None => Some(format!("# {} is not set", toml_key(&setting.key))),
     })
 }
 
@@ -32,7 +34,7 @@ const DIGEST_BYTES: usize = 6;
 pub(crate) fn digest(settings: &[Setting]) -> String {
     let node_id = |setting: &Setting| setting.key == "id" && setting.table == ["node"];
     let text = render(settings, |setting| match &setting.value {
-        Some(value) if !node_id(setting) => Some(format!("{} = {value}", setting.key)),
+        Some(value) if !node_id(setting) => Some(format!("{} = {value}", toml_key(&setting.key))),
         _ => None,
     });
     Sha256::digest(text)[..DIGEST_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()

@@ -72,7 +72,7 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
                 journal: parts.journal.clone(),
                 secret: parts.state_dir.secret().to_vec(),
                 adapters,
-                workloads: parts::workloads(&parts.config, &own),
+                workloads: parts::workloads(&parts.config),
                 ledger,
                 currency: parts.config.budget.currency.clone(),
                 scheduler: scheduler.clone().recipient(),

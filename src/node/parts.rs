@@ -1,12 +1,12 @@
 //! From the configuration to what each part is made with.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_adapters::{CloudAdapter, ProcessAdapter, ProcessOptions, ReadyCheck, deadline};
-use edge_config::{Adapter, Config, PlacementRule, Ready, Runtime, Service};
+use cloud_adapters::{CloudAdapter, ProcessAdapter, ProcessOptions, ReadyCheck, Resources, deadline};
+use edge_config::{Adapter, AdapterKind, Config, ModelSource, PlacementRule, Ready, Runtime, Service};
 
 use super::{Addresses, NodeError, Options};
 use crate::actors::burst::{AdapterSlot, Workload};
@@ -106,7 +106,9 @@ pub(super) fn counters(config: &Config, gateway: &Gateway) -> BTreeMap<String, A
 pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings> {
     let all = config.services.iter().map(|(name, service)| {
         let burst_max = service.instances_max();
-        let adapters = service.burst.iter().flat_map(|burst| burst.adapters.iter().map(ToString::to_string)).collect();
+        let named = service.burst.iter().flat_map(|burst| &burst.adapters);
+        let allowed = named.filter(|name| config.adapters.get(*name).is_some_and(|adapter| service.may_use(adapter)));
+        let adapters = allowed.map(ToString::to_string).collect();
         ServiceSettings {
             name: name.to_string(),
             policy: policy(service),
@@ -115,7 +117,7 @@ pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings
             concurrency: service.local.concurrency,
             local_max: service.local.max_replicas,
             burst_max,
-            on_demand_floor: 0,
+            on_demand_floor: service.burst.as_ref().map_or(0, |burst| burst.on_demand_floor),
             cloud: cloud(service, options),
             adapters,
         }
@@ -126,8 +128,8 @@ pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings
 fn cloud(service: &Service, options: &Options) -> Cloud {
     match (&options.no_cloud, service.placement) {
         (Some(why), _) => Cloud::Forbidden(why.clone()),
-        (None, PlacementRule::Any) => Cloud::Allowed,
-        (None, _) => Cloud::Forbidden("the service's placement keeps it at the edge".to_owned()),
+        (None, PlacementRule::Any | PlacementRule::Site) => Cloud::Allowed,
+        (None, _) => Cloud::Forbidden("the service's placement keeps it on this machine".to_owned()),
     }
 }
 
@@ -214,22 +216,22 @@ fn local_arguments(name: &str, service: &Service, drain_timeout: Duration) -> Ve
             arguments.extend(command.iter().cloned());
             arguments
         }
-        _ => {
-            let mut arguments = model_arguments(name, service);
+        Runtime::Onnx { model, .. } => {
+            let mut arguments = model_arguments(name, service, &model.to_string());
             arguments.extend(cpus);
             arguments.push("--watch-stdin".to_owned());
             arguments
         }
+        _ => Vec::new(),
     }
 }
 
-fn model_arguments(name: &str, service: &Service) -> Vec<String> {
-    let Runtime::Onnx { model, threads } = &service.local.runtime else { return Vec::new() };
-    let model = model.to_string();
+fn model_arguments(name: &str, service: &Service, model: &str) -> Vec<String> {
+    let Runtime::Onnx { threads, .. } = &service.local.runtime else { return Vec::new() };
     strings(&[
         "model",
         "serve",
-        &model,
+        model,
         "--name",
         name,
         "--port",
@@ -245,26 +247,51 @@ fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// The name under which an instance's arguments speak of the service's model file.
+const MODEL_FILE: &str = "model.onnx";
+
 /// What an instance of each service runs: the burst command, or what runs here.
-pub(super) fn workloads(config: &Config, own: &Path) -> BTreeMap<String, Workload> {
+pub(super) fn workloads(config: &Config) -> BTreeMap<String, Workload> {
     let bursting = config.services.iter().filter_map(|(name, service)| {
         let burst = service.burst.as_ref()?;
-        let argv = burst.command.clone().unwrap_or_else(|| match &service.local.runtime {
-            Runtime::Process { command } => command.clone(),
-            _ => {
-                let mut argv = vec![own.display().to_string()];
-                argv.extend(model_arguments(name.as_str(), service));
-                argv
-            }
-        });
         let ready = match &service.local.ready {
             Ready::Http(path) => ReadyCheck::Http { path: path.clone() },
             _ => ReadyCheck::Tcp,
         };
-        let env = service.local.env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Some((name.to_string(), Workload { argv, env, ready, concurrency: service.local.concurrency }))
+        let (argv, own_files) = instance_command(name.as_str(), service, burst);
+        let workload = cloud_adapters::Workload {
+            image: burst.image.clone(),
+            argv,
+            env: service.local.env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            files: burst.files.clone().into_iter().chain(own_files).collect(),
+            resources: Resources { cpu_millis: burst.cpu_millis, memory_bytes: burst.memory_bytes, gpus: burst.gpus },
+        };
+        Some((name.to_string(), Workload { workload, ready, concurrency: service.local.concurrency }))
     });
     bursting.collect()
+}
+
+/// The command, and the files of this box that it needs: a model that stands in a file goes along.
+fn instance_command(
+    name: &str,
+    service: &Service,
+    burst: &edge_config::Burst,
+) -> (Vec<String>, Option<(String, PathBuf)>) {
+    match (&burst.command, &service.local.runtime) {
+        (Some(command), _) | (None, Runtime::Process { command }) => (command.clone(), None),
+        (None, Runtime::Onnx { model, .. }) => {
+            let (model, file) = match model {
+                ModelSource::File(path) => {
+                    (format!("{{file:{MODEL_FILE}}}"), Some((MODEL_FILE.to_owned(), path.clone())))
+                }
+                builtin => (builtin.to_string(), None),
+            };
+            let mut argv = vec![cloud_adapters::wrapper::PROGRAM.to_owned()];
+            argv.extend(model_arguments(name, service, &model));
+            (argv, file)
+        }
+        _ => (Vec::new(), None),
+    }
 }
 
 /// Each configured adapter, with what it costs and how long it may take.
@@ -281,7 +308,10 @@ fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<Ad
         root: config.node.state_dir.join("adapters").join(name),
         program: own.to_owned(),
         max_instances: adapter.max_instances,
-        cpus: adapter.cpus.clone(),
+        cpus: match &adapter.kind {
+            AdapterKind::Process(process) => process.cpus.clone(),
+            _ => None,
+        },
     });
     let provider: Arc<dyn CloudAdapter> = Arc::new(deadline::with_deadline(provider, ADAPTER_DEADLINE));
     Ok(AdapterSlot {
@@ -292,11 +322,11 @@ fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<Ad
                 minimum_billing: adapter.minimum_billing,
                 billing_step: adapter.billing_step,
             },
-            lease_ttl: Some(adapter.lease_ttl),
+            lease_ttl: adapter.lease_ttl,
             start_timeout: adapter.start_timeout,
             drain_timeout: config.node.drain_timeout.mul_f64(0.5),
             max: adapter.max_instances.unwrap_or(u32::MAX),
-            spot: false,
+            spot: adapter.spot,
             max_life: None,
             circuit: CIRCUIT,
             full: FULL,

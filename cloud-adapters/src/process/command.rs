@@ -88,6 +88,7 @@ pub(super) fn spawn(
 
 fn command(options: &ProcessOptions, request: &LaunchRequest, directory: &InstanceDirectory) -> Command {
     let place = Place {
+        program: options.program.display().to_string(),
         run_dir: Some(directory.path().display().to_string()),
         token_file: directory.token_path().display().to_string(),
         identity_files: None,

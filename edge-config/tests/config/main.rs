@@ -49,5 +49,13 @@ fn problems(text: &str) -> Vec<String> {
     folder.text(&errors).lines().skip(1).map(|line| line.trim().to_owned()).collect()
 }
 
+/// As [`problems`], for a text that may be right.
+fn any_problems(text: &str) -> Vec<String> {
+    let folder = Folder::new();
+    let errors = load(folder.sources(text)).err();
+    let lines = |errors| folder.text(&errors).lines().skip(1).map(|line| line.trim().to_owned()).collect();
+    errors.map(lines).unwrap_or_default()
+}
+
 /// A service that is right, to which a test adds what it is about.
 const SERVICE: &str = "[service.s.local]\nruntime = \"process\"\ncommand = [\"serve\"]\n";

@@ -2,7 +2,7 @@
 
 use edge_config::{Origin, Sources, load};
 
-use crate::{Folder, SERVICE, config, problems};
+use crate::{Folder, SERVICE, any_problems, config, problems};
 
 /// Asserts that a main file has exactly this problem.
 #[track_caller]
@@ -57,7 +57,7 @@ fn unknown_keys_suggest_the_nearest_or_list_what_there_is() {
     one("[node]\nstatedir = \"/x\"", "edge.toml:2: node.statedir is not a known key; did you mean `state_dir`?");
     one("[services.x]", "edge.toml:1: services is not a known key; did you mean `service`?");
     one("[console]\nport = 1", "edge.toml:2: console.port is not a known key; here it may be listen");
-    service("[service.s.scale]", "service.s.scale is not a known key; here it may be placement, queue,");
+    service("[service.s.scale]", "service.s.scale is not a known key; here it may be placement, residency, queue,");
     service("[service.s.burts]\nadapters = []", "did you mean `burst`?");
     let found = problems("[mqtt]\npassword = \"hunter2\"");
     assert!(found[0].contains("mqtt.password is not a known key") && !found[0].contains("hunter2"), "{found:?}");
@@ -194,8 +194,10 @@ fn what_a_later_version_brings_is_said_to_come() {
         let expected = format!("policy = {policy:?} is not yet available, use \"threshold\"");
         service(&format!("[service.s.scaling]\npolicy = {policy:?}"), &expected);
     }
-    for kind in ["docker", "ssh", "exec", "kubernetes", "slurm", "nomad", "ecs", "lepton"] {
-        let line = format!("edge.toml:2: adapter.a.kind = {kind:?} is not yet available, use \"process\"");
+    for kind in ["slurm", "nomad", "ecs", "lepton"] {
+        let line = format!(
+            "edge.toml:2: adapter.a.kind = {kind:?} is not yet available, use process, docker, ssh, exec or kubernetes"
+        );
         one(&format!("[adapter.a]\nkind = {kind:?}"), &line);
     }
     for runtime in ["container", "external"] {
@@ -205,7 +207,7 @@ fn what_a_later_version_brings_is_said_to_come() {
     }
     one(
         "[adapter.a]\nkind = \"proces\"",
-        "edge.toml:2: adapter.a.kind = \"proces\" must be process; did you mean \"process\"?",
+        "edge.toml:2: adapter.a.kind = \"proces\" must be process, docker, ssh, exec or kubernetes; did you mean \"process\"?",
     );
 }
 
@@ -275,16 +277,116 @@ fn thresholds_stand_in_their_metrics_unit() {
 
 #[test]
 fn adapters_have_a_kind_a_name_and_a_lease_that_can_be_renewed() {
-    one("[adapter.a]", "edge.toml:1: adapter.a.kind is missing; it must be process");
-    let adapter = |text: &str| problems(&format!("[adapter.a]\nkind = \"process\"\n{text}")).join("\n");
+    one("[adapter.a]", "edge.toml:1: adapter.a.kind is missing; it must be process, docker, ssh, exec or kubernetes");
+    let adapter = |text: &str| any_problems(&format!("[adapter.a]\nkind = \"process\"\n{text}")).join("\n");
     assert!(adapter("lease_ttl = \"4s\"").contains("must be a duration from \"5s\" to \"1day\""));
-    assert!(adapter("price_per_hour = -0.4").contains("must be an amount of money from 0"));
+    for price in ["-0.4", "0"] {
+        let told = adapter(&format!("price_per_hour = {price}"));
+        assert!(told.contains("(free = true instead, where it costs nothing), above 0"), "{told}");
+    }
+    assert_eq!(adapter("free = true"), "");
+    assert!(adapter("free = true\nprice_per_hour = 1").contains("remove it, or remove free = true"));
+    assert!(adapter("region = \"Europe West\"").contains("as in \"eu-central\""));
     assert!(adapter("cpus = [0, 0]").contains("each once"));
     assert!(adapter("cpus = [-1]").contains("CPU numbers from 0 to 1023"));
     assert!(adapter("billing_step = \"0s\"").contains("from \"1s\""));
     one("[adapter.A]\nkind = \"process\"", "edge.toml:1: adapter.A as a name must be 1 to 40 of a-z, 0-9 and -");
     let found = problems("[service.\"a/b\".local]\nruntime = \"process\"\ncommand = [\"x\"]");
     assert!(found.len() == 1 && found[0].contains("service.a/b as a name must be 1 to 40"), "{found:?}");
+}
+
+#[test]
+fn each_kind_of_adapter_has_keys_of_its_own_and_a_price() {
+    let adapter = |text: &str| any_problems(&format!("[adapter.a]\n{text}")).join("\n");
+    let of = |kind: &str, text: &str| adapter(&format!("kind = \"{kind}\"\nfree = true\n{text}"));
+    assert!(adapter("kind = \"docker\"").contains("price_per_hour is missing: what one instance costs an hour"));
+    assert!(adapter("kind = \"dokcer\"").contains("did you mean \"docker\"?"));
+    assert!(adapter("kind = \"slurm\"").contains("is not yet available, use process, docker, ssh, exec or kubernetes"));
+    assert_eq!(of("docker", ""), "");
+    assert!(of("docker", "cpus = [0]").contains("is for kind = \"process\"; remove it, or change the kind"));
+    assert!(of("docker", "host = \"/var/run/docker.sock\"").contains("must be unix:///PATH, tcp://HOST:PORT"));
+    assert!(of("docker", "tls_ca = \"ca.pem\"").contains("set tls_ca, tls_cert and tls_key, or none of them"));
+    assert!(of("docker", "publish = \"eth0\"").contains("must be an IP address"));
+    assert!(of("ssh", "").contains("host is missing; it must be a text without spaces"));
+    assert!(of("ssh", "host = \"-oProxyCommand=x\"").contains("does not begin with -"));
+    assert!(of("ssh", "host = \"box\"\nport = 0").contains("from 1 to 65535"));
+    assert!(of("exec", "").contains("command is missing"));
+    assert!(of("exec", "command = [\"a\"]\nmax_life = \"1s\"").contains("from \"1m\""));
+    assert!(of("kubernetes", "reach = \"ingress\"").contains("ingress_host is missing"));
+    assert!(of("kubernetes", "reach = \"pods\"").contains("did you mean \"pod\"?"));
+    assert_eq!(of("kubernetes", "namespace = \"burst\"\nnode_selector = { gpu = \"a100\" }"), "");
+}
+
+/// A service that bursts to `a` and `b`, with these tables added.
+fn bursting(text: &str) -> Vec<String> {
+    let adapters =
+        "[service.s.burst]\nadapters = [\"a\", \"b\"]\n[adapter.a]\nkind = \"process\"\n[adapter.b]\nkind = \"exec\"";
+    any_problems(&format!("{SERVICE}{adapters}\ncommand = [\"x\"]\n{text}"))
+}
+
+#[test]
+fn a_budget_that_cannot_hold_one_instance_is_told_with_what_one_commits() {
+    let found = bursting("price_per_hour = 36.0\n[budget]\nper_hour = 0.01");
+    assert_eq!(found, Vec::<String>::new(), "a is free");
+    let text = "[adapter.a]\nkind = \"process\"\nprice_per_hour = 36.0\n[budget]\nper_hour = 1.94\nper_day = 100";
+    let found = any_problems(text);
+    assert!(
+        found.len() == 1
+            && found[0].contains("per_hour = 1.94 holds no instance of any adapter: one of a commits 1.95"),
+        "{found:?}"
+    );
+    assert!(found[0].contains("raise the cap, or lower adapter.a.lease_ttl"), "{found:?}");
+    let enough = text.replace("1.94", "1.96");
+    assert_eq!(any_problems(&enough), Vec::<String>::new());
+    let minimum = text.replace("price_per_hour", "minimum_billing = \"1h\"\nprice_per_hour");
+    assert!(any_problems(&minimum)[0].contains("commits 36.0"), "the minimum counts");
+}
+
+#[test]
+fn adapters_that_placement_or_residency_forbid_are_told_when_none_is_left() {
+    let somewhere = "free = true\nregion = \"us-east\"\n";
+    assert_eq!(
+        bursting(&format!("{somewhere}[service.s]\nresidency = [\"eu-central\"]")).len(),
+        0,
+        "a is on this machine"
+    );
+    let only_b = |text: &str| {
+        let adapters = "[service.s.burst]\nadapters = [\"b\"]\n[adapter.b]\nkind = \"exec\"\ncommand = [\"x\"]";
+        any_problems(&format!("{SERVICE}{adapters}\n{somewhere}{text}")).join("\n")
+    };
+    assert!(
+        only_b("[service.s]\nresidency = [\"eu-central\"]")
+            .contains("its residency needs one with region = eu-central")
+    );
+    assert_eq!(only_b("[service.s]\nresidency = [\"eu-central\", \"us-east\"]"), "");
+    assert!(only_b("[service.s]\nplacement = \"site\"").contains("it needs one with site = true"));
+    assert_eq!(only_b("site = true\n[service.s]\nplacement = \"site\""), "");
+    assert!(only_b("[service.s]\nresidency = [\"EU\"]").contains("must be an array of regions"));
+}
+
+#[test]
+fn what_is_only_on_this_machine_goes_only_where_files_are_taken() {
+    let folder = Folder::new();
+    let model = folder.write("m.onnx", "");
+    let text = |more: &str| {
+        format!(
+            "[service.s.local]\nruntime = \"onnx\"\nmodel = {:?}\n[service.s.burst]\nadapters = [\"a\"]\n{more}\n\
+             [adapter.a]\nkind = \"kubernetes\"\nfree = true",
+            model.display().to_string()
+        )
+    };
+    let found = any_problems(&text(""));
+    assert!(
+        found.len() == 1 && found[0].contains("brings no files of this machine to its instances, and the model"),
+        "{found:?}"
+    );
+    assert_eq!(any_problems(&text("command = [\"serve\", \"/in/the/image.onnx\"]")), Vec::<String>::new());
+    let files = "[service.s.burst.files]\napp = \"/nonexistent/app.py\"";
+    let found = any_problems(&text(files));
+    assert!(
+        found.iter().any(|problem| problem.contains("files.app") && problem.contains("is no file on this machine")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -299,8 +401,8 @@ fn a_wrong_environment_of_a_replica_is_told_without_its_values() {
 fn a_broken_value_brings_no_follow_up_problems() {
     let text = "[node]\ntick = \"2s\"\n[service.s.scaling]\nmetric = \"cpuu\"\nthreshold = 5\nband = 9";
     service(text, "did you mean \"cpu\"?");
-    let burst = "[service.s.burst]\nadapters = [\"a\"]\n[adapter.a]\nkind = \"docker\"";
-    service(burst, "adapter.a.kind = \"docker\" is not yet available");
+    let burst = "[service.s.burst]\nadapters = [\"a\"]\n[adapter.a]\nkind = \"slurm\"";
+    service(burst, "adapter.a.kind = \"slurm\" is not yet available");
 }
 
 #[test]

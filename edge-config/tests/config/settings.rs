@@ -41,7 +41,7 @@ fn a_service_that_says_little_is_one_replica_that_stays_here() {
 fn a_service_that_stays_here_has_no_instances() {
     let text = "[service.s]\nplacement = \"PLACEMENT\"\n[service.s.burst]\nadapters = [\"a\"]\nmax_replicas = 3\n\
                 [adapter.a]\nkind = \"process\"\n";
-    for (placement, instances) in [("any", 3), ("site", 0), ("local", 0)] {
+    for (placement, instances) in [("any", 3), ("site", 3), ("local", 0)] {
         let config = config(&format!("{SERVICE}{}", text.replace("PLACEMENT", placement)));
         assert_eq!(config.services["s"].instances_max(), instances, "{placement}");
     }

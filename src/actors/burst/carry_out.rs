@@ -30,10 +30,8 @@ const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// What an instance of a service runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// The command; `{port}` is replaced at the instance.
-    pub argv: Vec<String>,
-    /// Added to its environment.
-    pub env: BTreeMap<String, String>,
+    /// Command, environment, image and files.
+    pub workload: cloud_adapters::Workload,
     /// When it counts as ready.
     pub ready: ReadyCheck,
     /// Requests that it takes at once.
@@ -137,11 +135,7 @@ impl Operator {
             launch: launch_id(instance)?,
             owner: self.owner.clone(),
             service: service.clone(),
-            workload: cloud_adapters::Workload {
-                argv: workload.argv.clone(),
-                env: workload.env.clone(),
-                ..cloud_adapters::Workload::default()
-            },
+            workload: workload.workload.clone(),
             ready: workload.ready.clone(),
             lease_ttl: timing.lease_ttl,
             drain_timeout: timing.drain_timeout,
