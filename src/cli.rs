@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod adapter;
 pub mod ask;
+pub mod burst;
 pub mod config;
 pub mod demo;
 pub mod model;
 pub mod run;
 pub mod service;
+pub mod spend;
 pub mod status;
 pub mod terminal;
 pub mod version;
@@ -36,8 +39,10 @@ enum Command {
     #[command(subcommand)]
     Service(service::ServiceCommand),
     #[command(subcommand)]
-    Burst(service::BurstCommand),
-    Spend(service::SpendArgs),
+    Burst(burst::BurstCommand),
+    Spend(spend::Args),
+    #[command(subcommand)]
+    Adapter(adapter::AdapterCommand),
     #[command(subcommand)]
     Config(config::Command),
     Model(model::Args),
@@ -56,6 +61,7 @@ impl Cli {
             Command::Service(command) => command.run(),
             Command::Burst(command) => command.run(),
             Command::Spend(args) => args.run(),
+            Command::Adapter(command) => command.run(),
             Command::Config(command) => command.run(),
             Command::Model(args) => args.run(),
             Command::Wrap(args) => args.run(),

@@ -4,20 +4,21 @@
 //! answers, and a scrape costs no decision.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::wire::EventKind;
 use crate::wire::board::Board;
+use crate::wire::{BurstStatus, EventKind};
 
 pub mod recorder;
 
@@ -60,6 +61,10 @@ pub trait Pulse: Send + Sync + 'static {
     fn uptime_s(&self) -> u64;
 }
 
+/// The journal's launches of so many days, oldest first, or why it cannot be read.
+pub type History =
+    Arc<dyn Fn(u32) -> Pin<Box<dyn Future<Output = Result<Vec<BurstStatus>, String>> + Send>> + Send + Sync>;
+
 /// All that the console shows.
 #[derive(Clone)]
 pub struct Console {
@@ -71,6 +76,8 @@ pub struct Console {
     pub board: Arc<Board>,
     /// The metrics.
     pub metrics: PrometheusHandle,
+    /// What the journal knows beyond what the board remembers.
+    pub history: History,
 }
 
 #[derive(Serialize)]
@@ -113,7 +120,8 @@ fn router(console: Console) -> Router {
         .route("/api/v1/node", get(node))
         .route("/api/v1/services", get(services))
         .route("/api/v1/replicas", get(|State(c): State<Console>| async move { Json(c.board.replicas()) }))
-        .route("/api/v1/bursts", get(|State(c): State<Console>| async move { Json(c.board.bursts()) }))
+        .route("/api/v1/bursts", get(bursts))
+        .route("/api/v1/adapters", get(|State(c): State<Console>| async move { Json(c.board.adapters()) }))
         .route("/api/v1/spend", get(|State(c): State<Console>| async move { Json(c.board.spend()) }))
         .route("/api/v1/discovery", get(|State(c): State<Console>| async move { Json(c.board.announcements()) }))
         .route("/api/v1/events", get(|State(c): State<Console>| async move { Json(c.board.events()) }))
@@ -122,13 +130,16 @@ fn router(console: Console) -> Router {
         .with_state(console)
 }
 
+/// Ten years: a question about more is a slip.
+const MAX_DAYS: u32 = 3_653;
+
 /// How often the metrics are summed up, scraped or not.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 const INDEX: &str = "Tidegate console\n\n\
     /healthz  /readyz  /metrics\n\
     /api/v1/node  /api/v1/services  /api/v1/replicas  /api/v1/bursts\n\
-    /api/v1/spend  /api/v1/discovery  /api/v1/events  /api/v1/decisions\n";
+    /api/v1/adapters  /api/v1/spend  /api/v1/discovery  /api/v1/events  /api/v1/decisions\n";
 
 async fn index() -> &'static str {
     INDEX
@@ -174,6 +185,26 @@ async fn services(State(console): State<Console>) -> Response {
         Some(value)
     });
     Json(statuses.collect::<Vec<_>>()).into_response()
+}
+
+/// How far back a question reaches.
+#[derive(Deserialize)]
+struct Reach {
+    days: Option<u32>,
+}
+
+/// What the board remembers; with `days`, all that the journal knows of so long, the board's word on what is alive.
+async fn bursts(State(console): State<Console>, Query(reach): Query<Reach>) -> Response {
+    let known = console.board.bursts();
+    let Some(days) = reach.days else { return Json(known).into_response() };
+    match (console.history)(days.min(MAX_DAYS)).await {
+        Ok(mut past) => {
+            past.retain(|old| !known.iter().any(|new| new.launch == old.launch));
+            past.extend(known);
+            Json(past).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn decisions(State(console): State<Console>) -> Response {

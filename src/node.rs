@@ -28,6 +28,7 @@ mod control;
 mod links;
 mod panic;
 mod parts;
+pub mod trial;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +148,8 @@ impl Node {
         });
 
         let about = parts::about(config, options, &identity, addresses);
-        let console = Console { about: Arc::new(about), pulse: pulse.clone(), board: board.clone(), metrics };
+        let history = parts::history(journal.clone(), identity.node.clone());
+        let console = Console { about: Arc::new(about), pulse: pulse.clone(), board: board.clone(), metrics, history };
         let console_done = serve_console(&io, console, console_listener, console_stop.subscribe());
         let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, stopping.subscribe());
 

@@ -23,9 +23,11 @@ mod carry_out;
 mod meters;
 mod rows;
 mod tell;
+pub mod trial;
 
 use carry_out::{Operator, Work};
 pub use carry_out::{Workload, launch_token};
+pub use rows::status as status_of_row;
 
 /// How often the state machine is asked what is due: fine enough for a start of a tenth of a second.
 pub const STEP: Duration = Duration::from_millis(25);
@@ -179,7 +181,14 @@ impl Burst {
             adapters: parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.settings.clone())).collect(),
             services: parts.workloads.keys().cloned().collect(),
         };
-        let operator = Arc::new(Operator::new(&parts));
+        let slots = parts.adapters.iter();
+        let operator = Arc::new(Operator::new(
+            &parts.identity,
+            parts.journal.clone(),
+            parts.secret.clone(),
+            slots.map(|(name, slot)| (name.clone(), slot.adapter.clone())).collect(),
+            parts.workloads.clone(),
+        ));
         let engine = Engine::new(settings, parts.ledger);
         let parts = Surroundings {
             prices: parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.price_per_hour)).collect(),
@@ -269,7 +278,7 @@ impl Burst {
     fn recovered(&mut self, rows: &[crate::journal::LaunchRow], known: BTreeSet<String>) {
         let clock = self.parts.clock;
         for row in rows.iter().filter(|row| row.stage == Recorded::Closed) {
-            self.parts.board.remember_burst(self.status_of_row(row));
+            self.parts.board.remember_burst(rows::status(row, &self.parts.identity.node));
         }
         let records = rows.iter().map(|row| rows::record(row, clock)).collect();
         let events = self.engine.recover(records, known, clock.now());

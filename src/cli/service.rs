@@ -1,4 +1,4 @@
-//! `tidegate service list`, `burst list`, `spend`: tables from a running node.
+//! `tidegate service list`, and the tables that other commands print too.
 
 use std::process::ExitCode;
 
@@ -17,38 +17,17 @@ pub enum ServiceCommand {
     List(ListArgs),
 }
 
-/// Instances of a running node.
-#[derive(Debug, Subcommand)]
-pub enum BurstCommand {
-    /// List the instances, alive and ended, with reason, times and cost.
-    ///
-    /// Example: tidegate burst list --json
-    List(ListArgs),
-}
-
-/// Show what was spent, and what the budget leaves.
-///
-/// Example: tidegate spend
-#[derive(Debug, clap::Args)]
-pub struct SpendArgs {
-    #[command(flatten)]
-    list: ListArgs,
-}
-
 /// Whom to ask, and how to answer.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
     /// The node's JSON as it is.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 const SERVICES: [&str; 6] = ["name", "wanted", "ready_local", "ready_cloud", "in_flight", "reason"];
-const BURSTS: [&str; 8] = ["launch", "service", "adapter", "state", "started_at", "ended_at", "cost", "reason"];
-const SPEND: [&str; 6] = ["currency", "hour", "limit_hour", "day", "limit_day", "committed"];
-
 impl ServiceCommand {
     pub(super) fn run(self) -> ExitCode {
         let Self::List(list) = self;
@@ -56,21 +35,8 @@ impl ServiceCommand {
     }
 }
 
-impl BurstCommand {
-    pub(super) fn run(self) -> ExitCode {
-        let Self::List(list) = self;
-        list.run("/api/v1/bursts", &BURSTS)
-    }
-}
-
-impl SpendArgs {
-    pub(super) fn run(self) -> ExitCode {
-        self.list.run("/api/v1/spend", &SPEND)
-    }
-}
-
 impl ListArgs {
-    fn run(&self, path: &str, columns: &[&str]) -> ExitCode {
+    pub(super) fn run(&self, path: &str, columns: &[&str]) -> ExitCode {
         match self.target.get::<Value>(path) {
             Ok(answer) if self.json => println!("{answer}"),
             Ok(answer) => println!("{}", rows(&answer, columns)),
@@ -80,7 +46,7 @@ impl ListArgs {
     }
 }
 
-fn rows(answer: &Value, columns: &[&str]) -> String {
+pub(super) fn rows(answer: &Value, columns: &[&str]) -> String {
     let objects = answer.as_array().map_or(std::slice::from_ref(answer), Vec::as_slice);
     let rows: Vec<Vec<String>> =
         objects.iter().map(|object| columns.iter().map(|column| cell(&object[*column])).collect()).collect();
@@ -88,7 +54,7 @@ fn rows(answer: &Value, columns: &[&str]) -> String {
     table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
 }
 
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

@@ -9,14 +9,16 @@ use cloud_adapters::{CloudAdapter, ProcessAdapter, ProcessOptions, ReadyCheck, R
 use edge_config::{Adapter, AdapterKind, Config, ModelSource, PlacementRule, Ready, Runtime, Service};
 
 use super::{Addresses, NodeError, Options};
-use crate::actors::burst::{AdapterSlot, Workload};
+use crate::actors::burst::{AdapterSlot, Workload, status_of_row};
 use crate::actors::discovery::ServiceFacts;
 use crate::actors::local_runner::LocalService;
 use crate::actors::publisher::Identity;
-use crate::console::About;
+use crate::console::{About, History};
 use crate::gateway::{Gateway, GatewayOptions, ServiceOptions};
 use crate::host::call::ReadyProbe;
+use crate::host::clock::unix_ms_now;
 use crate::host::process::Program;
+use crate::journal::Journal;
 use crate::logic::breaker::{self, Backoff};
 use crate::logic::budget::{Caps, Money, Terms};
 use crate::logic::burst::AdapterSettings;
@@ -293,6 +295,20 @@ fn instance_command(
         _ => (Vec::new(), None),
     }
 }
+
+/// The journal, for a console that asks how things were.
+pub(super) fn history(journal: Arc<Journal>, node: String) -> History {
+    Arc::new(move |days| {
+        let (journal, node) = (journal.clone(), node.clone());
+        let since_ms = unix_ms_now() - i64::from(days) * DAY_MS;
+        Box::pin(async move {
+            let rows = journal.rows_since(since_ms).await.map_err(|error| error.to_string())?;
+            Ok(rows.iter().map(|row| status_of_row(row, &node)).collect())
+        })
+    })
+}
+
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Each configured adapter, with what it costs and how long it may take.
 pub(super) fn adapters(config: &Config, own: &Path) -> Result<BTreeMap<String, AdapterSlot>, NodeError> {

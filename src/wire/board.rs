@@ -51,6 +51,31 @@ pub struct ReplicaStatus {
     pub age_s: u64,
 }
 
+/// One adapter, as an operator asks about it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AdapterStatus {
+    /// Name of the table in the configuration.
+    pub adapter: String,
+    /// What an instance costs an hour, in the budget's currency.
+    pub price_per_hour: f64,
+    /// Whether its instances may be taken away at short notice.
+    pub spot: bool,
+    /// Instances that exist there, in every stage.
+    pub alive: u32,
+    /// Most instances there; `None` without a limit.
+    pub max: Option<u32>,
+    /// Launches there that the budget still bears; `None` where none is in the way.
+    pub affordable: Option<u32>,
+    /// Half of the starts took at most this long; `None` before the first one.
+    pub start_median_s: Option<f64>,
+    /// 95 % of the starts took at most this long.
+    pub start_p95_s: Option<f64>,
+    /// Seconds that an instance lives on without hearing from its node.
+    pub lease_ttl_s: f64,
+    /// Why launches do not pass there now, by service; empty where all do.
+    pub held_back: BTreeMap<String, String>,
+}
+
 /// A shared board; readers copy, writers are the actors.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -68,6 +93,7 @@ struct State {
     events: VecDeque<Event>,
     replicas: Vec<ReplicaStatus>,
     spend: Spend,
+    adapters: Vec<AdapterStatus>,
 }
 
 impl Board {
@@ -100,9 +126,19 @@ impl Board {
     pub fn remember_burst(&self, status: BurstStatus) {
         let mut state = self.write();
         state.live.remove(&status.launch);
-        if state.ended.iter().all(|other| other.launch != status.launch) {
-            push(&mut state.ended, status, MAX_ENDED);
-        }
+        // One that was found alive after its end ends once more, later and dearer.
+        state.ended.retain(|other| other.launch != status.launch);
+        push(&mut state.ended, status, MAX_ENDED);
+    }
+
+    /// Sets how the adapters are.
+    pub fn set_adapters(&self, adapters: Vec<AdapterStatus>) {
+        self.write().adapters = adapters;
+    }
+
+    /// How the adapters are, by name.
+    pub fn adapters(&self) -> Vec<AdapterStatus> {
+        self.read().adapters.clone()
     }
 
     /// Sets what the budget looks like.

@@ -12,7 +12,7 @@ use cloud_adapters::{
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::BurstParts;
+use crate::actors::publisher::Identity;
 use crate::host::call::{Call, call};
 use crate::host::clock::unix_ms_now;
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorded};
@@ -50,7 +50,7 @@ pub(super) struct Work {
 
 /// Carries operations out; shared by all that are under way.
 pub(super) struct Operator {
-    pub(super) owner: Owner,
+    owner: Owner,
     journal: Arc<Journal>,
     secret: Vec<u8>,
     adapters: BTreeMap<String, Arc<dyn CloudAdapter>>,
@@ -60,18 +60,15 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    pub(super) fn new(parts: &BurstParts) -> Self {
-        let identity = &parts.identity;
+    pub(super) fn new(
+        identity: &Identity,
+        journal: Arc<Journal>,
+        secret: Vec<u8>,
+        adapters: BTreeMap<String, Arc<dyn CloudAdapter>>,
+        workloads: BTreeMap<String, Workload>,
+    ) -> Self {
         let owner = Owner { fleet: identity.fleet.clone(), node: identity.node.clone(), session: identity.session };
-        let adapters = parts.adapters.iter();
-        Self {
-            owner,
-            journal: parts.journal.clone(),
-            secret: parts.secret.clone(),
-            adapters: adapters.map(|(name, slot)| (name.clone(), slot.adapter.clone())).collect(),
-            workloads: parts.workloads.clone(),
-            sequence: AtomicU64::new(0),
-        }
+        Self { owner, journal, secret, adapters, workloads, sequence: AtomicU64::new(0) }
     }
 
     /// The services that have something to run at a provider.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Burst;
-use crate::host::clock::{Clock, unix_ms_now};
+use crate::host::clock::{Clock, rfc3339, unix_ms_now};
 use crate::journal::{Closing, Journal, LaunchRow, Stage};
 use crate::logic::budget::{Money, Terms};
 use crate::logic::burst::Record;
 use crate::logic::fleet::Instance;
+use crate::wire::{BurstState, BurstStatus};
 
 /// The longest budget window: what ended before it matters to no decision.
 const HISTORY_MS: i64 = 24 * 3_600_000;
@@ -59,27 +60,60 @@ fn terms_of(row: &LaunchRow) -> Terms {
     }
 }
 
+/// The row that an instance's life begins with.
+pub(super) fn intent(instance: &Instance, session: u64, terms: Terms, began_ms: i64, currency: &str) -> LaunchRow {
+    LaunchRow {
+        launch: instance.launch.clone(),
+        service: instance.service.clone(),
+        adapter: instance.adapter.clone(),
+        session,
+        reason: instance.reason.clone(),
+        stage: Stage::Intended,
+        intended_at_ms: began_ms,
+        ready_at_ms: None,
+        ended_at_ms: None,
+        end_reason: None,
+        price_per_hour_micro: terms.price_per_hour.micros(),
+        minimum_billing_ms: in_millis(terms.minimum_billing),
+        billing_step_ms: in_millis(terms.billing_step),
+        currency: Some(currency.to_owned()),
+        cost_micro: None,
+    }
+}
+
+/// A row as it is told to people: where it stands, from the last stage that was recorded.
+pub fn status(row: &LaunchRow, node: &str) -> BurstStatus {
+    let state = match row.stage {
+        Stage::Intended => BurstState::Launching,
+        Stage::Launched => BurstState::Starting,
+        Stage::Ready => BurstState::Ready,
+        Stage::Ending => BurstState::Terminating,
+        Stage::Closed => BurstState::Ended,
+    };
+    BurstStatus {
+        node: node.to_owned(),
+        session: row.session,
+        launch: row.launch.clone(),
+        service: row.service.clone(),
+        adapter: row.adapter.clone(),
+        state,
+        reason: row.end_reason.clone().unwrap_or_else(|| row.reason.clone()),
+        started_at: rfc3339(row.intended_at_ms),
+        ready_at: row.ready_at_ms.map(rfc3339),
+        ended_at: row.ended_at_ms.map(rfc3339),
+        cost: Money::from_micros(row.cost_micro.unwrap_or(0)).units(),
+        currency: row.currency.clone(),
+        price_per_hour: Some(Money::from_micros(row.price_per_hour_micro).units()),
+        ..BurstStatus::default()
+    }
+}
+
 impl Burst {
     /// The row of an intent.
     pub(super) fn row(&self, instance: &Instance) -> LaunchRow {
+        let began_ms = self.parts.clock.to_unix_ms(self.engine.since(instance));
         let terms = self.engine.terms(&instance.adapter);
-        LaunchRow {
-            launch: instance.launch.clone(),
-            service: instance.service.clone(),
-            adapter: instance.adapter.clone(),
-            session: self.parts.identity.session,
-            reason: instance.reason.clone(),
-            stage: Stage::Intended,
-            intended_at_ms: self.parts.clock.to_unix_ms(self.engine.since(instance)),
-            ready_at_ms: None,
-            ended_at_ms: None,
-            end_reason: None,
-            price_per_hour_micro: terms.price_per_hour.micros(),
-            minimum_billing_ms: in_millis(terms.minimum_billing),
-            billing_step_ms: in_millis(terms.billing_step),
-            currency: Some(self.parts.currency.clone()),
-            cost_micro: None,
-        }
+        intent(instance, self.parts.identity.session, terms, began_ms, &self.parts.currency)
     }
 
     /// An instance that was taken over gets the row that a lost journal does not have.

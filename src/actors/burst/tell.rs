@@ -6,11 +6,10 @@ use super::{Burst, InstanceView, Instances, count, launch_token};
 use crate::actors::publisher::Publish;
 use crate::actors::tell;
 use crate::host::clock::{rfc3339, unix_ms_now};
-use crate::journal::LaunchRow;
 use crate::logic::budget::{Money, Window};
 use crate::logic::fleet::{Instance, Stage};
 use crate::logic::plan::{AdapterView, Phase};
-use crate::wire::board::Spend;
+use crate::wire::board::{AdapterStatus, Spend};
 use crate::wire::{BurstState, BurstStatus, EventData, Message as WireMessage, Placement, Topic};
 
 impl Burst {
@@ -25,6 +24,25 @@ impl Burst {
         };
         tell(&self.parts.scheduler, snapshot);
         self.show_spend(now);
+    }
+
+    fn adapter_status(&self, name: &str, now: Duration) -> AdapterStatus {
+        let adapter = &self.engine.adapters()[name];
+        let start = |share| adapter.start_times().quantile(share).map(|took| took.as_secs_f64());
+        let limited = |count: u32| (count != u32::MAX).then_some(count);
+        let held = |service: &String| self.engine.held_back().or_else(|| adapter.held_back(service, now));
+        AdapterStatus {
+            adapter: name.to_owned(),
+            price_per_hour: self.parts.prices.get(name).copied().unwrap_or_default(),
+            spot: adapter.settings().spot,
+            alive: count(self.engine.fleet().instances().filter(|i| i.adapter == *name && !i.refused)),
+            max: limited(adapter.settings().max),
+            affordable: limited(self.engine.affordable(name, now)),
+            start_median_s: start(0.5),
+            start_p95_s: start(0.95),
+            lease_ttl_s: adapter.timing().lease_ttl.as_secs_f64(),
+            held_back: self.operator.services().filter_map(|s| Some((s.clone(), held(s)?))).collect(),
+        }
     }
 
     /// The adapters as they are for one service.
@@ -44,6 +62,9 @@ impl Burst {
 
     pub(super) fn show_spend(&self, now: Duration) {
         self.show_budget(now);
+        self.parts
+            .board
+            .set_adapters(self.engine.adapters().keys().map(|name| self.adapter_status(name, now)).collect());
         self.count_instances();
         let ledger = self.engine.ledger();
         self.parts.board.set_spend(Spend {
@@ -134,24 +155,6 @@ impl Burst {
             cost: self.engine.cost(instance, clock.now()).units(),
             currency: Some(self.parts.currency.clone()),
             price_per_hour: self.parts.prices.get(&instance.adapter).copied(),
-            ..BurstStatus::default()
-        }
-    }
-
-    pub(super) fn status_of_row(&self, row: &LaunchRow) -> BurstStatus {
-        BurstStatus {
-            node: self.parts.identity.node.clone(),
-            session: row.session,
-            launch: row.launch.clone(),
-            service: row.service.clone(),
-            adapter: row.adapter.clone(),
-            state: BurstState::Ended,
-            reason: row.end_reason.clone().unwrap_or_else(|| row.reason.clone()),
-            started_at: rfc3339(row.intended_at_ms),
-            ready_at: row.ready_at_ms.map(rfc3339),
-            ended_at: row.ended_at_ms.map(rfc3339),
-            cost: Money::from_micros(row.cost_micro.unwrap_or(0)).units(),
-            currency: row.currency.clone().or_else(|| Some(self.parts.currency.clone())),
             ..BurstStatus::default()
         }
     }

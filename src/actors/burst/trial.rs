@@ -1,0 +1,221 @@
+//! One instance launched, made ready and ended, outside of a running node: the same engine and the same calls, driven by
+//! a loop instead of an actor. For `tidegate adapter check --launch`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::carry_out::{Operator, Work};
+use super::{AdapterSlot, STEP, Workload, new_launch_id, rows};
+use crate::actors::publisher::Identity;
+use crate::host::clock::Clock;
+use crate::journal::Journal;
+use crate::logic::budget::{Caps, Ledger, Money};
+use crate::logic::burst::{Engine, Event, NotLaunched, Order, Settings, Task};
+use crate::logic::fleet::{Event as FleetEvent, Operation, Stage};
+
+/// A provider whose list cannot be had for so long is not tried at all.
+const LIST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a trial is made from. The identity is one of its own, so that no running node meets its instance.
+pub struct TrialParts {
+    /// Who owns the instance.
+    pub identity: Identity,
+    /// The only clock.
+    pub clock: Clock,
+    /// Where its intent is written.
+    pub journal: Arc<Journal>,
+    /// From which its token derives.
+    pub secret: Vec<u8>,
+    /// The adapter, by name.
+    pub adapter: (String, AdapterSlot),
+    /// The service, by name.
+    pub service: (String, Workload),
+    /// The budget's currency.
+    pub currency: String,
+}
+
+/// How a trial went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Launch id.
+    pub launch: String,
+    /// From the intent to ready.
+    pub ready_after: Duration,
+    /// From the intent to the confirmed end.
+    pub lived: Duration,
+    /// What it cost.
+    pub cost: Money,
+    /// In this currency.
+    pub currency: String,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { launch, ready_after, lived, cost, currency } = self;
+        write!(f, "{launch} was ready after {ready_after:.2?}, is gone after {lived:.2?}, and cost {cost} {currency}")
+    }
+}
+
+/// Launches, waits until it is ready, ends it, and confirms. Whatever a trial before it left behind is ended first.
+///
+/// # Errors
+/// In words, what went wrong; the instance is ended all the same.
+pub async fn run(parts: TrialParts, mut say: impl FnMut(&str)) -> Result<Report, String> {
+    let mut trial = Trial::begin(parts).await;
+    let began = trial.clock.now();
+    while !trial.engine.is_reconciled() {
+        trial.step().await;
+        if trial.clock.now() - began > LIST_PATIENCE {
+            return Err("the provider does not list instances; `adapter check` without --launch says more".to_owned());
+        }
+    }
+    trial.end_all_found();
+    trial.until_empty().await;
+    let (launch, began) = (new_launch_id(&trial.identity), trial.clock.now());
+    trial.order(&launch).map_err(|refused| format!("nothing was launched: {refused}"))?;
+    say(&format!("launching {launch}"));
+    let interrupted = trial.interrupted.clone();
+    let watch = tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.store(true, Ordering::Relaxed);
+        }
+    });
+    let ready_after = trial.until_ready(&launch).await.map(|at| at.saturating_sub(began));
+    say(if ready_after.is_ok() { "ready; ending it" } else { "ending it" });
+    trial.engine.end_all("the trial is over", trial.clock.now());
+    trial.until_empty().await;
+    watch.abort();
+    let lived = trial.clock.now() - began;
+    Ok(Report { launch, ready_after: ready_after?, lived, cost: trial.cost, currency: trial.currency })
+}
+
+struct Trial {
+    engine: Engine,
+    operator: Operator,
+    clock: Clock,
+    identity: Identity,
+    adapter: String,
+    service: String,
+    currency: String,
+    ready_at: Option<Duration>,
+    failure: Option<String>,
+    cost: Money,
+    /// The operator pressed Ctrl-C: what was launched is ended as at any other end.
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Trial {
+    async fn begin(parts: TrialParts) -> Self {
+        let (adapter, slot) = parts.adapter;
+        let (service, workload) = parts.service;
+        let settings = Settings {
+            session: parts.identity.session,
+            journal_since: parts.journal.first_session(),
+            step: STEP,
+            adapters: BTreeMap::from([(adapter.clone(), slot.settings.clone())]),
+            services: BTreeSet::from([service.clone()]),
+        };
+        let adapters = BTreeMap::from([(adapter.clone(), slot.adapter)]);
+        let workloads = BTreeMap::from([(service.clone(), workload)]);
+        let (rows, known) = rows::read(&parts.journal).await;
+        let operator = Operator::new(&parts.identity, parts.journal, parts.secret, adapters, workloads);
+        let mut engine = Engine::new(settings, Ledger::new(Caps::default()));
+        let records = rows.iter().map(|row| rows::record(row, parts.clock)).collect();
+        let _former = engine.recover(records, known, parts.clock.now());
+        Self {
+            engine,
+            operator,
+            clock: parts.clock,
+            identity: parts.identity,
+            adapter,
+            service,
+            currency: parts.currency,
+            ready_at: None,
+            failure: None,
+            cost: Money::ZERO,
+            interrupted: Arc::default(),
+        }
+    }
+
+    fn order(&mut self, launch: &str) -> Result<(), String> {
+        let order = Order {
+            launch: launch.to_owned(),
+            service: self.service.clone(),
+            adapter: self.adapter.clone(),
+            reason: "a trial by an operator".to_owned(),
+        };
+        self.engine.launch(&order, self.clock.now()).map_err(|refused| match refused {
+            NotLaunched::Budget(refusal) => refusal.to_string(),
+            NotLaunched::HeldBack(why) => why,
+        })
+    }
+
+    fn end_all_found(&mut self) {
+        let found: Vec<String> = self.engine.fleet().instances().map(|instance| instance.launch.clone()).collect();
+        for launch in found {
+            self.engine.drain(&launch, "left by a trial before", self.clock.now());
+            self.engine.release(&launch, self.clock.now());
+        }
+    }
+
+    async fn until_ready(&mut self, launch: &str) -> Result<Duration, String> {
+        loop {
+            self.step().await;
+            if let Some(at) = self.ready_at {
+                return Ok(at);
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err("interrupted".to_owned());
+            }
+            let is_on_its_way = self.engine.fleet().get(launch).is_some_and(|i| i.stage <= Stage::Ready);
+            if let Some(failure) = self.failure.take().filter(|_| !is_on_its_way) {
+                return Err(failure);
+            }
+        }
+    }
+
+    async fn until_empty(&mut self) {
+        while !self.engine.fleet().is_empty() {
+            self.step().await;
+        }
+    }
+
+    /// Does what is due, one after the other, and waits a little.
+    async fn step(&mut self) {
+        let (tasks, _over_budget) = self.engine.due(self.clock.now());
+        for task in tasks {
+            let events = match task {
+                Task::List(adapter) => {
+                    let listed = self.operator.list(&adapter).await;
+                    self.engine.listed(&adapter, listed, self.clock.now(), fastrand::f64())
+                }
+                Task::Instance(launch, operation) => self.carry_out(&launch, operation).await,
+            };
+            events.into_iter().for_each(|event| self.take_in(event));
+        }
+        tokio::time::sleep(STEP).await;
+    }
+
+    async fn carry_out(&mut self, launch: &str, operation: Operation) -> Vec<Event> {
+        let Some(instance) = self.engine.fleet().get(launch).cloned() else { return Vec::new() };
+        let terms = self.engine.terms(&instance.adapter);
+        let began_ms = self.clock.to_unix_ms(self.engine.since(&instance));
+        let row = (operation == Operation::Intend)
+            .then(|| rows::intent(&instance, self.identity.session, terms, began_ms, &self.currency));
+        let cost = self.engine.cost(&instance, self.clock.now());
+        let outcome = self.operator.carry_out(Work { operation, instance, row, cost }).await;
+        self.engine.done(launch, operation, outcome, self.clock.now(), fastrand::f64())
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Instance(_, FleetEvent::Ready(..)) => self.ready_at = Some(self.clock.now()),
+            Event::Instance(_, FleetEvent::Failed { why, .. }) => self.failure = Some(why),
+            Event::Ended(_, _, cost) => self.cost = cost,
+            _ => {}
+        }
+    }
+}

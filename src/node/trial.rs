@@ -1,0 +1,102 @@
+//! An adapter tried out by an operator, with the parts of the configured node but an identity of its own: a running node
+//! with the same configuration neither meets the trial's instance nor is disturbed by it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloud_adapters::Finding;
+use edge_config::{AdapterName, Config};
+
+pub use crate::actors::burst::trial::Report;
+use crate::actors::burst::trial::{self, TrialParts};
+use crate::actors::publisher::Identity;
+use crate::host::clock::Clock;
+use crate::journal::{Journal, StateDir};
+
+use super::parts;
+
+/// What a look at a provider may take.
+const CHECK_DEADLINE: Duration = Duration::from_secs(60);
+/// Room for the suffix of the trial's node id.
+const NODE_ID_MAX: usize = 32;
+
+/// One adapter of a configuration.
+pub struct Trial<'a> {
+    config: &'a Config,
+    name: AdapterName,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl<'a> Trial<'a> {
+    /// Finds the adapter.
+    ///
+    /// # Errors
+    /// In words, with the adapters that there are.
+    pub fn of(config: &'a Config, name: &str) -> Result<Self, String> {
+        let known: Vec<String> = config.adapters.keys().map(ToString::to_string).collect();
+        let found = config.adapters.keys().find(|known| known.as_str() == name).cloned();
+        let missing = || match known.as_slice() {
+            [] => format!("there is no adapter {name}: the configuration has none; add a table [adapter.{name}]"),
+            _ => format!("there is no adapter {name}; the configuration has {}", known.join(", ")),
+        };
+        let name = found.ok_or_else(missing)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Ok(Self { config, name, runtime: runtime.map_err(|error| format!("cannot start: {error}"))? })
+    }
+
+    /// Looks at all that a launch needs; starts nothing.
+    pub fn check(&mut self) -> Vec<Finding> {
+        let bad = |words: String| vec![Finding::bad(cloud_adapters::Subject::Network, words)];
+        let slot = match self.slot() {
+            Ok(slot) => slot,
+            Err(error) => return bad(error),
+        };
+        let looked = async { tokio::time::timeout(CHECK_DEADLINE, slot.adapter.check()).await };
+        let late = || bad(format!("the provider did not answer within {CHECK_DEADLINE:?}"));
+        self.runtime.block_on(looked).unwrap_or_else(|_| late())
+    }
+
+    /// Launches one instance of a service, waits until it is ready, and ends it. Ctrl-C ends it too.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn launch(&mut self, service: Option<&str>, say: impl FnMut(&str)) -> Result<Report, String> {
+        let workloads = parts::workloads(self.config);
+        let uses = |name: &String| {
+            let service = self.config.services.iter().find(|(known, _)| known.as_str() == name);
+            service.and_then(|(_, service)| service.burst.as_ref()).is_some_and(|b| b.adapters.contains(&self.name))
+        };
+        let chosen = match service {
+            Some(name) => workloads.get_key_value(name).ok_or_else(|| format!("no service {name} bursts"))?,
+            None => workloads
+                .iter()
+                .find(|(name, _)| uses(name))
+                .ok_or("no service names this adapter in burst.adapters")?,
+        };
+        let chosen = (chosen.0.clone(), chosen.1.clone());
+        let state_dir = StateDir::open(&self.config.node.state_dir.join("trials")).map_err(|e| e.to_string())?;
+        let journal = Arc::new(Journal::open(&state_dir).map_err(|error| error.to_string())?);
+        let node = self.config.node.id.as_str();
+        let identity = Identity {
+            fleet: self.config.node.fleet.to_string(),
+            node: format!("{}-trial", node.get(..NODE_ID_MAX).unwrap_or(node).trim_end_matches('-')),
+            session: state_dir.session(),
+        };
+        let parts = TrialParts {
+            identity,
+            clock: Clock::start(),
+            journal,
+            secret: state_dir.secret().to_vec(),
+            adapter: (self.name.to_string(), self.slot()?),
+            service: chosen,
+            currency: self.config.budget.currency.clone(),
+        };
+        self.runtime.block_on(trial::run(parts, say))
+    }
+
+    fn slot(&self) -> Result<crate::actors::burst::AdapterSlot, String> {
+        let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        let mut adapters = parts::adapters(self.config, &own).map_err(|error| error.to_string())?;
+        adapters.remove(self.name.as_str()).ok_or_else(|| format!("there is no adapter {}", self.name))
+    }
+}
