@@ -135,7 +135,8 @@ impl ExecAdapter {
         let options = Arc::clone(&self.options);
         // Off the runtime's threads: the program lies on a card that may stall.
         let started = tokio::task::spawn_blocking(move || program::start(&options, permit)).await;
-        let running = started.map_err(|error| AdapterError::transient("the program was not started").because(error))??;
+        let running =
+            started.map_err(|error| AdapterError::transient("the program was not started").because(error))??;
         let output = running.finish(&text).await;
         output.map_err(|error| AdapterError::transient("cannot wait for the program").because(error))
     }

@@ -119,7 +119,7 @@ async fn the_wrapper_is_started_as_it_was_asked_for_and_with_nothing_of_the_prog
 }
 
 #[tokio::test]
-async fn every_message_fits_the_schema_and_the_page_does_too() {
+async fn every_message_fits_the_schema_and_those_of_page_and_example_do_too() {
     let account = ExampleAccount::new();
     let folder = tempfile::tempdir().expect("a directory");
     let recorded = |change: &dyn Fn(&mut cloud_adapters::ExecOptions)| {
@@ -140,7 +140,8 @@ async fn every_message_fits_the_schema_and_the_page_does_too() {
     let all = LaunchRequest { ready: ReadyCheck::Tcp, ..full_request(&second, here("recorder.sh")) };
     tls.launch(&all).await.expect("launch");
     account.kill_hard(&first);
-    until("it to be seen", async || plain.describe(&first).await.expect("describe").is_some_and(|it| it.is_ended())).await;
+    until("it to be seen", async || plain.describe(&first).await.expect("describe").is_some_and(|it| it.is_ended()))
+        .await;
     assert_eq!(plain.describe(&id("gw-unknown")).await.expect("describe"), None);
     assert!(plain.check().await.len() >= 4);
     for launch in [&first, &second] {
@@ -159,7 +160,8 @@ async fn every_message_fits_the_schema_and_the_page_does_too() {
 fn hold_against_schema(folder: &std::path::Path) -> BTreeSet<String> {
     let mut python = Command::new(account::python_with_jsonschema());
     python.arg(here("fits_schema.py")).arg(repository().join("docs/exec-adapter.schema.json"));
-    let held = python.arg(repository().join("docs/exec-adapter.md")).arg(folder).output().expect("python");
+    python.arg(repository().join("docs/exec-adapter.md")).arg(repository().join("examples/exec-adapter"));
+    let held = python.arg(folder).output().expect("python");
     assert!(held.status.success(), "{}", String::from_utf8_lossy(&held.stderr));
     let counts: BTreeMap<String, u64> = serde_json::from_slice(&held.stdout).expect("counts");
     counts.into_keys().collect()

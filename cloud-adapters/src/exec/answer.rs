@@ -345,7 +345,8 @@ mod tests {
         for good in ["127.0.0.1:1", "[::1]:65535", "gw-1.example.org:443", "localhost:80"] {
             assert!(host(good).is_some(), "{good}");
         }
-        let bad = ["", ":80", "host", "host:", "host:0", "host:65536", "host:+1", "a b:80", "::1:80", "[x]:80", "u@h:80"];
+        let bad =
+            ["", ":80", "host", "host:", "host:0", "host:65536", "host:+1", "a b:80", "::1:80", "[x]:80", "u@h:80"];
         for bad in bad.into_iter().chain(["http://h:80", "h/p:80"]) {
             assert_eq!(host(bad), None, "{bad}");
         }

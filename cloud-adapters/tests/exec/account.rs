@@ -47,7 +47,8 @@ pub(super) fn python_with_jsonschema() -> PathBuf {
 /// The interpreter itself: what `python3` names may be a script that looks for it, at every call.
 fn python() -> &'static str {
     static PYTHON: LazyLock<String> = LazyLock::new(|| {
-        let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().expect("python3");
+        let asked =
+            Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().expect("python3");
         String::from_utf8(asked.stdout).expect("a path").trim().to_owned()
     });
     &PYTHON

@@ -157,10 +157,8 @@ async fn another_protocol_is_for_a_person_to_mend() {
 #[tokio::test]
 async fn members_that_are_not_known_are_passed_over() {
     let more = r#""state":"running","zone":"b","reach":{"kind":"direct","authority":"[2001:db8::1]:8443","via":"x"},"age_ms":1500,"notice":"taken away at noon""#;
-    let answer = format!(
-        r#"{{"protocol":1,"trace":7,"ok":{{"cost":1,"instance":{}}}}}"#,
-        instance("gw-1", "gateway-7", more)
-    );
+    let answer =
+        format!(r#"{{"protocol":1,"trace":7,"ok":{{"cost":1,"instance":{}}}}}"#, instance("gw-1", "gateway-7", more));
     let told = OneLine::answering(&answer).adapter.launch(&simple_request()).await.expect("launch");
     assert_eq!(told.state, InstanceState::Running);
     assert_eq!(told.reach, Some(Reach::Direct { authority: "[2001:db8::1]:8443".into() }));
@@ -281,7 +279,8 @@ async fn calls_beyond_the_limit_wait_and_terminations_have_room_of_their_own() {
 
 #[tokio::test]
 async fn secrets_are_hidden_in_whatever_the_program_says() {
-    let identity = TlsIdentity { certificate: "c".into(), key: Secret::new("-----BEGIN-----\nMIIabcdefgh\n-----END-----") };
+    let identity =
+        TlsIdentity { certificate: "c".into(), key: Secret::new("-----BEGIN-----\nMIIabcdefgh\n-----END-----") };
     let request = LaunchRequest { identity, ..simple_request() };
     let reason = instance("gw-1", "gateway-7", r#""state":"ended","reason":"bad token sesame-4711""#);
     let refusal = r#"{"protocol":1,"error":{"kind":"transient","message":"sesame-4711 key-of-the-account"}}"#;

@@ -1,6 +1,6 @@
-"""Holds messages against docs/exec-adapter.schema.json: those in the folder that is given, and those of a page.
+"""Holds messages against docs/exec-adapter.schema.json: those of a page, requests in a folder, and recorded calls.
 
-usage: fits_schema.py SCHEMA PAGE FOLDER. The folder holds N.request and N.answer. Prints what was held, as `verb count`,
+usage: fits_schema.py SCHEMA PAGE REQUESTS CALLS. REQUESTS holds NAME.json, CALLS N.request and N.answer. Prints what was held, as `verb count`,
 and exits 1 with every message that does not fit. The schema is closed for this: it takes no member that it does not
 describe, so that nothing is sent that the page is silent about. That it can refuse is tried with each message too.
 """
@@ -60,6 +60,12 @@ def page_messages(page):
         yield verb, message
 
 
+def requests(folder):
+    for file in sorted(Path(folder).glob("*.json")):
+        request = json.loads(file.read_text())
+        yield request["verb"], request
+
+
 def recorded_messages(folder):
     for file in sorted(Path(folder).glob("*.request")):
         request = json.loads(file.read_text())
@@ -68,11 +74,11 @@ def recorded_messages(folder):
 
 
 def main():
-    schema_file, page, folder = sys.argv[1:]
+    schema_file, page, examples, calls = sys.argv[1:]
     published = json.loads(Path(schema_file).read_text())
     Draft202012Validator.check_schema(published)
     schema, found, held = closed(published), [], Counter()
-    for verb, message in [*page_messages(page), *recorded_messages(folder)]:
+    for verb, message in [*page_messages(page), *requests(examples), *recorded_messages(calls)]:
         held[definitions(message, verb)[0]] += 1
         found += problems(schema, message, verb)
         for how, wrong in mutilated(message):
