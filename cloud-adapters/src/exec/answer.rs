@@ -24,9 +24,6 @@ const AGE_MAX_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
 /// The most findings of one look; an operator reads them all.
 const FINDINGS_MAX: usize = 64;
 
-/// The exits of a shell that could not execute a command, and that could not find it (POSIX, 2.8.2).
-const SHELL_EXITS: [i32; 2] = [126, 127];
-
 #[derive(Deserialize)]
 pub(super) struct Launched {
     pub(super) instance: RawInstance,
@@ -171,13 +168,10 @@ impl Words<'_> {
     }
 
     fn no_answer(&self, exit: ExitStatus, problem: &str, text: &str) -> AdapterError {
-        let message = match (exit.code(), text.trim().is_empty()) {
-            (Some(code), true) if SHELL_EXITS.contains(&code) => {
-                let message = format!("the program could not start a command ({exit}){}", self.said());
-                return AdapterError::bad_configuration(message);
-            }
-            (_, true) => format!("the program ended without an answer ({exit}){}", self.said()),
-            _ => format!("the program's answer ({exit}) {problem}: `{}`{}", first_words(text), self.said()),
+        let message = if text.trim().is_empty() {
+            format!("the program ended without an answer ({exit}){}", self.said())
+        } else {
+            format!("the program's answer ({exit}) {problem}: `{}`{}", first_words(text), self.said())
         };
         AdapterError::transient(message)
     }

@@ -136,7 +136,6 @@ impl ContractHarness for ExampleAccount {
             ("not an executable file", self.with_command(&[&plain])),
             ("not an executable file", self.with_command(&[&folder])),
             ("interpreter", self.with_command(&[&here("foreign-program").display().to_string()])),
-            ("could not start a command", self.with_command(&["sh", "-c", "no-such-program-anywhere"])),
             ("protocol 2", self.with_command(&["echo", r#"{"protocol": 2, "ok": {}}"#])),
             ("let this user write there", self.client(|options| options.state_dir = inside_plain.clone().into())),
             ("Not a directory", self.with_variable("ACCOUNT", &inside_plain)),

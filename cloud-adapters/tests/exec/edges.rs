@@ -139,7 +139,7 @@ async fn how_a_program_ends_is_told_with_its_last_words() {
         (Retry::Backoff, "exit status: 3", "echo first >&2; echo out of luck >&2; exit 3".to_owned()),
         (Retry::Backoff, "signal: 9", "echo out of luck >&2; kill -9 $$".to_owned()),
         (Retry::Backoff, "answered ok and then failed", format!("echo '{proper}'; echo out of luck >&2; exit 1")),
-        (Retry::Never, "exit status: 127", "echo out of luck >&2; exit 127".to_owned()),
+        (Retry::Backoff, "exit status: 127", "echo out of luck >&2; exit 127".to_owned()),
     ] {
         let error = OneLine::new(&line).launch_error().await;
         assert_eq!(error.retry(), retry, "{error}");
