@@ -11,6 +11,7 @@
 //! | [`wrapper`] | the command line of the wrapper that every instance is |
 //! | [`deadline`] | a deadline around every call |
 //! | [`process`] | the adapter whose instances are other processes on this machine |
+//! | [`exec`] | the adapter for any other cloud: a program of the user's own, asked in JSON |
 //! | [`contract`] | the suite: what a caller may rely on, as tests against any adapter |
 
 #![warn(missing_docs)]
@@ -19,6 +20,7 @@ pub mod capabilities;
 pub mod contract;
 pub mod deadline;
 pub mod error;
+pub mod exec;
 pub mod finding;
 pub mod instance;
 pub mod launch;
@@ -34,6 +36,7 @@ use async_trait::async_trait;
 pub use capabilities::{Capabilities, LifeBound};
 pub use deadline::Deadlined;
 pub use error::{AdapterError, Retry};
+pub use exec::{ExecAdapter, ExecOptions};
 pub use finding::{Finding, Subject, Verdict};
 pub use instance::{Instance, InstanceState, Reach};
 pub use launch::{InvalidLaunchId, LaunchId, LaunchRequest, ReadyCheck, Resources, TlsIdentity, Workload};
