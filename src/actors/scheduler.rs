@@ -18,7 +18,7 @@ use crate::host::clock::{Clock, rfc3339_now};
 use crate::logic::load::{LoadSample, Window};
 use crate::logic::plan::{Action, Phase, Plan, ReplicaView};
 use crate::logic::policy::Decision;
-use crate::logic::route::{Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute};
+use crate::logic::route::{Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Transport};
 use crate::logic::service::{ServiceScaling, ServiceSettings, Situation, count};
 use crate::wire::board::{Board, ReplicaStatus};
 use crate::wire::{EventData, EventKind, Message as WireMessage, ServiceOffer, ServiceStatus, Topic};
@@ -571,6 +571,7 @@ impl Routable {
             replica: self.replica,
             placement: self.placement,
             authority: self.authority,
+            transport: Transport::Plain,
             bearer: self.bearer,
             concurrency,
             weight: 1,

@@ -18,6 +18,8 @@ use crate::host::clock::unix_ms_now;
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorded};
 use crate::logic::budget::Money;
 use crate::logic::fleet::{Instance, Operation, Outcome, Seen, Timing};
+use crate::logic::route::Transport;
+use crate::tls::Dialer;
 use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus, from_json, to_json};
 
 /// A renewal is one small call; an instance that needs longer is as good as gone for a request too.
@@ -56,6 +58,7 @@ pub(super) struct Operator {
     secret: Vec<u8>,
     adapters: BTreeMap<String, (Arc<dyn CloudAdapter>, Timing)>,
     workloads: BTreeMap<String, Workload>,
+    dialer: Dialer,
     /// Counts renewals, so that an instance can tell an old one.
     sequence: AtomicU64,
 }
@@ -71,6 +74,7 @@ impl Operator {
             secret: parts.secret.clone(),
             adapters: adapters.map(|(name, slot)| (name.clone(), (slot.adapter.clone(), slot.timing))).collect(),
             workloads: parts.workloads.clone(),
+            dialer: Dialer::default(),
             sequence: AtomicU64::new(0),
         }
     }
@@ -193,6 +197,8 @@ impl Operator {
         let bearer = format!("Bearer {}", launch_token(&self.secret, &renewal.launch));
         let request = Call {
             authority,
+            transport: Transport::Plain,
+            dialer: &self.dialer,
             path: LEASE_PATH,
             header: Some((LEASE_TOKEN_HEADER, &bearer)),
             json: Some(&body),
