@@ -200,3 +200,6 @@ fn explain(error: &io::Error, host: &str) -> DialError {
         None => DialError::Handshake(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;
