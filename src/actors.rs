@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod local_runner;
 pub mod monitor;
 pub mod publisher;
+pub mod reach;
 pub mod scheduler;
 
 /// Messages that wait for one actor. Far above what a tick sends; a full mailbox means a stalled actor, and what it

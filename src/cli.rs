@@ -46,7 +46,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::Command),
     Model(model::Args),
-    Wrap(wrap::Args),
+    Wrap(Box<wrap::Args>),
     Version(version::Args),
 }
 

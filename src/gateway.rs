@@ -17,10 +17,12 @@ use tokio::net::TcpListener;
 
 use crate::logic::load::ServiceCounters;
 use crate::logic::route::{Balance, RouteTable, ServiceRoute};
+use crate::tls::Dialer;
 
 mod admission;
 mod answer_body;
 mod clock;
+mod connect;
 mod forward;
 mod headers;
 mod inflight;
@@ -47,8 +49,10 @@ pub struct GatewayOptions {
     pub header_read_timeout: Duration,
     /// How long a client may leave its answer unread before its connection is cut off.
     pub write_stall_timeout: Duration,
-    /// How long connecting to a replica may take.
+    /// How long connecting to a replica may take, and after that a TLS handshake with it.
     pub connect_timeout: Duration,
+    /// Secures connections to replicas that ask for it.
+    pub dialer: Dialer,
     /// Idle connections kept to one replica.
     pub max_idle_per_replica: usize,
     /// How long requests in flight may take to end once the shutdown began.
@@ -62,6 +66,7 @@ impl Default for GatewayOptions {
             header_read_timeout: Duration::from_secs(30),
             write_stall_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
+            dialer: Dialer::default(),
             max_idle_per_replica: 64,
             drain_timeout: Duration::from_secs(30),
         }

@@ -7,6 +7,7 @@
 //! - [`host`] touches the box, [`wire`] knows the bytes on MQTT, [`mqtt`] carries bytes and knows no type of ours.
 //! - [`gateway`] is the HTTP data plane, [`console`] the API for people and monitoring.
 //! - [`model`] is the built-in ONNX server and [`wrap`] the wrapper around any server; both stand alone.
+//! - [`tls`] is the channel between a node and its instances: a launch's own key, and the pin on it.
 //! - [`journal`] holds what was promised to a provider, on disk, before it is asked.
 //! - [`node`] builds all of it and is the one file that knows everybody.
 
@@ -20,5 +21,6 @@ pub mod logic;
 pub mod model;
 pub mod mqtt;
 pub mod node;
+pub mod tls;
 pub mod wire;
 pub mod wrap;

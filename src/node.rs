@@ -28,6 +28,7 @@ mod control;
 mod links;
 mod panic;
 mod parts;
+mod providers;
 pub mod trial;
 
 /// Why a node did not start.
@@ -117,7 +118,7 @@ impl Node {
         let board = Arc::new(Board::default());
         let (data, io) = (runtime("gateway", parts::data_threads())?, runtime("io", 1)?);
 
-        let gateway = Gateway::new(parts::gateway_options(config), parts::service_options(config), clock.epoch());
+        let gateway = Gateway::new(parts::gateway_options(config)?, parts::service_options(config), clock.epoch());
         let gateway_listener = data.block_on(listen("gateway.listen", config.gateway.listen))?;
         let console_listener = io.block_on(listen("console.listen", config.console.listen))?;
         let broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {

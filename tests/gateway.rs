@@ -11,5 +11,7 @@ mod forwarding;
 mod refusing;
 #[path = "gateway/retrying.rs"]
 mod retrying;
+#[path = "gateway/secured.rs"]
+mod secured;
 #[path = "gateway/stopping.rs"]
 mod stopping;

@@ -2,6 +2,15 @@
 
 mod replica;
 
+#[path = "wrap/figures.rs"]
+mod figures;
+#[path = "wrap/first_process.rs"]
+mod first_process;
+#[path = "wrap/readiness.rs"]
+mod readiness;
+#[path = "wrap/secured.rs"]
+mod secured;
+
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
@@ -284,7 +293,8 @@ fn a_server_that_is_never_ready_ends_the_instance_with_that_reason() {
     let address = instance.address();
     let refused = try_request(&address, "GET / HTTP/1.1\r\n", b"");
     assert!(refused.is_none_or(|answer| answer.status == 503));
-    instance.ends(1, "the server was not ready within 0.5 s", &[]);
+    let why = "the server was not ready within 0.5 s; at the last look: Connection refused (os error 111)";
+    instance.ends(1, why, &[]);
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub struct Node {
     pub log: String,
     /// What the uplink carries, in megabits a second. Without it there is no network utilisation.
     pub link_speed_mbit: Option<u32>,
+    /// Authorities (PEM) that are trusted beside the public ones where an instance is reached by name, as at an ingress
+    /// of a company's own.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The state directory of a node that runs as root, as the file hierarchy standard has it.
@@ -42,6 +45,7 @@ pub(crate) fn read(section: &mut Section<'_>, sources: &Sources) -> Node {
         log: section.get("log", &LOG, "info".to_owned()),
         // 400 Gbit/s is the fastest port one can buy today.
         link_speed_mbit: section.optional("link_speed_mbit", &Count(1..=400_000)),
+        ca_file: section.optional("ca_file", &FilePath),
     }
 }
 

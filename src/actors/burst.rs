@@ -14,8 +14,9 @@ use crate::host::clock::Clock;
 use crate::journal::{Journal, Stage as Recorded};
 use crate::logic::budget::Ledger;
 use crate::logic::burst::{AdapterSettings, Engine, Event, NotLaunched, Order, Settings, Task};
-use crate::logic::fleet::{Event as FleetEvent, Instance, Operation, Stage};
+use crate::logic::fleet::{Address, Event as FleetEvent, Instance, Operation, Stage};
 use crate::logic::plan::{AdapterView, Phase};
+use crate::tls::Dialer;
 use crate::wire::board::Board;
 use crate::wire::{EventData, EventKind};
 
@@ -110,7 +111,7 @@ pub struct InstanceView {
     /// Where it stands.
     pub phase: Phase,
     /// Where requests may go now.
-    pub authority: Option<String>,
+    pub address: Option<Address>,
     /// What it asks of every caller.
     pub bearer: String,
     /// Its price.
@@ -133,6 +134,8 @@ pub struct BurstParts {
     pub adapters: BTreeMap<String, AdapterSlot>,
     /// What instances run, by service.
     pub workloads: BTreeMap<String, Workload>,
+    /// Secures the calls to instances.
+    pub dialer: Dialer,
     /// What is spent and committed.
     pub ledger: Ledger,
     /// The budget's currency.
@@ -188,6 +191,7 @@ impl Burst {
             parts.secret.clone(),
             slots.map(|(name, slot)| (name.clone(), slot.adapter.clone())).collect(),
             parts.workloads.clone(),
+            parts.dialer,
         ));
         let engine = Engine::new(settings, parts.ledger);
         let parts = Surroundings {

@@ -15,10 +15,11 @@ use super::local_runner::{LocalReplicas, StartLocal, StopLocal};
 use super::publisher::{Identity, Publish, Report, Sampled};
 use super::{MAILBOX, tell};
 use crate::host::clock::{Clock, rfc3339_now};
+use crate::logic::fleet::Address;
 use crate::logic::load::{LoadSample, Window};
 use crate::logic::plan::{Action, Phase, Plan, ReplicaView};
 use crate::logic::policy::Decision;
-use crate::logic::route::{Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute};
+use crate::logic::route::{Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Transport};
 use crate::logic::service::{ServiceScaling, ServiceSettings, Situation, count};
 use crate::wire::board::{Board, ReplicaStatus};
 use crate::wire::{EventData, EventKind, Message as WireMessage, ServiceOffer, ServiceStatus, Topic};
@@ -357,10 +358,11 @@ impl Scheduler {
     fn endpoints(&mut self, name: &str) -> Vec<Arc<Endpoint>> {
         let routable = self.routable(name);
         let Some(service) = self.services.get_mut(name) else { return Vec::new() };
-        let current: BTreeMap<_, _> = routable.iter().map(|found| (&found.replica, &found.authority)).collect();
+        let current: BTreeMap<_, _> = routable.iter().map(|f| (&f.replica, (&f.authority, f.transport))).collect();
         let draining = service.scaling.draining();
         service.endpoints.retain(|replica, endpoint| {
-            draining.contains_key(replica) || current.get(replica).is_some_and(|now| **now == endpoint.authority)
+            draining.contains_key(replica)
+                || current.get(replica).is_some_and(|now| *now == (&endpoint.authority, endpoint.transport))
         });
         let concurrency = service.scaling.settings().concurrency;
         let known = &mut service.endpoints;
@@ -380,15 +382,18 @@ impl Scheduler {
             replica: replica.id.clone(),
             placement: Placement::Local,
             authority: replica.authority.clone(),
+            transport: Transport::Plain,
             bearer: None,
         });
         let cloud =
             self.cloud.instances.iter().filter(|instance| instance.service == name && is_open(&instance.launch));
         let cloud = cloud.filter(|instance| instance.phase == Phase::Ready).filter_map(|instance| {
+            let Address { authority, transport } = instance.address.clone()?;
             Some(Routable {
                 replica: instance.launch.clone(),
                 placement: Placement::Cloud,
-                authority: instance.authority.clone()?,
+                authority,
+                transport,
                 bearer: Some(instance.bearer.clone()),
             })
         });
@@ -563,6 +568,7 @@ struct Routable {
     replica: String,
     placement: Placement,
     authority: String,
+    transport: Transport,
     bearer: Option<String>,
 }
 
@@ -572,6 +578,7 @@ impl Routable {
             replica: self.replica,
             placement: self.placement,
             authority: self.authority,
+            transport: self.transport,
             bearer: self.bearer,
             concurrency,
             weight: 1,

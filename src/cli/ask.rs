@@ -6,6 +6,8 @@ use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 
 use crate::host::call::{Call, call};
+use crate::logic::route::Transport;
+use crate::tls::Dialer;
 
 /// Where the console is when nothing else is said.
 const DEFAULT_CONSOLE: &str = "http://127.0.0.1:8081";
@@ -28,7 +30,8 @@ impl Target {
             bail!("--console takes http://HOST:PORT, not {}", self.console);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let request = Call { authority, path, header: None, json: None, deadline: DEADLINE };
+        let (transport, dialer) = (Transport::Plain, &Dialer::default());
+        let request = Call { authority, transport, dialer, path, header: None, json: None, deadline: DEADLINE };
         let (status, body) = runtime.block_on(call(request)).with_context(|| {
             format!(
                 "no node answers at {}; start one with `tidegate run`, or name its console with --console",

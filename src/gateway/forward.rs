@@ -8,16 +8,16 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::GatewayOptions;
 use super::admission::{Demand, NoSlot, Service};
 use super::clock::Clock;
+use super::connect::{self, AddressError, Connector};
 use super::headers;
 use super::inflight::Passage;
 use super::problem::Refusal;
@@ -35,14 +35,12 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The connections to the replicas.
 #[derive(Clone, Debug)]
 pub(super) struct Upstream {
-    client: Client<HttpConnector, UploadBody>,
+    client: Client<Connector, UploadBody>,
 }
 
 impl Upstream {
     pub(super) fn new(options: &GatewayOptions) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(options.connect_timeout));
+        let connector = Connector::new(options.connect_timeout, options.dialer.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
@@ -219,12 +217,10 @@ impl Forwarding<'_> {
 }
 
 impl Outgoing {
-    fn request_for(&self, endpoint: &Endpoint, now: Duration) -> Result<Request<UploadBody>, http::Error> {
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(Authority::try_from(endpoint.authority.as_str())?)
-            .path_and_query(self.path_and_query.clone())
-            .build()?;
+    fn request_for(&self, endpoint: &Endpoint, now: Duration) -> Result<Request<UploadBody>, AddressError> {
+        let (scheme, authority) = connect::address(endpoint)?;
+        let path_and_query = self.path_and_query.clone();
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query).build()?;
         let mut request = Request::new(self.upload.body());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;

@@ -8,6 +8,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::logic::route::Transport;
+use crate::tls::{DialError, Dialer};
+
 /// Control answers are a few hundred bytes; more is not one.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -21,6 +24,14 @@ pub enum CallError {
         authority: String,
         /// What the system said.
         reason: std::io::Error,
+    },
+    /// A connection, but not to whom it should lead.
+    #[error("no secure connection to {authority}: {reason}")]
+    Secure {
+        /// `host:port`.
+        authority: String,
+        /// What is wrong.
+        reason: DialError,
     },
     /// The connection broke or spoke no HTTP.
     #[error("{authority} did not answer properly: {reason}")]
@@ -45,6 +56,10 @@ pub enum CallError {
 pub struct Call<'a> {
     /// `host:port`.
     pub authority: &'a str,
+    /// How the connection is secured, and by whom.
+    pub transport: Transport,
+    /// See [`Dialer`]; a plain call takes any.
+    pub dialer: &'a Dialer,
     /// Path and query.
     pub path: &'a str,
     /// A header beside the usual ones.
@@ -66,7 +81,12 @@ async fn exchange(call: Call<'_>) -> Result<(StatusCode, Bytes), CallError> {
     let stream = TcpStream::connect(call.authority)
         .await
         .map_err(|reason| CallError::Connect { authority: call.authority.to_owned(), reason })?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let channel = call
+        .dialer
+        .secure(stream, host(call.authority), &call.transport, call.deadline)
+        .await
+        .map_err(|reason| CallError::Secure { authority: call.authority.to_owned(), reason })?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(channel)).await;
     let (mut sender, connection) = handshake.map_err(|e| broken(e.to_string()))?;
     let driver = tokio::spawn(connection);
     let request = request(call).map_err(|e| broken(e.to_string()))?;
@@ -75,6 +95,11 @@ async fn exchange(call: Call<'_>) -> Result<(StatusCode, Bytes), CallError> {
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|e| broken(e.to_string()))?;
     driver.abort();
     Ok((status, body.to_bytes()))
+}
+
+/// `host:port` without the port.
+fn host(authority: &str) -> &str {
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
 }
 
 fn request(call: Call<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -106,7 +131,8 @@ pub async fn is_ready(port: u16, probe: &ReadyProbe, deadline: Duration) -> bool
             matches!(tokio::time::timeout(deadline, TcpStream::connect(&authority)).await, Ok(Ok(_)))
         }
         ReadyProbe::Http(path) => {
-            let request = Call { authority: &authority, path, header: None, json: None, deadline };
+            let (transport, dialer) = (Transport::Plain, &Dialer::default());
+            let request = Call { authority: &authority, transport, dialer, path, header: None, json: None, deadline };
             matches!(call(request).await, Ok((status, _)) if status.is_success())
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 mod instance;
 mod steps;
 
-pub use instance::{Address, Instance, Privacy, Stage, Timing};
+pub use instance::{Address, Instance, Stage, Timing};
 
 /// Calls that start or look at instances, at one adapter at once: a provider has a rate limit, and a node few sockets.
 const CALLS_AT_ONCE: usize = 16;

@@ -10,11 +10,13 @@ mod balance;
 mod ejection;
 mod endpoint;
 mod peak_ewma;
+mod transport;
 
 pub use balance::{Ask, Balance, Rotation, pick};
 pub use ejection::Ejection;
 pub use endpoint::{Endpoint, EndpointCounters, Verdict};
 pub use peak_ewma::PeakEwma;
+pub use transport::{InvalidPin, PublicKeyPin, Transport};
 
 /// Where a replica runs, as seen from this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

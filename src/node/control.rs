@@ -59,6 +59,7 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
     let own = std::env::current_exe()?;
     let adapters = parts::adapters(&parts.config, &own)?;
     let caps = parts::caps(&parts.config)?;
+    let dialer = parts::dialer(&parts.config)?;
     let ledger = match parts.journal.lost_at_ms() {
         Some(lost_at_ms) => Ledger::unknown_before(caps, parts.clock.from_unix_ms(lost_at_ms)),
         None => Ledger::new(caps),
@@ -73,6 +74,7 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
                 secret: parts.state_dir.secret().to_vec(),
                 adapters,
                 workloads: parts::workloads(&parts.config),
+                dialer,
                 ledger,
                 currency: parts.config.budget.currency.clone(),
                 scheduler: scheduler.clone().recipient(),

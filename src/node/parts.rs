@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_adapters::{CloudAdapter, ProcessAdapter, ProcessOptions, ReadyCheck, Resources, deadline};
-use edge_config::{Adapter, AdapterKind, Config, ModelSource, PlacementRule, Ready, Runtime, Service};
+use cloud_adapters::{CloudAdapter, ReadyCheck, Resources, deadline};
+use edge_config::{Adapter, Config, ModelSource, PlacementRule, Ready, Runtime, Service};
 
-use super::{Addresses, NodeError, Options};
+use super::{Addresses, NodeError, Options, providers};
 use crate::actors::burst::{AdapterSlot, Workload, status_of_row};
 use crate::actors::discovery::ServiceFacts;
 use crate::actors::local_runner::LocalService;
@@ -27,6 +27,7 @@ use crate::logic::plan::Cloud;
 use crate::logic::policy::{self, Bounds, Policy, threshold};
 use crate::logic::route::Balance;
 use crate::logic::service::ServiceSettings;
+use crate::tls::Dialer;
 
 /// A provider's call that takes longer is as good as failed.
 const ADAPTER_DEADLINE: Duration = Duration::from_secs(60);
@@ -71,12 +72,18 @@ pub(super) fn about(config: &Config, options: &Options, identity: &Identity, add
     }
 }
 
-pub(super) fn gateway_options(config: &Config) -> GatewayOptions {
-    GatewayOptions {
+/// Secures connections to instances; trusts the configured authorities beside the public ones.
+pub(super) fn dialer(config: &Config) -> Result<Dialer, NodeError> {
+    Dialer::new(config.node.ca_file.as_deref()).map_err(|error| NodeError::Setting(format!("node.ca_file: {error}")))
+}
+
+pub(super) fn gateway_options(config: &Config) -> Result<GatewayOptions, NodeError> {
+    Ok(GatewayOptions {
+        dialer: dialer(config)?,
         max_connections: config.gateway.max_connections as usize,
         drain_timeout: config.node.drain_timeout.mul_f64(super::DRAIN_SHARE_OF_REQUESTS),
         ..GatewayOptions::default()
-    }
+    })
 }
 
 pub(super) fn service_options(config: &Config) -> Vec<ServiceOptions> {
@@ -320,15 +327,7 @@ pub(super) fn adapters(config: &Config, own: &Path) -> Result<BTreeMap<String, A
 }
 
 fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<AdapterSlot, NodeError> {
-    let provider = ProcessAdapter::new(ProcessOptions {
-        root: config.node.state_dir.join("adapters").join(name),
-        program: own.to_owned(),
-        max_instances: adapter.max_instances,
-        cpus: match &adapter.kind {
-            AdapterKind::Process(process) => process.cpus.clone(),
-            _ => None,
-        },
-    });
+    let provider = providers::provider(config, name, adapter, own)?;
     let provider: Arc<dyn CloudAdapter> = Arc::new(deadline::with_deadline(provider, ADAPTER_DEADLINE));
     Ok(AdapterSlot {
         adapter: provider,
@@ -343,7 +342,7 @@ fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<Ad
             drain_timeout: config.node.drain_timeout.mul_f64(0.5),
             max: adapter.max_instances.unwrap_or(u32::MAX),
             spot: adapter.spot,
-            max_life: None,
+            max_life: providers::max_life(&adapter.kind),
             circuit: CIRCUIT,
             full: FULL,
             list_every: LIST_EVERY,

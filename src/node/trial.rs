@@ -90,6 +90,7 @@ impl<'a> Trial<'a> {
             adapter: (self.name.to_string(), self.slot()?),
             service: chosen,
             currency: self.config.budget.currency.clone(),
+            dialer: parts::dialer(self.config).map_err(|error| error.to_string())?,
         };
         self.runtime.block_on(trial::run(parts, say))
     }

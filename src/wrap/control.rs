@@ -1,4 +1,5 @@
-//! The owner's calls, below `/.tidegate/`: `GET status`, `POST lease`, `POST drain`. Each answers how the instance is.
+//! The owner's calls, below `/.tidegate/`: `GET status`, `POST lease` and `POST drain` answer how the instance is, `GET
+//! metrics` with figures.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::front::Front;
 use super::instance::since_boot;
 use super::lease::RenewalOrder;
 use super::life::{EndReason, Phase};
+use super::metrics;
 use super::problem::{AnswerBody, Problem, bytes_answer};
 use crate::wire::{LeaseRenewal, LeaseState, LeaseStatus};
 
@@ -24,6 +26,7 @@ pub(super) async fn answer(
 ) -> Result<Response<AnswerBody>, Problem> {
     match (request.method().clone(), call) {
         (Method::GET, "status") => {}
+        (Method::GET, "metrics") => return Ok(metrics::answer(front).await),
         (Method::POST, "lease") => renew(front, request).await?,
         (Method::POST, "drain") => drain(front),
         (method, call) => return Err(Problem::NoSuchCall(format!("{method} {call}"))),

@@ -21,7 +21,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::control;
+use super::instance::since_boot;
 use super::life::{Life, Phase};
+use super::metrics::Meters;
 use super::problem::{AnswerBody, Problem};
 
 /// Everything below it is for the owner and never reaches the server.
@@ -55,6 +57,9 @@ pub(super) struct Front {
     pub(super) client: ServerClient,
     /// Wakes the instance's loop: something happened that may change what is next.
     pub(super) changed: Notify,
+    /// Where the server has metrics of its own, if it does.
+    pub(super) metrics_path: Option<String>,
+    pub(super) meters: Meters,
     token: Option<[u8; 32]>,
     life: Mutex<Life>,
     in_flight: AtomicU64,
@@ -76,6 +81,7 @@ impl Front {
         authority: Authority,
         token: Option<&str>,
         concurrency: Option<u32>,
+        metrics_path: Option<String>,
         life: Life,
     ) -> Self {
         Self {
@@ -83,6 +89,8 @@ impl Front {
             authority,
             client: client(),
             changed: Notify::new(),
+            metrics_path,
+            meters: Meters::new(since_boot()),
             token: token.map(|token| Sha256::digest(token).into()),
             life: Mutex::new(life),
             in_flight: AtomicU64::new(0),
@@ -109,14 +117,20 @@ impl Front {
     /// Answers one request.
     pub(super) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Response<AnswerBody> {
         if !self.authorized(request.headers()) {
-            return Problem::Unauthorized.answer();
+            return self.counted(Problem::Unauthorized.answer());
         }
         request.headers_mut().remove(TOKEN_HEADER);
         if let Some(call) = request.uri().path().strip_prefix(CONTROL_PREFIX) {
             let call = call.to_owned();
             return control::answer(&self, &call, request).await.unwrap_or_else(|problem| problem.answer());
         }
-        self.pass_on(request).await.unwrap_or_else(|problem| problem.answer())
+        let answer = self.pass_on(request).await.unwrap_or_else(|problem| problem.answer());
+        self.counted(answer)
+    }
+
+    fn counted(&self, answer: Response<AnswerBody>) -> Response<AnswerBody> {
+        self.meters.count(answer.status());
+        answer
     }
 
     fn authorized(&self, headers: &HeaderMap) -> bool {
@@ -219,7 +233,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// The innermost cause says the most: "connection refused" rather than "client error".
-fn describe(error: &dyn std::error::Error) -> String {
+pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -3,7 +3,6 @@
 //! One thread. The loop in `live` asks [`Life::next`] what to do whenever anything happened, and at least once a second:
 //! timers stand still while a box is suspended, a lease does not.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,29 +12,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Authority;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::time::{ClockId, clock_gettime};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 
 use super::front::Front;
 use super::lease::Lease;
 use super::life::{EndReason, Life, Limits, Next};
+use super::listen;
 use super::probe::Probe;
 use super::run_dir::{RunDir, RunDirError};
 use super::server::{Server, free_port};
+use crate::tls::{Acceptor, KeyFilesError};
 
 /// The longest wait between two looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Connections at once; the owner's pool needs a few dozen.
-const MAX_CONNECTIONS: usize = 1024;
-
-/// After a failed accept, which mostly means that file descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How to wrap one server.
 #[derive(Clone, Debug)]
@@ -48,6 +39,8 @@ pub struct InstanceOptions {
     pub run_dir: Option<PathBuf>,
     /// Holds the token that requests must bring; without it none is asked for.
     pub token_file: Option<PathBuf>,
+    /// The certificate and its key; without them plain HTTP is served.
+    pub key_files: Option<KeyFiles>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// The lease until the first renewal.
@@ -62,8 +55,19 @@ pub struct InstanceOptions {
     pub ready_timeout: Duration,
     /// Requests passed to the server at once; `None` for no limit.
     pub concurrency: Option<u32>,
+    /// Where the server has metrics of its own; without it only the wrapper's are told.
+    pub metrics: Option<String>,
     /// The server and its arguments; `{port}` stands for its port.
     pub command: Vec<OsString>,
+}
+
+/// What an instance proves itself with, both PEM.
+#[derive(Clone, Debug)]
+pub struct KeyFiles {
+    /// The certificate, or a chain, its own first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Why an instance failed.
@@ -81,6 +85,9 @@ pub enum InstanceError {
         #[source]
         source: io::Error,
     },
+    /// Certificate and key cannot be used.
+    #[error(transparent)]
+    KeyFiles(#[from] KeyFilesError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {source}; choose another with --listen, port 0 for a free one")]
     Listen {
@@ -121,14 +128,16 @@ pub(super) fn since_boot() -> Duration {
 async fn run(options: &InstanceOptions, run_dir: Option<&RunDir>) -> Result<EndReason, InstanceError> {
     let mut signals = Signals::watch().map_err(InstanceError::Start)?;
     let token = read_token(options)?;
-    let listener = listen(options.listen).await?;
+    let tls = acceptor(options.key_files.as_ref())?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listener = bind(options.listen).await?;
     let address = listener.local_addr().map_err(InstanceError::Start)?;
     let port = free_port().map_err(InstanceError::Start)?;
     let mut server = Server::start(&options.command, port, options.grace).map_err(InstanceError::Start)?;
     let front = Arc::new(front(options, port, token.as_deref()));
-    tokio::spawn(accept(listener, Arc::clone(&front)));
+    tokio::spawn(listen::accept(listener, tls, Arc::clone(&front)));
     run_dir.map_or(Ok(()), |run_dir| run_dir.write_address(address))?;
-    say(&format!("instance {} of {} listens on http://{address}", options.launch, options.service));
+    say(&format!("instance {} of {} listens on {scheme}://{address}", options.launch, options.service));
 
     let reason = live(&front, &mut server, &options.ready, &mut signals).await;
     // Whatever ended it: from here on nothing is passed on.
@@ -140,7 +149,8 @@ async fn run(options: &InstanceOptions, run_dir: Option<&RunDir>) -> Result<EndR
 
 /// Until it is time to end.
 async fn live(front: &Front, server: &mut Server, probe: &Probe, signals: &mut Signals) -> EndReason {
-    let mut ready = pin!(probe.wait_until_ready(&front.client, front.authority.as_str()));
+    let not_ready = |why| front.life().server_is_not_ready(why);
+    let mut ready = pin!(probe.wait_until_ready(&front.client, &front.authority, not_ready));
     let (mut is_ready, mut was_signalled) = (false, false);
     loop {
         let now = since_boot();
@@ -175,7 +185,8 @@ fn front(options: &InstanceOptions, server_port: u16, token: Option<&str>) -> Fr
     let limits = Limits { ready_timeout: options.ready_timeout, drain_timeout: options.drain_timeout };
     let authority = Authority::try_from(format!("{}:{server_port}", Ipv4Addr::LOCALHOST))
         .unwrap_or_else(|_| Authority::from_static("127.0.0.1"));
-    Front::new(options.service.clone(), authority, token, options.concurrency, Life::new(lease, limits, now))
+    let (service, metrics) = (options.service.clone(), options.metrics.clone());
+    Front::new(service, authority, token, options.concurrency, metrics, Life::new(lease, limits, now))
 }
 
 fn read_token(options: &InstanceOptions) -> Result<Option<String>, InstanceError> {
@@ -188,45 +199,29 @@ fn read_token(options: &InstanceOptions) -> Result<Option<String>, InstanceError
     Ok(Some(token))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, InstanceError> {
+fn acceptor(files: Option<&KeyFiles>) -> Result<Option<Acceptor>, KeyFilesError> {
+    files.map(|files| Acceptor::from_files(&files.certificate, &files.key)).transpose()
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, InstanceError> {
     TcpListener::bind(address).await.map_err(|source| InstanceError::Listen { address, source })
-}
-
-async fn accept(listener: TcpListener, front: Arc<Front>) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let front = Arc::clone(&front);
-                tokio::spawn(async move {
-                    serve_connection(stream, front).await;
-                    drop(permit);
-                });
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-}
-
-async fn serve_connection(stream: TcpStream, front: Arc<Front>) {
-    let _best_effort = stream.set_nodelay(true);
-    let answer = service_fn(move |request| {
-        let front = Arc::clone(&front);
-        async move { Ok::<_, Infallible>(front.answer(request).await) }
-    });
-    // A connection that breaks concerns its two ends only; requests on it are counted where they are passed on.
-    let _broken = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer).await;
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Held, so that it does nothing: an instance outlives the terminal that it was started from. A handler, since a
+    /// signal that is ignored outright would be ignored by the server, too.
+    _hangup: Signal,
 }
 
 impl Signals {
     fn watch() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn received(&mut self) {

@@ -26,7 +26,12 @@ pub(super) enum EndReason {
     /// SIGTERM or SIGINT.
     Signalled,
     /// The server did not answer in time.
-    NeverReady(Duration),
+    NeverReady {
+        /// The time that it had.
+        timeout: Duration,
+        /// What the last look at it said; empty where none ended.
+        last_words: String,
+    },
     /// The server ended by itself, with this status.
     ServerExited(String),
 }
@@ -44,7 +49,10 @@ impl fmt::Display for EndReason {
             Self::LeaseExpired => f.write_str("the lease expired"),
             Self::Asked => f.write_str("its owner asked for the drain"),
             Self::Signalled => f.write_str("a signal asked for the end"),
-            Self::NeverReady(timeout) => write!(f, "the server was not ready within {} s", timeout.as_secs_f64()),
+            Self::NeverReady { timeout, last_words } => {
+                write!(f, "the server was not ready within {} s", timeout.as_secs_f64())?;
+                if last_words.is_empty() { Ok(()) } else { write!(f, "; at the last look: {last_words}") }
+            }
             Self::ServerExited(status) => write!(f, "server exited with {status}"),
         }
     }
@@ -82,13 +90,15 @@ pub(super) struct Life {
     lease: Lease,
     /// The server must have answered by then, since boot; `None` once it has.
     ready_by: Option<Duration>,
+    /// Why it was not ready when it was last looked at.
+    not_ready: String,
     drain: Option<Drain>,
 }
 
 impl Life {
     /// An instance that starts now.
     pub(super) fn new(lease: Lease, limits: Limits, now: Duration) -> Self {
-        Self { limits, lease, ready_by: Some(now + limits.ready_timeout), drain: None }
+        Self { limits, lease, ready_by: Some(now + limits.ready_timeout), not_ready: String::new(), drain: None }
     }
 
     /// Where it is.
@@ -108,6 +118,11 @@ impl Life {
     /// The server answered.
     pub(super) fn server_is_ready(&mut self) {
         self.ready_by = None;
+    }
+
+    /// A look at the server found it not ready, for this reason.
+    pub(super) fn server_is_not_ready(&mut self, why: String) {
+        self.not_ready = why;
     }
 
     /// The owner says: live on. A drain that began goes on all the same.
@@ -141,7 +156,10 @@ impl Life {
         }
         let lease_ends = now + self.lease.remaining(now);
         match self.ready_by {
-            Some(ready_by) if now >= ready_by => Next::End(EndReason::NeverReady(self.limits.ready_timeout)),
+            Some(ready_by) if now >= ready_by => Next::End(EndReason::NeverReady {
+                timeout: self.limits.ready_timeout,
+                last_words: self.not_ready.clone(),
+            }),
             Some(ready_by) => Next::WaitUntil(ready_by.min(lease_ends)),
             None => Next::WaitUntil(lease_ends),
         }
@@ -202,8 +220,9 @@ mod tests {
         let mut life = starting();
         life.renew("l", NEWER, at(600), at(101)).unwrap();
         assert_eq!(life.next(at(159), 0), Next::WaitUntil(at(160)));
-        let reason = EndReason::NeverReady(at(60));
-        assert_eq!(life.next(at(160), 0), Next::End(reason.clone()));
+        life.server_is_not_ready("connection refused".to_owned());
+        let Next::End(reason) = life.next(at(160), 0) else { panic!("it should end") };
+        assert_eq!(reason.to_string(), "the server was not ready within 60 s; at the last look: connection refused");
         assert!(!reason.is_success());
     }
 

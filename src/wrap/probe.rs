@@ -1,14 +1,17 @@
 //! Readiness of the wrapped server: asked again and again, fast at first, until it answers.
 
+use std::ffi::OsString;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::Request;
+use http::uri::Authority;
 use http_body_util::BodyExt;
 use tokio::net::TcpStream;
 
-use super::front::ServerClient;
+use super::front::{ServerClient, describe};
 use super::problem::AnswerBody;
+use super::ready_command;
 
 /// The first pause between two probes: a small server is up within a few of them.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -16,7 +19,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause: what a slow server costs at most between being ready and being known to be.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long one probe may take: a server that loads a model may accept and then think.
+/// The longest pause between two commands: each is a process to start, which costs a small box more than a question.
+const LONGEST_COMMAND_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long one question may take: a server that loads a model may accept and then think.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to see that a server is ready.
@@ -24,8 +30,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Probe {
     /// It accepts a connection.
     Tcp,
-    /// It answers `GET` of this path with 200.
+    /// It answers `GET` of this path with 2xx.
     Http(String),
+    /// This command, with the server's port in `PORT`, exits with 0.
+    Command(Vec<OsString>),
 }
 
 impl FromStr for Probe {
@@ -43,30 +51,47 @@ impl FromStr for Probe {
 }
 
 impl Probe {
-    /// Returns once the server at `authority` (`127.0.0.1:port`) is ready; the caller sets the limit.
-    pub(super) async fn wait_until_ready(&self, client: &ServerClient, authority: &str) {
+    /// Returns once the server at `authority` (`127.0.0.1:port`) is ready; the caller sets the limit. Tells each time why
+    /// it is not.
+    pub(super) async fn wait_until_ready(&self, client: &ServerClient, authority: &Authority, tell: impl Fn(String)) {
         let mut pause = FIRST_PAUSE;
-        while !self.succeeds(client, authority).await {
+        while let Err(why) = self.check(client, authority).await {
+            tell(why);
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(self.longest_pause());
         }
     }
 
-    async fn succeeds(&self, client: &ServerClient, authority: &str) -> bool {
-        let attempt = async {
-            match self {
-                Self::Tcp => TcpStream::connect(authority).await.is_ok(),
-                Self::Http(path) => answers_ok(client, authority, path).await,
+    fn longest_pause(&self) -> Duration {
+        match self {
+            Self::Tcp | Self::Http(_) => LONGEST_PAUSE,
+            Self::Command(_) => LONGEST_COMMAND_PAUSE,
+        }
+    }
+
+    /// Asks once; an error says why it is not ready.
+    async fn check(&self, client: &ServerClient, authority: &Authority) -> Result<(), String> {
+        let slow = || Err(format!("no answer within {PROBE_TIMEOUT:?}"));
+        match self {
+            Self::Tcp => {
+                let connected = tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(authority.as_str())).await;
+                connected.map_or_else(|_| slow(), |connected| connected.map(drop).map_err(|error| error.to_string()))
             }
-        };
-        tokio::time::timeout(PROBE_TIMEOUT, attempt).await.unwrap_or(false)
+            Self::Http(path) => {
+                let asked = tokio::time::timeout(PROBE_TIMEOUT, ask(client, authority, path)).await;
+                asked.unwrap_or_else(|_| slow())
+            }
+            // It has a limit of its own.
+            Self::Command(argv) => ready_command::check(argv, authority.port_u16().unwrap_or_default()).await,
+        }
     }
 }
 
-async fn answers_ok(client: &ServerClient, authority: &str, path: &str) -> bool {
+async fn ask(client: &ServerClient, authority: &Authority, path: &str) -> Result<(), String> {
     let body: AnswerBody = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-    let Ok(request) = Request::get(format!("http://{authority}{path}")).body(body) else { return false };
-    client.request(request).await.is_ok_and(|response| response.status() == StatusCode::OK)
+    let request = Request::get(format!("http://{authority}{path}")).body(body).map_err(|error| error.to_string())?;
+    let status = client.request(request).await.map_err(|error| describe(&error))?.status();
+    if status.is_success() { Ok(()) } else { Err(format!("GET {path} was answered {status}")) }
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ pub(super) enum Problem {
     Full,
     #[error("the server behind this instance did not answer: {0}")]
     BadGateway(String),
-    #[error("there is no control call {0}; there are GET status, POST lease and POST drain below /.tidegate/")]
+    #[error(
+        "there is no control call {0}; there are GET status, GET metrics, POST lease and POST drain below /.tidegate/"
+    )]
     NoSuchCall(String),
     #[error("the lease renewal cannot be read: {0}")]
     BadRenewal(String),

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tidegate::gateway::{Gateway, GatewayOptions, ServiceOptions};
 use tidegate::logic::load::{CounterReading, ServiceCounters};
-use tidegate::logic::route::{Balance, Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute};
+use tidegate::logic::route::{Balance, Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -125,6 +125,7 @@ pub(crate) fn placed(replica: &str, addr: SocketAddr, concurrency: u32, placemen
         replica: replica.into(),
         placement,
         authority: addr.to_string(),
+        transport: Transport::Plain,
         bearer: (placement == Placement::Cloud).then(|| "launch-secret".into()),
         concurrency,
         weight: 1,

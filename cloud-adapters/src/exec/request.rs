@@ -158,6 +158,7 @@ fn place(options: &ExecOptions, launch: &str) -> PlaceNames {
 impl PlaceNames {
     fn for_wrapper(&self) -> Place {
         Place {
+            program: "tidegate".to_owned(),
             run_dir: Some(self.run_dir.clone()),
             token_file: self.token_file.clone(),
             identity_files: self.certificate_file.clone().zip(self.key_file.clone()),

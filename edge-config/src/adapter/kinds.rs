@@ -1,14 +1,14 @@
 //! What each kind of adapter has to know beside the price.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::KIND;
 use crate::section::Section;
 use crate::service::ReplicaEnv;
-use crate::shape::{Choice, Count, Cpus, FilePath, Flag, Parsed, Span, Variables, Words};
+use crate::shape::{Address, Choice, Count, Cpus, FilePath, Flag, Parsed, Span, Variables, Words};
 
 /// What launches instances.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,6 +104,12 @@ pub struct Exec {
     pub takes_files: bool,
     /// The provider itself ends each instance after so long.
     pub max_life: Option<Duration>,
+    /// Where the wrapper listens in the instance. Default `0.0.0.0:8443`.
+    pub listen: Option<SocketAddr>,
+    /// Where the wrapper keeps its things in the instance, `{launch}` being the launch id. Default `/run/tidegate`.
+    pub instance_dir: Option<String>,
+    /// The wrapper listens with the launch's certificate; only a way that is private may do without. Default true.
+    pub tls: bool,
 }
 
 /// Kind `kubernetes`.
@@ -162,7 +168,11 @@ const KEYS: [(Word, &str, &[&str]); 5] = [
     (Word::Process, "process", &["cpus"]),
     (Word::Docker, "docker", &["host", "image", "pull", "publish", "tls_ca", "tls_cert", "tls_key"]),
     (Word::Ssh, "ssh", &["host", "port", "user", "key", "known_hosts", "directory"]),
-    (Word::Exec, "exec", &["command", "env", "runs_images", "takes_files", "max_life"]),
+    (
+        Word::Exec,
+        "exec",
+        &["command", "env", "runs_images", "takes_files", "max_life", "listen", "instance_dir", "tls"],
+    ),
     (
         Word::Kubernetes,
         "kubernetes",
@@ -248,6 +258,9 @@ fn read_exec(section: &mut Section<'_>) -> Option<Exec> {
         runs_images: section.get("runs_images", &Flag, false),
         takes_files: section.get("takes_files", &Flag, false),
         max_life: section.optional("max_life", &MAX_LIFE),
+        listen: section.optional("listen", &Address),
+        instance_dir: section.optional("instance_dir", &TEXT),
+        tls: section.get("tls", &Flag, true),
         command: section.required("command", &COMMAND)?,
     };
     Some(exec)

@@ -13,12 +13,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::actors::publisher::Identity;
+use crate::actors::reach::way;
 use crate::host::call::{Call, call};
 use crate::host::clock::unix_ms_now;
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorded};
 use crate::logic::budget::Money;
 use crate::logic::burst::Listed;
-use crate::logic::fleet::{Address, Instance, Operation, Outcome, Privacy, Seen};
+use crate::logic::fleet::{Address, Instance, Operation, Outcome, Seen};
+use crate::tls::{Dialer, LaunchIdentity, launch_pin};
 use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus, from_json, to_json};
 
 /// A renewal is one small call; an instance that needs longer is as good as gone for a request too.
@@ -55,6 +57,7 @@ pub(super) struct Operator {
     secret: Vec<u8>,
     adapters: BTreeMap<String, Arc<dyn CloudAdapter>>,
     workloads: BTreeMap<String, Workload>,
+    dialer: Dialer,
     /// Counts renewals, so that an instance can tell an old one.
     sequence: AtomicU64,
 }
@@ -66,9 +69,10 @@ impl Operator {
         secret: Vec<u8>,
         adapters: BTreeMap<String, Arc<dyn CloudAdapter>>,
         workloads: BTreeMap<String, Workload>,
+        dialer: Dialer,
     ) -> Self {
         let owner = Owner { fleet: identity.fleet.clone(), node: identity.node.clone(), session: identity.session };
-        Self { owner, journal, secret, adapters, workloads, sequence: AtomicU64::new(0) }
+        Self { owner, journal, secret, adapters, workloads, dialer, sequence: AtomicU64::new(0) }
     }
 
     /// The services that have something to run at a provider.
@@ -128,6 +132,8 @@ impl Operator {
         let workload = self.workloads.get(service).ok_or_else(|| {
             AdapterError::bad_configuration(format!("service {service} has nothing to run at a provider"))
         })?;
+        let identity = LaunchIdentity::derive(&self.secret, &instance.launch)
+            .map_err(|error| AdapterError::bad_configuration(error.to_string()))?;
         Ok(LaunchRequest {
             launch: launch_id(instance)?,
             owner: self.owner.clone(),
@@ -137,7 +143,7 @@ impl Operator {
             lease_ttl: timing.lease_ttl,
             drain_timeout: timing.drain_timeout,
             token: Secret::new(launch_token(&self.secret, &instance.launch)),
-            identity: TlsIdentity::default(),
+            identity: TlsIdentity { certificate: identity.certificate_pem(), key: Secret::new(identity.key_pem()) },
             concurrency: workload.concurrency,
         })
     }
@@ -150,10 +156,17 @@ impl Operator {
         Ok(Outcome::Seen(match (described.state, described.reach) {
             (InstanceState::Ended { reason }, _) => Seen::Ended(reason),
             (InstanceState::Running, Some(reach)) => {
-                Seen::Running { address: address(reach), notice: described.notice }
+                Seen::Running { address: self.address(&reach, &instance.launch)?, notice: described.notice }
             }
             _ => Seen::Pending,
         }))
+    }
+
+    fn address(&self, reach: &Reach, launch: &str) -> Result<Address, AdapterError> {
+        let pin =
+            launch_pin(&self.secret, launch).map_err(|error| AdapterError::bad_configuration(error.to_string()))?;
+        let (authority, transport) = way(reach, pin);
+        Ok(Address { authority, transport })
     }
 
     async fn terminate(&self, instance: &Instance) -> Result<Outcome, AdapterError> {
@@ -182,7 +195,7 @@ impl Operator {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             ttl_ms: u64::try_from(instance.timing().lease_ttl.as_millis()).unwrap_or(u64::MAX),
         };
-        match self.ask_instance(&address.authority, &renewal).await {
+        match self.ask_instance(address, &renewal).await {
             Ok(LeaseState::Ready) => Outcome::Renewed { ready: true, draining: false },
             Ok(LeaseState::Draining) => Outcome::Renewed { ready: false, draining: true },
             Ok(_) => Outcome::Renewed { ready: false, draining: false },
@@ -190,11 +203,13 @@ impl Operator {
         }
     }
 
-    async fn ask_instance(&self, authority: &str, renewal: &LeaseRenewal) -> Result<LeaseState, String> {
+    async fn ask_instance(&self, address: &Address, renewal: &LeaseRenewal) -> Result<LeaseState, String> {
         let body = to_json(renewal).map_err(|error| error.to_string())?;
         let bearer = format!("Bearer {}", launch_token(&self.secret, &renewal.launch));
         let request = Call {
-            authority,
+            authority: &address.authority,
+            transport: address.transport,
+            dialer: &self.dialer,
             path: LEASE_PATH,
             header: Some((LEASE_TOKEN_HEADER, &bearer)),
             json: Some(&body),
@@ -202,7 +217,7 @@ impl Operator {
         };
         let (status, answer) = call(request).await.map_err(|error| error.to_string())?;
         if !status.is_success() {
-            return Err(format!("{authority} refused the renewal: {status}"));
+            return Err(format!("{} refused the renewal: {status}", address.authority));
         }
         let lease: LeaseStatus = from_json(&answer).map_err(|error| error.to_string())?;
         Ok(lease.state)
@@ -212,15 +227,6 @@ impl Operator {
         let gone = || AdapterError::transient(format!("no adapter {name} is configured any more"));
         self.adapters.get(name).ok_or_else(gone)
     }
-}
-
-fn address(reach: Reach) -> Address {
-    let (authority, privacy) = match reach {
-        Reach::Loopback { authority } | Reach::Tunnel { authority } => (authority, Privacy::Private),
-        Reach::Direct { authority } => (authority, Privacy::Pinned),
-        Reach::Ingress { authority } => (authority, Privacy::Named),
-    };
-    Address { authority, privacy }
 }
 
 fn as_listed(instance: cloud_adapters::Instance) -> Listed {

@@ -92,7 +92,7 @@ impl Burst {
             service: instance.service.clone(),
             adapter: instance.adapter.clone(),
             phase,
-            authority: instance.address.as_ref().filter(|_| instance.is_routable()).map(|a| a.authority.clone()),
+            address: instance.address.clone().filter(|_| instance.is_routable()),
             bearer: launch_token(&self.parts.secret, &instance.launch),
             price_per_hour: self.parts.prices.get(&instance.adapter).copied().unwrap_or_default(),
             since: instance.intended_at,

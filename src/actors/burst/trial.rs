@@ -15,6 +15,7 @@ use crate::journal::Journal;
 use crate::logic::budget::{Caps, Ledger, Money};
 use crate::logic::burst::{Engine, Event, NotLaunched, Order, Settings, Task};
 use crate::logic::fleet::{Event as FleetEvent, Operation, Stage};
+use crate::tls::Dialer;
 
 /// A provider whose list cannot be had for so long is not tried at all.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ pub struct TrialParts {
     pub service: (String, Workload),
     /// The budget's currency.
     pub currency: String,
+    /// Secures the calls to the instance.
+    pub dialer: Dialer,
 }
 
 /// How a trial went.
@@ -121,7 +124,7 @@ impl Trial {
         let adapters = BTreeMap::from([(adapter.clone(), slot.adapter)]);
         let workloads = BTreeMap::from([(service.clone(), workload)]);
         let (rows, known) = rows::read(&parts.journal).await;
-        let operator = Operator::new(&parts.identity, parts.journal, parts.secret, adapters, workloads);
+        let operator = Operator::new(&parts.identity, parts.journal, parts.secret, adapters, workloads, parts.dialer);
         let mut engine = Engine::new(settings, Ledger::new(Caps::default()));
         let records = rows.iter().map(|row| rows::record(row, parts.clock)).collect();
         let _former = engine.recover(records, known, parts.clock.now());

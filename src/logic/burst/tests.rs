@@ -1,7 +1,8 @@
 use super::*;
 use crate::logic::breaker;
 use crate::logic::budget::Caps;
-use crate::logic::fleet::{Address, Privacy, Seen};
+use crate::logic::fleet::{Address, Seen};
+use crate::logic::route::Transport;
 
 const HOUR: Duration = Duration::from_hours(1);
 /// Long enough after zero that what happened yesterday has a time too.
@@ -106,7 +107,7 @@ impl Play {
             }
             Operation::Describe if !self.alive.contains_key(launch) => Outcome::Seen(Seen::Unknown),
             Operation::Describe => {
-                let address = Address { authority: "127.0.0.1:9".into(), privacy: Privacy::Private };
+                let address = Address { authority: "127.0.0.1:9".into(), transport: Transport::Plain };
                 Outcome::Seen(Seen::Running { address, notice: None })
             }
             Operation::Renew => Outcome::Renewed { ready: true, draining: false },

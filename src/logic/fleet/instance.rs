@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Operation;
 use crate::logic::breaker::Backoff;
+use crate::logic::route::Transport;
 
 /// The fleet's clock settings for one adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,24 +71,13 @@ impl Stage {
     }
 }
 
-/// Where an instance is reached, and what keeps others from listening in.
+/// Where an instance is reached, and how the way there is secured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// `host:port`.
     pub authority: String,
-    /// How the connection is kept private.
-    pub privacy: Privacy,
-}
-
-/// What keeps a connection to an instance private.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Privacy {
-    /// It does not leave this machine, or runs through a tunnel that is encrypted itself.
-    Private,
-    /// TLS with the launch's own key, which is pinned.
-    Pinned,
-    /// TLS by the provider's name.
-    Named,
+    /// How the connection is secured.
+    pub transport: Transport,
 }
 
 /// One instance.

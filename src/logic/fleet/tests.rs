@@ -1,4 +1,5 @@
 use super::*;
+use crate::logic::route::Transport;
 
 const TIMING: Timing = Timing {
     lease_ttl: Duration::from_secs(20),
@@ -37,7 +38,7 @@ fn healthy(operation: Operation, _now: f64) -> Outcome {
 }
 
 fn running(notice: Option<&str>) -> Seen {
-    let address = Address { authority: "127.0.0.1:9".into(), privacy: Privacy::Private };
+    let address = Address { authority: "127.0.0.1:9".into(), transport: Transport::Plain };
     Seen::Running { address, notice: notice.map(ToOwned::to_owned) }
 }
 

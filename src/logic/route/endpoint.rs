@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Ejection, PeakEwma, Placement};
+use super::{Ejection, PeakEwma, Placement, Transport};
 
 /// A replica that is ready.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Endpoint {
     pub placement: Placement,
     /// Host and port, such as `127.0.0.1:4711`.
     pub authority: String,
+    /// How the way there is secured.
+    pub transport: Transport,
     /// What proves to it that the node is asking; `None` for a replica that nobody else can reach.
     pub bearer: Option<String>,
     /// Requests it takes at once.
@@ -189,6 +191,7 @@ mod tests {
             replica: "r".into(),
             placement: Placement::Local,
             authority: "127.0.0.1:1".into(),
+            transport: Transport::Plain,
             bearer: None,
             concurrency,
             weight: 1,

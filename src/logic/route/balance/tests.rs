@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::logic::route::{EndpointCounters, Verdict};
+use crate::logic::route::{EndpointCounters, Transport, Verdict};
 
 const NOW: Duration = Duration::from_secs(100);
 
@@ -12,6 +12,7 @@ fn endpoint(replica: &str, weight: u32, placement: Placement) -> Arc<Endpoint> {
         replica: replica.into(),
         placement,
         authority: "127.0.0.1:1".into(),
+        transport: Transport::Plain,
         bearer: None,
         concurrency: 4,
         weight,

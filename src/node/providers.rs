@@ -1,0 +1,62 @@
+//! From the configuration of an adapter to the provider's client. None of them asks its provider yet: one that is away
+//! must not stop a node.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloud_adapters::{CloudAdapter, ExecAdapter, ExecOptions, LifeBound, ProcessAdapter, ProcessOptions};
+use edge_config::{Adapter, AdapterKind, Config};
+
+use super::NodeError;
+
+/// The client of a configured adapter.
+pub(super) fn provider(
+    config: &Config,
+    name: &str,
+    adapter: &Adapter,
+    own: &Path,
+) -> Result<Arc<dyn CloudAdapter>, NodeError> {
+    let account = config.node.state_dir.join("adapters").join(name);
+    let max_instances = adapter.max_instances;
+    Ok(match &adapter.kind {
+        AdapterKind::Process(process) => Arc::new(ProcessAdapter::new(ProcessOptions {
+            root: account,
+            program: own.to_owned(),
+            max_instances,
+            cpus: process.cpus.clone(),
+        })),
+        AdapterKind::Exec(exec) => Arc::new(ExecAdapter::new(exec_options(name, exec, &account, max_instances))),
+        other => return Err(missing(name, other)),
+    })
+}
+
+/// How the provider itself bounds an instance's life; the wrapper's lease does it everywhere.
+pub(super) fn max_life(kind: &AdapterKind) -> Option<Duration> {
+    match kind {
+        AdapterKind::Exec(exec) => exec.max_life,
+        _ => None,
+    }
+}
+
+fn exec_options(name: &str, exec: &edge_config::Exec, account: &Path, max_instances: Option<u32>) -> ExecOptions {
+    let plain = ExecOptions::new(name, exec.command.clone(), account);
+    ExecOptions {
+        env: exec.env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        instance_dir: exec.instance_dir.clone().unwrap_or(plain.instance_dir),
+        listen: exec.listen.map_or(plain.listen, |listen| listen.to_string()),
+        tls: exec.tls,
+        max_instances,
+        life_bound: exec.max_life.map_or(LifeBound::Renewable, LifeBound::MaxLife),
+        runs_images: exec.runs_images,
+        takes_files: exec.takes_files,
+        ..ExecOptions::new(name, Vec::new(), account)
+    }
+}
+
+fn missing(name: &str, kind: &AdapterKind) -> NodeError {
+    let kind = kind.as_str();
+    NodeError::Setting(format!(
+        "adapter.{name}.kind = {kind:?} is not in this build; install one that was built with the feature {kind}"
+    ))
+}

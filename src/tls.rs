@@ -1,0 +1,38 @@
+//! The channel between a node and its instances: a launch's own key, the pin on it, and the two ends of a connection.
+//!
+//! A node has no certificate authority. From its secret it derives a key for each launch, hands it over with the launch,
+//! and later speaks with the holder of that key alone: names, dates and issuers prove nothing there, and a gateway that
+//! boots in 1970 must reach its instances all the same.
+//!
+//! `identity` derives, `certificate` writes the key down as TLS wants it, `pinned` checks it, `dial` is the node's end
+//! (and speaks with a provider's ingress by its name), `accept` the instance's. All that is TLS stands here, so that the
+//! gateway, the small calls of `host` and the wrapper know channels and no library.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+mod accept;
+mod certificate;
+mod channel;
+mod dial;
+mod identity;
+mod pinned;
+
+pub use accept::{Acceptor, KeyFilesError};
+pub use channel::Channel;
+pub use dial::{DialError, Dialer, RootsError};
+pub use identity::{IdentityError, LaunchIdentity, launch_pin};
+
+/// What both ends speak inside; a peer that wants something else is turned away by the handshake.
+const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
+
+/// Reads a small file: one that is larger is another file than was meant.
+fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|read| read > most) {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes")));
+    }
+    Ok(bytes)
+}
