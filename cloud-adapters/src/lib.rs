@@ -11,6 +11,7 @@
 //! | [`wrapper`] | the command line of the wrapper that every instance is |
 //! | [`deadline`] | a deadline around every call |
 //! | [`process`] | the adapter whose instances are other processes on this machine |
+//! | `docker` | the adapter whose instances are containers at a Docker daemon, here or elsewhere (feature `docker`) |
 //! | [`contract`] | the suite: what a caller may rely on, as tests against any adapter |
 
 #![warn(missing_docs)]
@@ -18,6 +19,8 @@
 pub mod capabilities;
 pub mod contract;
 pub mod deadline;
+#[cfg(feature = "docker")]
+pub mod docker;
 pub mod error;
 pub mod finding;
 pub mod instance;
@@ -33,6 +36,8 @@ use async_trait::async_trait;
 
 pub use capabilities::{Capabilities, LifeBound};
 pub use deadline::Deadlined;
+#[cfg(feature = "docker")]
+pub use docker::{DockerAdapter, DockerOptions, DockerTls, Pull};
 pub use error::{AdapterError, Retry};
 pub use finding::{Finding, Subject, Verdict};
 pub use instance::{Instance, InstanceState, Reach};
