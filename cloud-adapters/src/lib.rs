@@ -12,6 +12,7 @@
 //! | [`deadline`] | a deadline around every call |
 //! | [`process`] | the adapter whose instances are other processes on this machine |
 //! | [`exec`] | the adapter for any other cloud: a program of the user's own, asked in JSON |
+//! | `docker` | the adapter whose instances are containers at a Docker daemon, here or elsewhere (feature `docker`) |
 //! | [`contract`] | the suite: what a caller may rely on, as tests against any adapter |
 
 #![warn(missing_docs)]
@@ -19,6 +20,8 @@
 pub mod capabilities;
 pub mod contract;
 pub mod deadline;
+#[cfg(feature = "docker")]
+pub mod docker;
 pub mod error;
 pub mod exec;
 pub mod finding;
@@ -35,6 +38,8 @@ use async_trait::async_trait;
 
 pub use capabilities::{Capabilities, LifeBound};
 pub use deadline::Deadlined;
+#[cfg(feature = "docker")]
+pub use docker::{DockerAdapter, DockerOptions, DockerTls, Pull};
 pub use error::{AdapterError, Retry};
 pub use exec::{ExecAdapter, ExecOptions};
 pub use finding::{Finding, Subject, Verdict};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloud_adapters::{CloudAdapter, ExecAdapter, ExecOptions, LifeBound, ProcessAdapter, ProcessOptions};
+#[cfg(feature = "docker")]
+use cloud_adapters::{DockerAdapter, DockerOptions, DockerTls, Pull};
 use edge_config::{Adapter, AdapterKind, Config};
 
 use super::NodeError;
@@ -27,6 +29,8 @@ pub(super) fn provider(
             cpus: process.cpus.clone(),
         })),
         AdapterKind::Exec(exec) => Arc::new(ExecAdapter::new(exec_options(name, exec, &account, max_instances))),
+        #[cfg(feature = "docker")]
+        AdapterKind::Docker(docker) => Arc::new(docker_adapter(name, docker, own, max_instances)?),
         other => return Err(missing(name, other)),
     })
 }
@@ -52,6 +56,26 @@ fn exec_options(name: &str, exec: &edge_config::Exec, account: &Path, max_instan
         takes_files: exec.takes_files,
         ..ExecOptions::new(name, Vec::new(), account)
     }
+}
+
+/// The client of a Docker Engine.
+#[cfg(feature = "docker")]
+pub(super) fn docker_adapter(
+    name: &str,
+    docker: &edge_config::Docker,
+    own: &Path,
+    max_instances: Option<u32>,
+) -> Result<DockerAdapter, NodeError> {
+    let options = DockerOptions {
+        host: docker.host.clone(),
+        tls: docker.tls.clone().map(|[ca, cert, key]| DockerTls { ca, cert, key }),
+        image: docker.image.clone(),
+        pull: if docker.pull { Pull::Missing } else { Pull::Never },
+        max_instances,
+        publish: docker.publish,
+        ..DockerOptions::new(name, own)
+    };
+    DockerAdapter::new(options).map_err(|error| NodeError::Setting(format!("adapter.{name}: {}", error.with_causes())))
 }
 
 fn missing(name: &str, kind: &AdapterKind) -> NodeError {
