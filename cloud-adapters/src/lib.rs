@@ -11,6 +11,7 @@
 //! | [`wrapper`] | the command line of the wrapper that every instance is |
 //! | [`deadline`] | a deadline around every call |
 //! | [`process`] | the adapter whose instances are other processes on this machine |
+//! | [`ssh`] | the adapter whose instances are processes on a machine that is reached by SSH |
 //! | [`contract`] | the suite: what a caller may rely on, as tests against any adapter |
 
 #![warn(missing_docs)]
@@ -25,6 +26,7 @@ pub mod launch;
 pub mod owner;
 pub mod process;
 pub mod secret;
+pub mod ssh;
 pub mod wrapper;
 
 use std::sync::Arc;
@@ -40,6 +42,7 @@ pub use launch::{InvalidLaunchId, LaunchId, LaunchRequest, ReadyCheck, Resources
 pub use owner::Owner;
 pub use process::{ProcessAdapter, ProcessOptions};
 pub use secret::Secret;
+pub use ssh::{SshAdapter, SshLimits, SshOptions};
 
 /// Launches, describes, lists and terminates instances at one kind of provider.
 ///
