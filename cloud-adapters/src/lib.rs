@@ -13,6 +13,7 @@
 //! | [`process`] | the adapter whose instances are other processes on this machine |
 //! | [`exec`] | the adapter for any other cloud: a program of the user's own, asked in JSON |
 //! | `docker` | the adapter whose instances are containers at a Docker daemon, here or elsewhere (feature `docker`) |
+//! | [`ssh`] | the adapter whose instances are processes on a machine that is reached by SSH |
 //! | [`contract`] | the suite: what a caller may rely on, as tests against any adapter |
 
 #![warn(missing_docs)]
@@ -30,6 +31,7 @@ pub mod launch;
 pub mod owner;
 pub mod process;
 pub mod secret;
+pub mod ssh;
 pub mod wrapper;
 
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub use launch::{InvalidLaunchId, LaunchId, LaunchRequest, ReadyCheck, Resources
 pub use owner::Owner;
 pub use process::{ProcessAdapter, ProcessOptions};
 pub use secret::Secret;
+pub use ssh::{SshAdapter, SshLimits, SshOptions};
 
 /// Launches, describes, lists and terminates instances at one kind of provider.
 ///

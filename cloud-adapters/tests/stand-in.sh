@@ -1,6 +1,11 @@
 #!/bin/sh
-# Stands in for `tidegate wrap` in the tests of the process adapter: the same files, lock, signals and exit codes, with a
-# lease that nobody can renew and a server that need not listen. STUBBORN=1 makes it note SIGTERM and go on.
+# Stands in for `tidegate wrap` in the tests of the adapters that start it: the same files, lock, signals and exit codes,
+# with a lease that nobody can renew and a server that need not listen. STUBBORN=1 makes it note SIGTERM and go on;
+# ADDRESS is where it says that it listens. As `serve` it stands in for a server of our own.
+case $1 in
+    --version) echo 'stand-in 1' && exit ;;
+    serve) exec sleep 600 ;;
+esac
 shift # wrap
 while [ "$1" != -- ]; do
     case $1 in
@@ -30,7 +35,7 @@ fi
 server=$!
 sleep "$lease_ttl" 9>&- &
 lease=$!
-echo 127.0.0.1:9 >"$dir/address.new"
+echo "${ADDRESS:-127.0.0.1:9}" >"$dir/address.new"
 mv "$dir/address.new" "$dir/address"
 
 while kill -0 "$server" 2>/dev/null; do

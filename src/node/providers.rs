@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_adapters::{CloudAdapter, ExecAdapter, ExecOptions, LifeBound, ProcessAdapter, ProcessOptions};
+use cloud_adapters::ssh::{self, SshLimits};
+use cloud_adapters::{
+    CloudAdapter, ExecAdapter, ExecOptions, LifeBound, ProcessAdapter, ProcessOptions, SshAdapter, SshOptions,
+};
 #[cfg(feature = "docker")]
 use cloud_adapters::{DockerAdapter, DockerOptions, DockerTls, Pull};
 use edge_config::{Adapter, AdapterKind, Config};
@@ -29,6 +32,7 @@ pub(super) fn provider(
             cpus: process.cpus.clone(),
         })),
         AdapterKind::Exec(exec) => Arc::new(ExecAdapter::new(exec_options(name, exec, &account, max_instances))),
+        AdapterKind::Ssh(ssh) => Arc::new(SshAdapter::new(ssh_options(config, name, ssh, own, max_instances))),
         #[cfg(feature = "docker")]
         AdapterKind::Docker(docker) => Arc::new(docker_adapter(name, docker, own, max_instances)?),
         other => return Err(missing(name, other)),
@@ -55,6 +59,29 @@ fn exec_options(name: &str, exec: &edge_config::Exec, account: &Path, max_instan
         runs_images: exec.runs_images,
         takes_files: exec.takes_files,
         ..ExecOptions::new(name, Vec::new(), account)
+    }
+}
+
+fn ssh_options(
+    config: &Config,
+    name: &str,
+    ssh: &edge_config::Ssh,
+    own: &Path,
+    max_instances: Option<u32>,
+) -> SshOptions {
+    SshOptions {
+        name: name.to_owned(),
+        host: ssh.host.clone(),
+        port: ssh.port,
+        user: ssh.user.clone(),
+        key: ssh.key.clone(),
+        known_hosts: ssh.known_hosts.clone(),
+        config_file: ssh.ssh_config.clone(),
+        program: own.to_owned(),
+        directory: ssh.directory.clone().unwrap_or_else(|| ssh::DEFAULT_DIRECTORY.to_owned()),
+        max_instances,
+        limits: SshLimits { memory_bytes: ssh.memory_bytes, cpus: ssh.cpus.clone(), niceness: ssh.niceness },
+        state_dir: config.node.state_dir.clone(),
     }
 }
 

@@ -228,13 +228,12 @@ pub(crate) fn free_port() -> u16 {
 /// Busybox, the stand-in, a user, and the directories that programs expect.
 pub(crate) fn image() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/docker/stand-in.sh");
     add(&mut tar, "bin/busybox", &fs::read(BUSYBOX).expect("busybox"), 0o755);
     for library in libraries() {
         let path = library.display().to_string();
         add(&mut tar, path.trim_start_matches('/'), &fs::read(&library).expect("a library"), 0o755);
     }
-    add(&mut tar, "usr/local/bin/tidegate", &fs::read(stand_in).expect("the stand-in"), 0o755);
+    add(&mut tar, "usr/local/bin/tidegate", include_bytes!("stand-in.sh"), 0o755);
     add(&mut tar, "etc/passwd", b"root:x:0:0::/:/bin/sh\napp:x:1234:567::/:/bin/sh\n", 0o644);
     for applet in ["sh", "sleep", "nc", "echo", "kill", "cat", "stat", "id", "dd", "head", "tail"] {
         link(&mut tar, &format!("bin/{applet}"));

@@ -78,16 +78,24 @@ pub struct Docker {
 pub struct Ssh {
     /// The machine's name or address.
     pub host: String,
-    /// Its SSH port. Default 22.
-    pub port: u16,
+    /// Its SSH port; without it 22, or what the configuration file of `ssh` says.
+    pub port: Option<u16>,
     /// Who to be there; without it, who the node is.
     pub user: Option<String>,
     /// The private key; without it, what the SSH client has.
     pub key: Option<PathBuf>,
     /// The file that knows the machine's host key; without it, the user's own.
     pub known_hosts: Option<PathBuf>,
+    /// A configuration file of `ssh`, as for a jump host; without it none, not even the user's own.
+    pub ssh_config: Option<PathBuf>,
     /// Where instances live there; without it `.tidegate` in the home directory.
     pub directory: Option<String>,
+    /// Bytes of data that a process of an instance may have.
+    pub memory_bytes: Option<u64>,
+    /// CPUs there that instances are held to, sorted; without it, any.
+    pub cpus: Option<Vec<usize>>,
+    /// How far instances step back behind other work there, 0 to 19. Default 0.
+    pub niceness: u8,
 }
 
 /// Kind `exec`.
@@ -167,7 +175,11 @@ pub(crate) enum Word {
 const KEYS: [(Word, &str, &[&str]); 5] = [
     (Word::Process, "process", &["cpus"]),
     (Word::Docker, "docker", &["host", "image", "pull", "publish", "tls_ca", "tls_cert", "tls_key"]),
-    (Word::Ssh, "ssh", &["host", "port", "user", "key", "known_hosts", "directory"]),
+    (
+        Word::Ssh,
+        "ssh",
+        &["host", "port", "user", "key", "known_hosts", "ssh_config", "directory", "memory_mib", "cpus", "niceness"],
+    ),
     (
         Word::Exec,
         "exec",
@@ -241,11 +253,15 @@ fn read_docker(section: &mut Section<'_>) -> Docker {
 
 fn read_ssh(section: &mut Section<'_>) -> Option<Ssh> {
     let ssh = Ssh {
-        port: section.get("port", &Count(1..=65_535), 22),
+        port: section.optional("port", &Count(1..=65_535)),
         user: section.optional("user", &TEXT),
         key: section.optional("key", &FilePath),
         known_hosts: section.optional("known_hosts", &FilePath),
+        ssh_config: section.optional("ssh_config", &FilePath),
         directory: section.optional("directory", &TEXT),
+        memory_bytes: section.optional("memory_mib", &Count(16_u64..=16_777_216)).map(|mib| mib << 20),
+        cpus: section.optional("cpus", &Cpus),
+        niceness: section.get("niceness", &Count(0..=19), 0),
         host: section.required("host", &TEXT)?,
     };
     Some(ssh)

@@ -1,0 +1,127 @@
+//! Each recipe of the README, with nothing but addresses and keys of this test's own: a real node bursts to the real
+//! thing, answers come from there, and nothing is left there afterwards.
+
+mod support;
+
+#[allow(dead_code, reason = "the adapters' own tests use the rest")]
+#[path = "../cloud-adapters/tests/docker/certificates.rs"]
+mod certificates;
+#[allow(dead_code, reason = "the adapters' own tests use the rest")]
+#[path = "../cloud-adapters/tests/docker/engine.rs"]
+mod engine;
+#[allow(dead_code, reason = "the adapters' own tests use the rest")]
+#[path = "../cloud-adapters/tests/ssh/host.rs"]
+mod host;
+
+use std::path::Path;
+use std::time::Duration;
+
+use support::{Home, PATIENCE, Spec, wait_until};
+
+/// The longest recipe that may be called short.
+const MOST_LINES: usize = 9;
+
+/// Making an image of a development build, or copying it, takes longer than any other start.
+const FIRST_START: Duration = Duration::from_secs(110);
+
+/// The TOML below `<!-- recipe: NAME -->` in the README.
+fn recipe(name: &str) -> String {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let after = readme.split(&format!("<!-- recipe: {name} -->\n```toml\n")).nth(1);
+    let text = after.unwrap_or_else(|| panic!("the README has no recipe {name}")).split("```").next().unwrap();
+    let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
+    assert!(lines <= MOST_LINES, "the recipe {name} has {lines} lines");
+    text.to_owned()
+}
+
+/// The digits service without an adapter, to which a recipe adds one.
+fn spec(name: &str, of_this_test: &str) -> Spec {
+    let mut spec = Spec::new().with(&recipe(name)).with(of_this_test).with("[node]\ndrain_timeout = '10s'");
+    spec.remove("adapter", "cloud");
+    spec
+}
+
+/// Bursts and comes back; `alive` counts instances at the provider.
+fn play(home: &Home, spec: &Spec, adapter: &str, mut alive: impl FnMut() -> usize) {
+    let config = home.config(spec);
+    let node = home.start(spec);
+    let load = node.load(8);
+    wait_until(FIRST_START, "an instance is ready", || {
+        let failed = node.events("burst.failed");
+        assert!(failed.is_empty(), "{failed:?}");
+        (node.service("digits")["ready_cloud"].as_u64()? >= 1).then_some(())
+    });
+    assert!(alive() >= 1, "the provider runs it");
+    let answered = load.answered() + 100;
+    wait_until(PATIENCE, "requests are answered", || (load.answered() >= answered).then_some(()));
+    let tally = load.stop();
+    tally.assert_sound();
+    assert!(tally.from("local") > 0 && tally.from("cloud") > 0, "{:?}", tally.answers);
+    let listed = node.get_json("/api/v1/adapters");
+    assert_eq!(listed[0]["adapter"], adapter, "{listed}");
+    wait_until(PATIENCE, "the tide falls", || (alive() == 0).then_some(()));
+    let ended = node.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(alive(), 0);
+    drop(config);
+}
+
+#[test]
+fn the_recipe_for_docker_bursts_into_containers_and_back() {
+    let Some(engine) = engine::Engine::start() else { return };
+    let home = Home::new();
+    let socket = format!("unix://{}", engine.socket().display());
+    let spec = spec("docker", "").env("DOCKER_HOST", &socket);
+    let running = || {
+        let (status, answer) = engine.api("GET", "/containers/json", &[]);
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str::<Vec<serde_json::Value>>(&answer).unwrap().len()
+    };
+    play(&home, &spec, "containers", running);
+    let (_, all) = engine.api("GET", "/containers/json?all=1", &[]);
+    assert_eq!(all.trim(), "[]", "no container is left, running or not");
+}
+
+#[test]
+fn the_recipe_for_ssh_bursts_to_another_machine_and_back() {
+    let (home, far) = (Home::new(), host::Host::new());
+    let options = far.options_at(far.port);
+    let here = format!(
+        "[adapter.big-box]\nhost = '127.0.0.1'\nport = {}\nkey = '{}'\nknown_hosts = '{}'\ndirectory = '{}'",
+        far.port,
+        options.key.unwrap().display(),
+        options.known_hosts.unwrap().display(),
+        far.root().display()
+    );
+    let instances = far.root().join("instances");
+    let alive = || {
+        let entries = std::fs::read_dir(&instances).into_iter().flatten().flatten();
+        entries.map(|entry| cloud_adapters::contract::wrappers_in(&entry.path()).len()).sum()
+    };
+    play(&home, &spec("ssh", &here), "big-box", alive);
+}
+
+#[test]
+fn the_recipe_for_exec_bursts_through_a_program_and_back() {
+    let home = Home::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/exec-adapter/local_processes.py");
+    let account = home.path().join("cloud");
+    let python = std::env::var("TIDEGATE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let here = format!(
+        "[adapter.my-cloud]\ncommand = ['{python}', '{}']\nlisten = '127.0.0.1:0'\ninstance_dir = '{}/instances/{{launch}}'\n\
+         tls = false\n[adapter.my-cloud.env]\nTIDEGATE_PROGRAM = '{}'\nACCOUNT = '{}'",
+        example.display(),
+        account.display(),
+        env!("CARGO_BIN_EXE_tidegate"),
+        account.display()
+    );
+    let instances = account.join("instances");
+    let alive = || {
+        let entries = std::fs::read_dir(&instances).into_iter().flatten().flatten();
+        entries.filter(|entry| cloud_adapters::contract::wrappers_in(&entry.path()).len() == 1).count()
+    };
+    // What an instance runs is found where the program looks for it.
+    let folder = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().unwrap().display().to_string();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+    play(&home, &spec("exec", &here).env("PATH", &path), "my-cloud", alive);
+}
