@@ -11,6 +11,7 @@
 //! | [`wrapper`] | the command line of the wrapper that every instance is |
 //! | [`deadline`] | a deadline around every call |
 //! | [`process`] | the adapter whose instances are other processes on this machine |
+//! | [`kubernetes`] | the adapter whose instances are Jobs of a Kubernetes cluster; its client is behind the feature of that name |
 //! | [`contract`] | the suite: what a caller may rely on, as tests against any adapter |
 
 #![warn(missing_docs)]
@@ -21,6 +22,7 @@ pub mod deadline;
 pub mod error;
 pub mod finding;
 pub mod instance;
+pub mod kubernetes;
 pub mod launch;
 pub mod owner;
 pub mod process;
@@ -36,6 +38,8 @@ pub use deadline::Deadlined;
 pub use error::{AdapterError, Retry};
 pub use finding::{Finding, Subject, Verdict};
 pub use instance::{Instance, InstanceState, Reach};
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::{KubernetesAdapter, KubernetesOptions};
 pub use launch::{InvalidLaunchId, LaunchId, LaunchRequest, ReadyCheck, Resources, TlsIdentity, Workload};
 pub use owner::Owner;
 pub use process::{ProcessAdapter, ProcessOptions};
