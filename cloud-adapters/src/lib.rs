@@ -14,6 +14,7 @@
 //! | [`exec`] | the adapter for any other cloud: a program of the user's own, asked in JSON |
 //! | `docker` | the adapter whose instances are containers at a Docker daemon, here or elsewhere (feature `docker`) |
 //! | [`ssh`] | the adapter whose instances are processes on a machine that is reached by SSH |
+//! | [`kubernetes`] | the adapter whose instances are Jobs of a Kubernetes cluster; its client is behind the feature of that name |
 //! | [`contract`] | the suite: what a caller may rely on, as tests against any adapter |
 
 #![warn(missing_docs)]
@@ -27,6 +28,7 @@ pub mod error;
 pub mod exec;
 pub mod finding;
 pub mod instance;
+pub mod kubernetes;
 pub mod launch;
 pub mod owner;
 pub mod process;
@@ -46,6 +48,8 @@ pub use error::{AdapterError, Retry};
 pub use exec::{ExecAdapter, ExecOptions};
 pub use finding::{Finding, Subject, Verdict};
 pub use instance::{Instance, InstanceState, Reach};
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::{KubernetesAdapter, KubernetesOptions};
 pub use launch::{InvalidLaunchId, LaunchId, LaunchRequest, ReadyCheck, Resources, TlsIdentity, Workload};
 pub use owner::Owner;
 pub use process::{ProcessAdapter, ProcessOptions};

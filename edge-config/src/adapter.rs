@@ -10,7 +10,7 @@ use crate::shape::{Choice, Count, Flag, Least, Number, Parsed, Span};
 mod kinds;
 
 pub(crate) use kinds::TEXT;
-pub use kinds::{AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh};
+pub use kinds::{AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh, Toleration};
 
 /// `[adapter.NAME]`.
 #[derive(Debug, Clone, PartialEq)]

@@ -66,7 +66,7 @@ mod show;
 mod sources;
 mod toml_layer;
 
-pub use adapter::{Adapter, AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh};
+pub use adapter::{Adapter, AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh, Toleration};
 pub use budget::Budget;
 pub use listen::{Balance, Console, Gateway};
 pub use mqtt::{Broker, BrokerAddress, Credentials, Mqtt};

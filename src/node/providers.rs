@@ -35,6 +35,10 @@ pub(super) fn provider(
         AdapterKind::Ssh(ssh) => Arc::new(SshAdapter::new(ssh_options(config, name, ssh, own, max_instances))),
         #[cfg(feature = "docker")]
         AdapterKind::Docker(docker) => Arc::new(docker_adapter(name, docker, own, max_instances)?),
+        #[cfg(feature = "kubernetes")]
+        AdapterKind::Kubernetes(cluster) => {
+            Arc::new(cloud_adapters::KubernetesAdapter::new(cluster_options(name, cluster, adapter)))
+        }
         other => return Err(missing(name, other)),
     })
 }
@@ -43,6 +47,7 @@ pub(super) fn provider(
 pub(super) fn max_life(kind: &AdapterKind) -> Option<Duration> {
     match kind {
         AdapterKind::Exec(exec) => exec.max_life,
+        AdapterKind::Kubernetes(cluster) => cluster.max_life,
         _ => None,
     }
 }
@@ -103,6 +108,57 @@ pub(super) fn docker_adapter(
         ..DockerOptions::new(name, own)
     };
     DockerAdapter::new(options).map_err(|error| NodeError::Setting(format!("adapter.{name}: {}", error.with_causes())))
+}
+
+/// How a cluster is used.
+#[cfg(feature = "kubernetes")]
+fn cluster_options(
+    name: &str,
+    cluster: &edge_config::Kubernetes,
+    adapter: &Adapter,
+) -> cloud_adapters::KubernetesOptions {
+    use cloud_adapters::kubernetes::{KubernetesOptions, Toleration};
+    let toleration = |of: &edge_config::Toleration| Toleration {
+        key: Some(of.key.clone()),
+        value: of.value.clone(),
+        effect: of.effect.clone(),
+    };
+    let plain = KubernetesOptions::new(name, cluster.namespace.clone());
+    KubernetesOptions {
+        kubeconfig: cluster.kubeconfig.clone(),
+        context: cluster.context.clone(),
+        image: cluster.image.clone(),
+        reach: reach_by(cluster),
+        node_selector: cluster.node_selector.clone(),
+        tolerations: cluster.tolerations.iter().map(toleration).collect(),
+        image_pull_secrets: cluster.image_pull_secrets.clone(),
+        gpu_resource: cluster.gpu_resource.clone(),
+        service_account: cluster.service_account.clone(),
+        priority_class: cluster.priority_class.clone(),
+        run_as_user: cluster.run_as_user,
+        max_instances: adapter.max_instances,
+        max_life: cluster.max_life,
+        start_timeout: adapter.start_timeout,
+        ..plain
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+fn reach_by(cluster: &edge_config::Kubernetes) -> cloud_adapters::kubernetes::ReachBy {
+    use cloud_adapters::kubernetes::{Exposure, IngressRule, ReachBy};
+    use edge_config::KubernetesReach as Reach;
+    match cluster.reach {
+        Reach::Pod => ReachBy::PodAddress,
+        Reach::NodePort => ReachBy::Service(Exposure::NodePort { address: cluster.node_address.clone() }),
+        Reach::LoadBalancer => ReachBy::Service(Exposure::LoadBalancer),
+        Reach::Ingress => ReachBy::Ingress(IngressRule {
+            host: cluster.ingress_host.clone().unwrap_or_default(),
+            class: cluster.ingress_class.clone(),
+            tls_secret: cluster.ingress_tls_secret.clone(),
+            ..IngressRule::default()
+        }),
+        _ => ReachBy::PortForward,
+    }
 }
 
 fn missing(name: &str, kind: &AdapterKind) -> NodeError {

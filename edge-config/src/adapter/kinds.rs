@@ -144,6 +144,47 @@ pub struct Kubernetes {
     pub gpu_resource: String,
     /// The host name of an ingress, with `{launch}` in it; for `reach = "ingress"`.
     pub ingress_host: Option<String>,
+    /// The ingress class; without it, the cluster's default.
+    pub ingress_class: Option<String>,
+    /// The secret with the certificate of the ingress; without it, its own.
+    pub ingress_tls_secret: Option<String>,
+    /// The machine to ask with `reach = "node-port"`; without it, the one that the instance runs on.
+    pub node_address: Option<String>,
+    /// Taints of machines that instances put up with.
+    pub tolerations: Vec<Toleration>,
+    /// The priority class of instances.
+    pub priority_class: Option<String>,
+    /// The user and group that instances run as; without it, the image's own.
+    pub run_as_user: Option<u32>,
+    /// The cluster itself ends each instance after so long.
+    pub max_life: Option<Duration>,
+}
+
+/// A taint that instances put up with: `KEY`, `KEY=VALUE`, each with `:EFFECT` or without.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Toleration {
+    /// The taint's key.
+    pub key: String,
+    /// Its value; `None` for any.
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; `None` for all three.
+    pub effect: Option<String>,
+}
+
+impl Toleration {
+    fn parse(text: &str) -> Option<Self> {
+        let (taint, effect) = match text.split_once(':') {
+            Some((taint, effect)) => (taint, Some(effect)),
+            None => (text, None),
+        };
+        let (key, value) = match taint.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (taint, None),
+        };
+        let known = effect.is_none_or(|effect| ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect));
+        (known && !key.is_empty()).then(|| Self { key: key.to_owned(), value, effect: effect.map(ToOwned::to_owned) })
+    }
 }
 
 /// How instances in a cluster are reached.
@@ -157,6 +198,8 @@ pub enum KubernetesReach {
     Pod,
     /// At a service of type NodePort.
     NodePort,
+    /// At a load balancer of the cloud that the cluster runs in.
+    LoadBalancer,
     /// At the provider's name for an ingress.
     Ingress,
 }
@@ -199,6 +242,13 @@ const KEYS: [(Word, &str, &[&str]); 5] = [
             "service_account",
             "gpu_resource",
             "ingress_host",
+            "ingress_class",
+            "ingress_tls_secret",
+            "node_address",
+            "tolerations",
+            "priority_class",
+            "run_as_user",
+            "max_life",
         ],
     ),
 ];
@@ -302,7 +352,23 @@ fn read_kubernetes(section: &mut Section<'_>) -> Kubernetes {
         service_account: section.optional("service_account", &TEXT),
         gpu_resource: section.get("gpu_resource", &TEXT, "nvidia.com/gpu".to_owned()),
         ingress_host,
+        ingress_class: section.optional("ingress_class", &TEXT),
+        ingress_tls_secret: section.optional("ingress_tls_secret", &TEXT),
+        node_address: section.optional("node_address", &TEXT),
+        tolerations: read_tolerations(section),
+        priority_class: section.optional("priority_class", &TEXT),
+        run_as_user: section.optional("run_as_user", &Count(0..=u32::MAX)),
+        max_life: section.optional("max_life", &MAX_LIFE),
     }
+}
+
+fn read_tolerations(section: &mut Section<'_>) -> Vec<Toleration> {
+    let words = section.optional("tolerations", &TOLERATIONS).unwrap_or_default();
+    let read: Vec<Option<Toleration>> = words.iter().map(|word| Toleration::parse(word)).collect();
+    if read.iter().any(Option::is_none) {
+        section.refuse("tolerations", format!("must be {}", TOLERATIONS.0));
+    }
+    read.into_iter().flatten().collect()
 }
 
 /// Text that is passed on: an image, a user, a name at the provider.
@@ -350,12 +416,16 @@ const REACH: Choice<KubernetesReach> = Choice {
         ("port-forward", KubernetesReach::PortForward),
         ("pod", KubernetesReach::Pod),
         ("node-port", KubernetesReach::NodePort),
+        ("load-balancer", KubernetesReach::LoadBalancer),
         ("ingress", KubernetesReach::Ingress),
     ],
     later: &[],
 };
 
 const COMMAND: Words = Words("an array of text, as in [\"python3\", \"adapter.py\"]");
+const TOLERATIONS: Words = Words(
+    "an array of taints, as in [\"gpu=true:NoSchedule\"]; the effect is NoSchedule, PreferNoSchedule or NoExecute",
+);
 const PULL_SECRETS: Words = Words("an array of secrets' names");
 
 /// A provider that ends instances sooner than after a minute is no place to burst to; a month is longer than any lease.
