@@ -56,14 +56,14 @@ fn exec_options(name: &str, exec: &edge_config::Exec, account: &Path, max_instan
     let plain = ExecOptions::new(name, exec.command.clone(), account);
     ExecOptions {
         env: exec.env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-        instance_dir: exec.instance_dir.clone().unwrap_or(plain.instance_dir),
-        listen: exec.listen.map_or(plain.listen, |listen| listen.to_string()),
+        instance_dir: exec.instance_dir.clone().unwrap_or_else(|| plain.instance_dir.clone()),
+        listen: exec.listen.map_or_else(|| plain.listen.clone(), |listen| listen.to_string()),
         tls: exec.tls,
         max_instances,
         life_bound: exec.max_life.map_or(LifeBound::Renewable, LifeBound::MaxLife),
         runs_images: exec.runs_images,
         takes_files: exec.takes_files,
-        ..ExecOptions::new(name, Vec::new(), account)
+        ..plain
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Adapter {
     pub(super) listing: Option<Duration>,
     pub(super) list_at: Duration,
     pub(super) failed_lists: u32,
+    /// Why the last list could not be had.
+    pub(super) list_error: Option<String>,
     /// It has been listed since the start, so that what a former run left there is known.
     pub(super) reconciled: bool,
 }
@@ -69,6 +71,7 @@ impl Adapter {
             listing: None,
             list_at: Duration::ZERO,
             failed_lists: 0,
+            list_error: None,
             reconciled: false,
         }
     }
@@ -89,7 +92,8 @@ impl Adapter {
             return Some(format!("a launch cannot work before somebody changes something: {why}"));
         }
         if !self.reconciled {
-            return Some("its list has not been read since the start".to_owned());
+            let why = self.list_error.as_deref().unwrap_or("it has not been read since the start");
+            return Some(format!("what runs there is not known: its list: {why}"));
         }
         if now < self.full_until {
             return Some(format!("it is full; asked again in {:.0?}", self.full_until.saturating_sub(now)));

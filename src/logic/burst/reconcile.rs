@@ -102,6 +102,7 @@ impl Engine {
     ) -> Vec<Event> {
         let Some(state) = self.adapters.get_mut(adapter) else { return Vec::new() };
         let Some(began) = state.listing.take() else { return Vec::new() };
+        state.list_error = listed.as_ref().err().cloned();
         let Ok(listed) = listed else {
             state.list_at = now + LIST_RETRY.delay(state.failed_lists, random).max(LIST_RETRY.base / 2);
             state.failed_lists = state.failed_lists.saturating_add(1);

@@ -154,8 +154,8 @@ fn nothing_is_launched_before_the_journal_and_the_lists_are_read() {
     engine.recover(Vec::new(), BTreeSet::new(), at(0.0));
     assert!(held(&mut engine).contains("list"));
     assert_eq!(engine.due(at(0.0)).0, [Task::List("cloud".into())]);
-    engine.listed("cloud", Err("timeout".into()), at(0.1), 0.5);
-    assert!(held(&mut engine).contains("list"));
+    engine.listed("cloud", Err("wrong credentials".into()), at(0.1), 0.5);
+    assert!(held(&mut engine).contains("its list: wrong credentials"), "{}", held(&mut engine));
     assert_eq!(engine.due(at(0.2)).0, [], "not at once");
     assert_eq!(engine.due(at(2.0)).0, [Task::List("cloud".into())]);
     engine.listed("cloud", Ok(Vec::new()), at(2.1), 0.5);
