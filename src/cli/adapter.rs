@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use cloud_adapters::{Finding, Verdict};
@@ -39,6 +40,9 @@ pub struct CheckArgs {
     /// The service to launch; without it the first that may use the adapter.
     #[arg(long, value_name = "SERVICE", requires = "launch")]
     service: Option<String>,
+    /// How long to keep it ready, its lease renewed, before it is ended; such as 30s.
+    #[arg(long, value_name = "TIME", requires = "launch", value_parser = humantime::parse_duration)]
+    keep: Option<Duration>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -97,7 +101,9 @@ impl CheckArgs {
             found.iter().for_each(|finding| println!("{}", line(finding)));
         }
         let sound = found.iter().all(|finding| finding.verdict != Verdict::Bad);
-        let launched = (sound && self.launch).then(|| trial.launch(self.service.as_deref(), |step| self.say(step)));
+        let keep = self.keep.unwrap_or_default();
+        let say = |step: &trial::Step| self.say(&step.to_string());
+        let launched = (sound && self.launch).then(|| trial.launch(self.service.as_deref(), keep, say));
         if self.json {
             println!("{}", as_json(&found, launched.as_ref()));
         }

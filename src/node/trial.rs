@@ -7,8 +7,8 @@ use std::time::Duration;
 use cloud_adapters::Finding;
 use edge_config::{AdapterName, Config};
 
-pub use crate::actors::burst::trial::Report;
 use crate::actors::burst::trial::{self, TrialParts};
+pub use crate::actors::burst::trial::{Report, Step};
 use crate::actors::publisher::Identity;
 use crate::host::clock::Clock;
 use crate::journal::{Journal, StateDir};
@@ -56,11 +56,11 @@ impl<'a> Trial<'a> {
         self.runtime.block_on(looked).unwrap_or_else(|_| late())
     }
 
-    /// Launches one instance of a service, waits until it is ready, and ends it. Ctrl-C ends it too.
+    /// Launches one instance of a service, waits until it is ready, keeps it for a while, and ends it. Ctrl-C ends it too.
     ///
     /// # Errors
     /// In words.
-    pub fn launch(&mut self, service: Option<&str>, say: impl FnMut(&str)) -> Result<Report, String> {
+    pub fn launch(&mut self, service: Option<&str>, keep: Duration, say: impl FnMut(&Step)) -> Result<Report, String> {
         let workloads = parts::workloads(self.config);
         let uses = |name: &String| {
             let service = self.config.services.iter().find(|(known, _)| known.as_str() == name);
@@ -89,7 +89,9 @@ impl<'a> Trial<'a> {
             secret: state_dir.secret().to_vec(),
             adapter: (self.name.to_string(), self.slot()?),
             service: chosen,
+            caps: parts::caps(self.config).map_err(|error| error.to_string())?,
             currency: self.config.budget.currency.clone(),
+            keep,
             dialer: parts::dialer(self.config).map_err(|error| error.to_string())?,
         };
         self.runtime.block_on(trial::run(parts, say))

@@ -11,10 +11,10 @@ use super::carry_out::{Operator, Work};
 use super::{AdapterSlot, STEP, Workload, new_launch_id, rows};
 use crate::actors::publisher::Identity;
 use crate::host::clock::Clock;
-use crate::journal::Journal;
+use crate::journal::{Journal, LaunchRow, Stage as Recorded};
 use crate::logic::budget::{Caps, Ledger, Money};
 use crate::logic::burst::{Engine, Event, NotLaunched, Order, Settings, Task};
-use crate::logic::fleet::{Event as FleetEvent, Operation, Stage};
+use crate::logic::fleet::{Address, Event as FleetEvent, Instance, Operation};
 use crate::tls::Dialer;
 
 /// A provider whose list cannot be had for so long is not tried at all.
@@ -34,10 +34,58 @@ pub struct TrialParts {
     pub adapter: (String, AdapterSlot),
     /// The service, by name.
     pub service: (String, Workload),
+    /// What trials may cost, those before this one included.
+    pub caps: Caps,
     /// The budget's currency.
     pub currency: String,
     /// Secures the calls to the instance.
     pub dialer: Dialer,
+    /// How long it is kept once it is ready, its lease renewed, before it is ended.
+    pub keep: Duration,
+}
+
+/// Where a trial stands; told before what it names begins, so that whoever listens is never behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Its intent is written next, and then the provider is asked.
+    Launching {
+        /// Launch id.
+        launch: String,
+    },
+    /// It answered as ready; that is written next.
+    Ready {
+        /// Launch id.
+        launch: String,
+        /// Where it takes requests.
+        address: Address,
+    },
+    /// That it is ready was written, where the journal takes writes.
+    Registered {
+        /// Launch id.
+        launch: String,
+    },
+    /// It was ready, takes no new request from here on, and is ended next.
+    Draining {
+        /// Launch id.
+        launch: String,
+    },
+    /// It never became ready or went before its time, and is ended next.
+    GivenUp {
+        /// Launch id.
+        launch: String,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Launching { launch } => write!(f, "launching {launch}"),
+            Self::Ready { address, .. } => write!(f, "ready at {}", address.authority),
+            Self::Registered { .. } => f.write_str("its start is in the journal"),
+            Self::Draining { .. } => f.write_str("ending it"),
+            Self::GivenUp { .. } => f.write_str("it is given up; ending it"),
+        }
+    }
 }
 
 /// How a trial went.
@@ -66,38 +114,29 @@ impl fmt::Display for Report {
 ///
 /// # Errors
 /// In words, what went wrong; the instance is ended all the same.
-pub async fn run(parts: TrialParts, mut say: impl FnMut(&str)) -> Result<Report, String> {
+pub async fn run(parts: TrialParts, mut say: impl FnMut(&Step)) -> Result<Report, String> {
+    let keep = parts.keep;
     let mut trial = Trial::begin(parts).await;
-    let began = trial.clock.now();
-    while !trial.engine.is_reconciled() {
-        trial.step().await;
-        if trial.clock.now() - began > LIST_PATIENCE {
-            return Err("the provider does not list instances; `adapter check` without --launch says more".to_owned());
-        }
-    }
-    trial.end_all_found();
-    trial.until_empty().await;
+    trial.reconcile().await?;
     let (launch, began) = (new_launch_id(&trial.identity), trial.clock.now());
     trial.order(&launch).map_err(|refused| format!("nothing was launched: {refused}"))?;
-    say(&format!("launching {launch}"));
-    let interrupted = trial.interrupted.clone();
-    let watch = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupted.store(true, Ordering::Relaxed);
-        }
-    });
-    let ready_after = trial.until_ready(&launch).await.map(|at| at.saturating_sub(began));
-    say(if ready_after.is_ok() { "ready; ending it" } else { "ending it" });
+    say(&Step::Launching { launch: launch.clone() });
+    let watch = trial.watch_for_ctrl_c();
+    let ready_at = trial.live(&launch, keep, &mut say).await;
+    let ending = launch.clone();
+    say(&if ready_at.is_ok() { Step::Draining { launch: ending } } else { Step::GivenUp { launch: ending } });
     trial.engine.end_all("the trial is over", trial.clock.now());
     trial.until_empty().await;
     watch.abort();
+    let ready_after = ready_at?.saturating_sub(began);
     let lived = trial.clock.now() - began;
-    Ok(Report { launch, ready_after: ready_after?, lived, cost: trial.cost, currency: trial.currency })
+    Ok(Report { launch, ready_after, lived, cost: trial.cost, currency: trial.currency })
 }
 
 struct Trial {
     engine: Engine,
     operator: Operator,
+    journal: Arc<Journal>,
     clock: Clock,
     identity: Identity,
     adapter: String,
@@ -124,13 +163,15 @@ impl Trial {
         let adapters = BTreeMap::from([(adapter.clone(), slot.adapter)]);
         let workloads = BTreeMap::from([(service.clone(), workload)]);
         let (rows, known) = rows::read(&parts.journal).await;
-        let operator = Operator::new(&parts.identity, parts.journal, parts.secret, adapters, workloads, parts.dialer);
-        let mut engine = Engine::new(settings, Ledger::new(Caps::default()));
+        let journal = parts.journal;
+        let operator = Operator::new(&parts.identity, journal.clone(), parts.secret, adapters, workloads, parts.dialer);
+        let mut engine = Engine::new(settings, Ledger::new(parts.caps));
         let records = rows.iter().map(|row| rows::record(row, parts.clock)).collect();
         let _former = engine.recover(records, known, parts.clock.now());
         Self {
             engine,
             operator,
+            journal,
             clock: parts.clock,
             identity: parts.identity,
             adapter,
@@ -141,6 +182,30 @@ impl Trial {
             cost: Money::ZERO,
             interrupted: Arc::default(),
         }
+    }
+
+    /// Ends whatever a trial before this one left behind.
+    async fn reconcile(&mut self) -> Result<(), String> {
+        let began = self.clock.now();
+        while !self.engine.is_reconciled() {
+            self.step().await;
+            if self.clock.now() - began > LIST_PATIENCE {
+                let advice = "`adapter check` without --launch says more";
+                return Err(format!("the provider does not list instances; {advice}"));
+            }
+        }
+        self.end_all_found();
+        self.until_empty().await;
+        Ok(())
+    }
+
+    fn watch_for_ctrl_c(&self) -> tokio::task::JoinHandle<()> {
+        let interrupted = self.interrupted.clone();
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                interrupted.store(true, Ordering::Relaxed);
+            }
+        })
     }
 
     fn order(&mut self, launch: &str) -> Result<(), String> {
@@ -164,6 +229,29 @@ impl Trial {
         }
     }
 
+    /// Until it is ready, and for `keep` from then on; when it became ready.
+    async fn live(&mut self, launch: &str, keep: Duration, say: &mut impl FnMut(&Step)) -> Result<Duration, String> {
+        let at = self.until_ready(launch).await?;
+        let launch = launch.to_owned();
+        if let Some(address) = self.engine.fleet().get(&launch).and_then(|instance| instance.address.clone()) {
+            say(&Step::Ready { launch: launch.clone(), address });
+        }
+        self.operator.record(&launch, Recorded::Ready).await;
+        say(&Step::Registered { launch: launch.clone() });
+        while self.clock.now() - at < keep && !self.interrupted.load(Ordering::Relaxed) {
+            self.step().await;
+            if !self.is_on_its_way(&launch) {
+                let why = self.failure.take().unwrap_or_else(|| "the budget bears it no longer".to_owned());
+                return Err(format!("it was ready, but did not stay: {why}"));
+            }
+        }
+        Ok(at)
+    }
+
+    fn is_on_its_way(&self, launch: &str) -> bool {
+        self.engine.fleet().get(launch).is_some_and(|instance| instance.is_wanted())
+    }
+
     async fn until_ready(&mut self, launch: &str) -> Result<Duration, String> {
         loop {
             self.step().await;
@@ -173,9 +261,8 @@ impl Trial {
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err("interrupted".to_owned());
             }
-            let is_on_its_way = self.engine.fleet().get(launch).is_some_and(|i| i.stage <= Stage::Ready);
-            if let Some(failure) = self.failure.take().filter(|_| !is_on_its_way) {
-                return Err(failure);
+            if !self.is_on_its_way(launch) {
+                return Err(self.failure.take().unwrap_or_else(|| "the budget bears it no longer".to_owned()));
             }
         }
     }
@@ -197,28 +284,42 @@ impl Trial {
                 }
                 Task::Instance(launch, operation) => self.carry_out(&launch, operation).await,
             };
-            events.into_iter().for_each(|event| self.take_in(event));
+            for event in events {
+                self.take_in(event).await;
+            }
         }
         tokio::time::sleep(STEP).await;
     }
 
     async fn carry_out(&mut self, launch: &str, operation: Operation) -> Vec<Event> {
         let Some(instance) = self.engine.fleet().get(launch).cloned() else { return Vec::new() };
-        let terms = self.engine.terms(&instance.adapter);
-        let began_ms = self.clock.to_unix_ms(self.engine.since(&instance));
-        let row = (operation == Operation::Intend)
-            .then(|| rows::intent(&instance, self.identity.session, terms, began_ms, &self.currency));
+        let row = (operation == Operation::Intend).then(|| self.row(&instance));
         let cost = self.engine.cost(&instance, self.clock.now());
         let outcome = self.operator.carry_out(Work { operation, instance, row, cost }).await;
         self.engine.done(launch, operation, outcome, self.clock.now(), fastrand::f64())
     }
 
-    fn take_in(&mut self, event: Event) {
+    async fn take_in(&mut self, event: Event) {
         match event {
             Event::Instance(_, FleetEvent::Ready(..)) => self.ready_at = Some(self.clock.now()),
             Event::Instance(_, FleetEvent::Failed { why, .. }) => self.failure = Some(why),
             Event::Ended(_, _, cost) => self.cost = cost,
+            Event::Unrecorded(launch) => self.record_found(&launch).await,
             _ => {}
         }
+    }
+
+    /// An instance that was found gets the row that a lost journal does not have.
+    async fn record_found(&mut self, launch: &str) {
+        let Some(row) = self.engine.fleet().get(launch).map(|instance| self.row(instance)) else { return };
+        if let Err(error) = self.journal.intend(row).await {
+            tracing::warn!(launch, %error, "an instance that was found was not recorded");
+        }
+    }
+
+    fn row(&self, instance: &Instance) -> LaunchRow {
+        let terms = self.engine.terms(&instance.adapter);
+        let began_ms = self.clock.to_unix_ms(self.engine.since(instance));
+        rows::intent(instance, self.identity.session, terms, began_ms, &self.currency)
     }
 }
