@@ -279,12 +279,17 @@ fn limit_file_size(node: &Node, limit: &str) {
 
 /// Writing fails as on a full disk: each write to a file is too large. The signal that comes with it is ignored.
 fn start_with_limits(home: &Home, spec: &Spec) -> Node {
+    start_in_shell(home, spec, "trap '' XFSZ; exec \"$0\" run -c \"$1\"")
+}
+
+/// Starts a node by a shell's command line.
+fn start_in_shell(home: &Home, spec: &Spec, line: &str) -> Node {
     let config = home.config(spec);
     let mut program = home.tidegate(&[], &[]);
     let tidegate = program.get_program().to_owned();
     let environment: Vec<_> = program.get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
     program = Command::new("sh");
-    program.args(["-c", "trap '' XFSZ; exec \"$0\" run -c \"$1\""]).arg(tidegate).arg(config);
+    program.args(["-c", line]).arg(tidegate).arg(config);
     for (name, value) in environment {
         match value {
             Some(value) => program.env(name, value),
@@ -319,6 +324,19 @@ fn with_an_unwritable_journal_nothing_is_launched_and_what_lives_still_ends() {
     wait_for_answers(&load, 100);
     assert_eq!(home.instances().len(), 0, "no launch without a written intent");
     limit_file_size(&node, "unlimited");
+    wait_for_cloud(&node, 1);
+    load.stop().assert_sound();
+    assert_eq!(node.terminate().code, Some(0));
+    home.assert_empty_within(Duration::ZERO);
+}
+
+/// Whatever would be said on standard error is lost, as when the log's disk is full; nothing else is.
+#[test]
+fn a_log_that_cannot_be_written_costs_no_instance_and_no_request() {
+    let home = Home::new();
+    let spec = Spec::new().with("[node]\nlog = \"debug\"\n[service.digits.burst]\nmax_replicas = 1");
+    let node = start_in_shell(&home, &spec, "exec \"$0\" run -c \"$1\" 2>/dev/full");
+    let load = node.load(SURGE);
     wait_for_cloud(&node, 1);
     load.stop().assert_sound();
     assert_eq!(node.terminate().code, Some(0));

@@ -90,10 +90,10 @@ fn until_stopped(config: &Config, node: Node) -> ExitCode {
         }
     };
     runtime.block_on(signals.next());
-    eprintln!("stopping: requests finish, instances end (a second signal forces the end)");
+    terminal::notify("stopping: requests finish, instances end (a second signal forces the end)");
     std::thread::spawn(move || {
         runtime.block_on(signals.next());
-        eprintln!("forced: instances end themselves when their lease expires");
+        terminal::notify("forced: instances end themselves when their lease expires");
         std::process::exit(1);
     });
     node.stop();

@@ -1,6 +1,6 @@
 //! What a terminal can show: whether there is one, colours, the log, and tables.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -19,13 +19,22 @@ pub fn log(filter: &str) {
     // The embedded broker tells of every client at info; who names it in the filter still hears it.
     let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| format!("mqtt5=warn,{filter}"));
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
-        eprintln!("the log filter {filter:?} is not one ({error}); logging at info");
+        notify(&format!("the log filter {filter:?} is not one ({error}); logging at info"));
         EnvFilter::new("info")
     });
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours());
+    // A line that cannot be written is lost. Complaining of it on standard error would fail in the same way, and panic.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours())
+        .log_internal_errors(false);
     // A second node in one process keeps the first one's log.
     let _ = subscriber.try_init();
+}
+
+/// Tells whoever looks at standard error, and goes on where nobody can: `eprintln!` panics when the log's disk is full.
+pub fn notify(line: &str) {
+    let _unheard = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Lines of columns, each as wide as its widest cell.
