@@ -1,0 +1,50 @@
+//! The part of the wrapped server: it takes a while for each request, and writes down which it got and which it answered.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// So long a request is in progress: short against the drain, long against a call.
+const WORK: Duration = Duration::from_millis(300);
+
+/// Serves until it is ended.
+pub(crate) fn play(counts: &Path) {
+    let port: u16 = std::env::var("PORT").expect("the wrapper's port").parse().expect("a port");
+    let counts = Arc::new(OpenOptions::new().create(true).append(true).open(counts).expect("the counts"));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("bind");
+    for stream in listener.incoming().flatten() {
+        let counts = Arc::clone(&counts);
+        // Whoever went away is not served.
+        std::thread::spawn(move || serve(stream, &counts).ok());
+    }
+}
+
+fn serve(stream: TcpStream, counts: &File) -> std::io::Result<()> {
+    let mut heard = BufReader::new(stream);
+    loop {
+        let mut request = String::new();
+        if heard.read_line(&mut request)? == 0 {
+            return Ok(());
+        }
+        let mut header = String::from("-");
+        while !header.trim().is_empty() {
+            header.clear();
+            heard.read_line(&mut header)?;
+        }
+        let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+        if path.starts_with("/work/") {
+            work(counts, &path)?;
+        }
+        write!(heard.get_mut(), "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len())?;
+    }
+}
+
+fn work(mut counts: &File, path: &str) -> std::io::Result<()> {
+    counts.write_all(format!("got {path}\n").as_bytes())?;
+    // delay: a request has to be in progress when an instance goes
+    std::thread::sleep(WORK);
+    counts.write_all(format!("did {path}\n").as_bytes())
+}
