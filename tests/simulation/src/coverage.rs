@@ -46,7 +46,6 @@ pub const KINDS: &[&str] = &[
     "idle instance death",
     "instance adopted",
     "instance death",
-    "instance end: its owner asked for the drain",
     "instance never ready",
     "instance pause",
     "journal corrupt",

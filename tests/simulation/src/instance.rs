@@ -193,7 +193,7 @@ impl Instance {
         match next {
             Next::WaitUntil(until) => Step::At(self.true_time(until)),
             Next::End(EndReason::LeaseExpired) => Step::End(Why::Lease),
-            Next::End(EndReason::NeverReady(_)) => Step::End(Why::NeverReady),
+            Next::End(EndReason::NeverReady { .. }) => Step::End(Why::NeverReady),
             Next::End(_) => Step::End(Why::Asked),
         }
     }

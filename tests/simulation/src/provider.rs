@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::instance::{Answer, Instance, Label, Permit, Step, Why};
 use crate::logic::burst::Listed;
-use crate::logic::fleet::{Address, Operation, Outcome, Privacy, Seen};
+use crate::logic::fleet::{Address, Operation, Outcome, Seen};
+use crate::logic::route::Transport;
 use crate::node::NodeEvent;
 use crate::scenario::AdapterWorld;
 use crate::weather::{Fault, Weather};
@@ -309,7 +310,7 @@ impl World {
             Some(at) if at <= as_of => Seen::Ended("it ended".into()),
             _ if instance.begins_at > as_of => Seen::Pending,
             _ => {
-                let address = Address { authority: launch.to_owned(), privacy: Privacy::Private };
+                let address = Address { authority: launch.to_owned(), transport: Transport::Plain };
                 let notice = instance.noticed.then(|| "room is needed".to_owned());
                 Seen::Running { address, notice }
             }
