@@ -36,7 +36,7 @@ fn work(next: &AtomicU64, seeds: u64, found: &Mutex<Found>) {
             return;
         }
         let report = std::panic::catch_unwind(|| play(seed, Detail::Hash));
-        let repeated = seed % REPEATED == 0 && report.is_ok();
+        let repeated = seed.is_multiple_of(REPEATED) && report.is_ok();
         let again = repeated.then(|| play(seed, Detail::Hash).hash);
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         match report {
