@@ -112,6 +112,8 @@ pub struct Instance {
     life: Option<Life>,
     /// Its own clock at the last renewal that it took, or at its start.
     heard_at: Duration,
+    /// The newest renewal that reached it, judged here and not by the wrapper.
+    newest: (u64, u64),
     /// Its own clock when it began to drain.
     drains_since: Option<Duration>,
     wakes_at: Option<Duration>,
@@ -134,6 +136,7 @@ impl Instance {
             rate,
             life: None,
             heard_at: BOOT,
+            newest: (0, 0),
             drains_since: None,
             wakes_at: None,
         }
@@ -169,8 +172,11 @@ impl Instance {
         if life.renew(&self.label.launch, RenewalOrder { session, sequence }, lease, local).is_err() {
             return Answer::Stale;
         }
-        self.heard_at = local;
-        self.permit.ttl = ttl;
+        if (session, sequence) > self.newest {
+            self.newest = (session, sequence);
+            self.heard_at = local;
+            self.permit.ttl = ttl;
+        }
         self.answer()
     }
 
