@@ -184,7 +184,8 @@ impl Ledger {
     /// The instances that must drain now: those whose renewal the caps do not bear. The dearest go first, among equals
     /// the youngest; one whose end would save nothing stays.
     ///
-    /// Drained now, they end within the horizon they have, which is paid for already.
+    /// Drained now, they end within the horizon they have, which is paid for already. What a former run left has one that
+    /// is not known: right after a start all of it drains where the caps do not bear all of it.
     pub fn must_drain(&self, now: Duration) -> Vec<String> {
         let mut excess = self.excess_if_renewed(now);
         let mut drained = Vec::new();
@@ -192,9 +193,8 @@ impl Ledger {
             return drained;
         }
         for entry in self.dearest_first() {
-            let saved = entry.renewal(now);
-            if saved > Money::ZERO && excess > Money::ZERO {
-                excess = excess.minus(saved);
+            if entry.renewal(now) > Money::ZERO && excess > Money::ZERO {
+                excess = excess.minus(entry.saving(now));
                 drained.push(entry.launch.clone());
             }
         }

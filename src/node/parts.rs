@@ -342,7 +342,8 @@ fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<Ad
             drain_timeout: config.node.drain_timeout.mul_f64(0.5),
             max: adapter.max_instances.unwrap_or(u32::MAX),
             spot: adapter.spot,
-            max_life: providers::max_life(&adapter.kind),
+            // Every instance is a wrapper, whose lease is shorter than any bound that a provider sets.
+            max_life: None,
             circuit: CIRCUIT,
             full: FULL,
             list_every: LIST_EVERY,

@@ -10,6 +10,9 @@ use crate::logic::fleet::Timing;
 /// Instances that end within this time are confirmed by one list: a thousand orphans must not cost a thousand lists.
 const CONFIRM_TOGETHER: Duration = Duration::from_millis(50);
 
+/// Why an instance is not taken over that the budget gave up before it was found.
+const OVER_BUDGET: &str = "the budget bears it no longer";
+
 /// The recorded stages of a launch, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Recorded {
@@ -78,7 +81,7 @@ impl Engine {
         let mut events = Vec::new();
         for record in records {
             self.known.insert(record.launch.clone());
-            self.account_for(&record);
+            self.account_for(&record, now);
             self.learn(&record);
             if record.stage == Recorded::Closed {
                 continue;
@@ -222,6 +225,7 @@ impl Engine {
 
     fn why_not_wanted(&self, listed: &Listed, record: Option<&Record>) -> Option<&'static str> {
         let is_closed = record.is_none() && self.known.contains(&listed.launch);
+        let is_over_budget = self.is_over_budget(&listed.launch);
         if listed.ended {
             Some("ended by itself while the node was away")
         } else if self.ending {
@@ -232,11 +236,19 @@ impl Engine {
             Some("the provider lists it, though it had been confirmed as ended")
         } else if record.is_some_and(|record| record.stage == Recorded::Ending) {
             Some("its end had been decided before the restart")
+        } else if is_over_budget {
+            Some(OVER_BUDGET)
         } else if !self.settings.services.contains(&listed.service) {
             Some("its service does not burst any more")
         } else {
             None
         }
+    }
+
+    /// Whether the budget gave it up before it was found: its time is not renewed in the ledger, so it must not be at the
+    /// instance.
+    fn is_over_budget(&self, launch: &str) -> bool {
+        self.ledger.entry(launch).is_some_and(|entry| entry.draining && entry.end.is_none())
     }
 
     /// Open rows that a list lacks: asked about by name once more, or ended where nothing was ever promised.
@@ -248,13 +260,16 @@ impl Engine {
             let timing = self.timing(&adapter);
             match stage {
                 // A list may be stale or short; the provider's word on this very one decides, before anything is ended.
+                Recorded::Launched | Recorded::Ready if self.is_over_budget(&launch) => {
+                    self.fleet.adopt_to_end(&launch, &service, &adapter, OVER_BUDGET, timing, now);
+                }
                 Recorded::Launched | Recorded::Ready => {
                     self.fleet.adopt(&launch, &service, &adapter, &reason, timing, now);
                 }
                 Recorded::Intended => {
-                    // The provider was never asked, or never said yes. Should it launch all the same, a list shows it, and
-                    // its cost begins again.
-                    self.ledger.void(&launch);
+                    // The provider may have been asked, and the answer lost with the former run: it may have run and
+                    // ended by its lease, or launch still. So it costs until its end is confirmed.
+                    self.ledger.drain(&launch);
                     let why = "a former run of this node did not come back for it";
                     self.fleet.adopt_to_end(&launch, &service, &adapter, why, timing, now);
                 }
@@ -285,10 +300,12 @@ impl Engine {
         let Some(state) = self.adapters.get(adapter) else { return };
         let start = now.saturating_sub(listed.age.unwrap_or_default());
         let entry = Entry::started(&listed.launch, start, state.settings.terms, state.tail(self.settings.step));
-        self.ledger.restore(entry);
+        self.ledger.restore(entry.found(now));
     }
 
-    fn account_for(&mut self, record: &Record) {
+    /// What a row says of the money. The last renewal of an open one is not in the journal and may have been a moment ago,
+    /// so that it counts with a whole lease from now.
+    fn account_for(&mut self, record: &Record, now: Duration) {
         if record.cost == Some(Money::ZERO) || self.ledger.entry(&record.launch).is_some() {
             return;
         }
@@ -297,7 +314,7 @@ impl Engine {
         let unknown = timing.lease_ttl + timing.drain_timeout + step;
         let tail = self.adapters.get(&record.adapter).map_or(unknown, |adapter| adapter.tail(step));
         let started = Entry::started(&record.launch, record.started_at, record.terms, tail);
-        self.ledger.restore(Entry { end: record.ended_at, ..started });
+        self.ledger.restore(Entry { end: record.ended_at, ..started.found(now) });
     }
 
     fn learn(&mut self, record: &Record) {

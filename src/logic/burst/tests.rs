@@ -195,16 +195,61 @@ fn a_row_that_the_list_lacks_is_asked_about_before_it_is_given_up() {
 }
 
 #[test]
-fn an_intent_without_an_instance_costs_nothing_and_one_that_appears_later_is_ended_and_paid() {
+fn an_intent_that_no_list_shows_costs_until_its_end_is_confirmed_and_again_if_it_appears_later() {
     let mut play = Play::new(settings(), vec![record("l1", Recorded::Intended)]);
     play.on(2.0);
     assert!(play.engine.fleet().is_empty());
-    assert_eq!(play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour), Money::ZERO);
+    let spent = |play: &Play| play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour);
+    let until_confirmed = spent(&play);
+    let terms = settings().adapters["cloud"].terms;
+    // The former run may have launched it, and its lease have ended it, while nobody looked.
+    assert!(until_confirmed >= terms.cost(Duration::from_secs(100)), "{until_confirmed}");
     play.found("l1", "digits", 6);
     play.on(40.0);
     assert!(play.alive.is_empty(), "the sweep found it");
-    let spent = play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour);
-    assert!(spent > Money::ZERO, "it ran");
+    assert!(spent(&play) > until_confirmed, "it ran");
+}
+
+#[test]
+fn what_a_former_run_left_is_committed_for_a_whole_lease_from_now() {
+    let play = Play::new(settings(), vec![record("l1", Recorded::Ready)]);
+    let tail = Duration::from_secs(30) + settings().step;
+    let committed = play.engine.ledger().committed(at(0.0), crate::logic::budget::Window::Hour);
+    assert_eq!(committed, settings().adapters["cloud"].terms.cost(Duration::from_secs(100) + tail));
+}
+
+/// Billed in whole minutes: what a former run bought is not known, so it must not pass for a minute that is paid.
+#[test]
+fn the_assumed_lease_of_a_former_run_buys_nothing() {
+    let mut settings = settings();
+    let terms = Terms { billing_step: Duration::from_secs(60), ..settings.adapters["cloud"].terms };
+    settings.adapters.get_mut("cloud").unwrap().terms = terms;
+    // Two minutes fit and three do not; it runs for 100 seconds.
+    let caps = Caps { per_hour: Some(terms.cost(Duration::from_secs(120))), per_day: None };
+    let mut engine = Engine::new(settings, Ledger::new(caps));
+    engine.recover(vec![Record { terms, ..record("l1", Recorded::Ready) }], BTreeSet::new(), at(0.0));
+    let (_, events) = engine.due(at(0.0));
+    assert_eq!(events, [Event::OverBudget("l1".into())]);
+}
+
+#[test]
+fn an_instance_that_the_budget_gave_up_before_a_list_showed_it_is_ended_and_not_renewed() {
+    for is_listed in [true, false] {
+        let caps = Caps { per_hour: Some(Money::from_micros(1)), per_day: None };
+        let mut engine = Engine::new(settings(), Ledger::new(caps));
+        let events = engine.recover(vec![record("l1", Recorded::Ready)], BTreeSet::new(), at(0.0));
+        let mut play = Play { engine, now: 0.0, alive: BTreeMap::new(), events, ended: Vec::new() };
+        play.found("l1", "digits", 6);
+        let (tasks, mut over_budget) = play.engine.due(at(0.0));
+        assert_eq!(tasks, [Task::List("cloud".into())]);
+        over_budget.extend(play.engine.due(at(5.0)).1);
+        assert_eq!(over_budget, [Event::OverBudget("l1".into())], "before any list was read");
+        let listed = if is_listed { play.alive.values().cloned().collect() } else { Vec::new() };
+        play.engine.listed("cloud", Ok(listed), at(5.1), 0.5);
+        play.now = 5.2;
+        play.on(3.0);
+        assert_eq!((play.alive.len(), play.stage("l1")), (0, None), "listed: {is_listed}");
+    }
 }
 
 #[test]
