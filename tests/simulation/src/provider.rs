@@ -186,6 +186,9 @@ impl World {
     pub(crate) fn at_an_instance(&mut self, adapter: String, launch: String, event: InstanceEvent) {
         let now = self.now;
         let Some(instance) = self.instance_mut(&adapter, &launch) else { return };
+        if instance.label.foreign {
+            return self.fail(format!("{launch} is another box's and is spoken to"));
+        }
         if !instance.is_alive() {
             return self.nobody_is_there(&launch, event);
         }
