@@ -233,6 +233,14 @@ impl Ledger {
         }
     }
 
+    /// Notes that an instance of a former run was taken over: its lease is renewed from now on, and may be longer than it was.
+    pub fn own(&mut self, launch: &str, tail: Duration) {
+        if let Some(entry) = self.entries.get_mut(launch) {
+            entry.unowned = false;
+            entry.tail = entry.tail.max(tail);
+        }
+    }
+
     /// Notes that an instance lives on that was said to have ended: it costs as if it never had, and is not renewed.
     pub fn reopen(&mut self, launch: &str) {
         if let Some(entry) = self.entries.get_mut(launch).filter(|entry| entry.end.is_some()) {

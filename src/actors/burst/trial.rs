@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::carry_out::{Operator, Work};
+use super::carry_out::{Operator, RENEWAL_DEADLINE, Work};
 use super::{AdapterSlot, STEP, Workload, new_launch_id, rows};
 use crate::actors::publisher::Identity;
 use crate::host::clock::Clock;
@@ -19,6 +19,9 @@ use crate::tls::Dialer;
 
 /// A provider whose list cannot be had for so long is not tried at all.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longer than the default lease with its drain: what does not end within this is out of our hands.
+const END_PATIENCE: Duration = Duration::from_secs(240);
 
 /// What a trial is made from. The identity is one of its own, so that no running node meets its instance.
 pub struct TrialParts {
@@ -76,7 +79,7 @@ pub async fn run(parts: TrialParts, mut say: impl FnMut(&str)) -> Result<Report,
         }
     }
     trial.end_all_found();
-    trial.until_empty().await;
+    trial.until_empty().await?;
     let (launch, began) = (new_launch_id(&trial.identity), trial.clock.now());
     trial.order(&launch).map_err(|refused| format!("nothing was launched: {refused}"))?;
     say(&format!("launching {launch}"));
@@ -89,7 +92,7 @@ pub async fn run(parts: TrialParts, mut say: impl FnMut(&str)) -> Result<Report,
     let ready_after = trial.until_ready(&launch).await.map(|at| at.saturating_sub(began));
     say(if ready_after.is_ok() { "ready; ending it" } else { "ending it" });
     trial.engine.end_all("the trial is over", trial.clock.now());
-    trial.until_empty().await;
+    trial.until_empty().await?;
     watch.abort();
     let lived = trial.clock.now() - began;
     Ok(Report { launch, ready_after: ready_after?, lived, cost: trial.cost, currency: trial.currency })
@@ -117,17 +120,22 @@ impl Trial {
         let settings = Settings {
             session: parts.identity.session,
             journal_since: parts.journal.first_session(),
-            step: STEP,
+            step: STEP + RENEWAL_DEADLINE,
             adapters: BTreeMap::from([(adapter.clone(), slot.settings.clone())]),
-            services: BTreeSet::from([service.clone()]),
+            services: BTreeMap::from([(service.clone(), BTreeSet::from([adapter.clone()]))]),
         };
         let adapters = BTreeMap::from([(adapter.clone(), slot.adapter)]);
         let workloads = BTreeMap::from([(service.clone(), workload)]);
-        let (rows, known) = rows::read(&parts.journal).await;
+        let read = rows::read(&parts.journal).await.inspect_err(rows::tell_unreadable);
         let operator = Operator::new(&parts.identity, parts.journal, parts.secret, adapters, workloads, parts.dialer);
         let mut engine = Engine::new(settings, Ledger::new(Caps::default()));
-        let records = rows.iter().map(|row| rows::record(row, parts.clock)).collect();
-        let _former = engine.recover(records, known, parts.clock.now());
+        match read {
+            Ok((rows, known)) => {
+                let records = rows.iter().map(|row| rows::record(row, parts.clock)).collect();
+                let _former = engine.recover(records, known, parts.clock.now());
+            }
+            Err(_) => engine.recover_blind(parts.clock.now()),
+        }
         Self {
             engine,
             operator,
@@ -180,10 +188,21 @@ impl Trial {
         }
     }
 
-    async fn until_empty(&mut self) {
+    /// Waits until the provider confirmed every end, but not for ever: the lease ends it too, and the next trial looks.
+    async fn until_empty(&mut self) -> Result<(), String> {
+        let began = self.clock.now();
         while !self.engine.fleet().is_empty() {
             self.step().await;
+            if self.clock.now() - began > END_PATIENCE {
+                let left: Vec<&str> = self.engine.fleet().instances().map(|i| i.launch.as_str()).collect();
+                return Err(format!(
+                    "{} does not end within {END_PATIENCE:?}: its lease ends it, and the next trial looks for it; see {}",
+                    left.join(", "),
+                    self.adapter
+                ));
+            }
         }
+        Ok(())
     }
 
     /// Does what is due, one after the other, and waits a little.

@@ -23,6 +23,8 @@ pub struct Entry {
     pub may_live_until: Option<Duration>,
     /// Its lease is not renewed any more.
     pub draining: bool,
+    /// A former run's, and not taken over yet: nobody renews its lease.
+    pub unowned: bool,
 }
 
 impl Entry {
@@ -37,17 +39,18 @@ impl Entry {
             renewed_at: now,
             may_live_until: None,
             draining: false,
+            unowned: false,
         }
     }
 
     /// An instance of a former run that may be alive: its last renewal may have been a moment ago.
     pub fn found(self, now: Duration) -> Self {
         let may_live_until = Some(now.saturating_add(self.tail));
-        Self { may_live_until, ..self }
+        Self { may_live_until, unowned: true, ..self }
     }
 
     pub(super) fn renewable(&self) -> bool {
-        self.end.is_none() && !self.draining
+        self.end.is_none() && !self.draining && !self.unowned
     }
 
     /// When it has ended, or will have at the latest. One that overran (a provider that does not terminate) goes on

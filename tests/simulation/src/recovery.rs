@@ -1,6 +1,6 @@
 //! How the node goes and comes back, and how everything mends.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::instance::{Instance, Label, Permit};
@@ -65,7 +65,7 @@ impl World {
             journal_since: self.disk.first_session,
             step: STEP,
             adapters: self.scenario.adapters.iter().map(|(n, a)| (n.clone(), a.settings.clone())).collect(),
-            services: BTreeSet::from([SERVICE.to_owned()]),
+            services: BTreeMap::from([(SERVICE.to_owned(), self.scenario.adapters.keys().cloned().collect())]),
         };
         let caps = self.scenario.caps;
         let ledger = self.disk.lost_at.map_or_else(|| Ledger::new(caps), |at| Ledger::unknown_before(caps, at));
