@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -199,12 +199,21 @@ async fn bursts(State(console): State<Console>, Query(reach): Query<Reach>) -> R
     let Some(days) = reach.days else { return Json(known).into_response() };
     match (console.history)(days.min(MAX_DAYS)).await {
         Ok(mut past) => {
+            let since = unix_days_ago(days);
+            let recent = |burst: &BurstStatus| burst.ended_at.as_deref().is_none_or(|ended| ended >= since.as_str());
+            let known: Vec<BurstStatus> = known.into_iter().filter(recent).collect();
             past.retain(|old| !known.iter().any(|new| new.launch == old.launch));
             past.extend(known);
             Json(past).into_response()
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
+}
+
+/// The moment so many days ago, as messages have it: such texts compare as the times do.
+fn unix_days_ago(days: u32) -> String {
+    let then = SystemTime::now().checked_sub(Duration::from_secs(u64::from(days) * 86_400)).unwrap_or(UNIX_EPOCH);
+    humantime::format_rfc3339_millis(then.max(UNIX_EPOCH)).to_string()
 }
 
 async fn decisions(State(console): State<Console>) -> Response {

@@ -125,3 +125,41 @@ fn the_recipe_for_exec_bursts_through_a_program_and_back() {
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
     play(&home, &spec("exec", &here).env("PATH", &path), "my-cloud", alive);
 }
+
+#[test]
+fn the_demo_bursts_into_containers_and_leaves_none() {
+    let Some(engine) = engine::Engine::start() else { return };
+    let home = Home::new();
+    let mut demo =
+        home.tidegate(&["demo", "--adapter", "docker", "--no-timing", "--seconds", "40"].map(Into::into), &[]);
+    demo.env("DOCKER_HOST", format!("unix://{}", engine.socket().display())).env("TMPDIR", home.path());
+    let output = demo.output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for part in [
+        "containers at a Docker Engine",
+        "image      tidegate-own:",
+        "held    a burst happened",
+        "held    no process is left: none",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+    let (_, all) = engine.api("GET", "/containers/json?all=1", &[]);
+    assert_eq!(all.trim(), "[]", "no container is left, running or not");
+}
+
+/// The cluster's part of it is the lane's: the contract suite on a real control plane.
+#[test]
+fn the_recipe_for_kubernetes_is_a_configuration_and_says_what_a_build_without_it_lacks() {
+    let home = Home::new();
+    let config = home.config(&spec("kubernetes", "")).display().to_string();
+    let checked = home.command(&["config", "check", &config]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    if !cfg!(feature = "kubernetes") {
+        let refused = home.command(&["adapter", "check", "cluster", "-c", &config]);
+        assert!(
+            refused.stdout.contains("is not in this build; install one that was built with the feature kubernetes"),
+            "{refused:?}"
+        );
+    }
+}

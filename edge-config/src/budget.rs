@@ -49,9 +49,12 @@ pub(crate) fn check(
     }
 }
 
+/// What a renewal may take on its way to an instance, and a tick of the engine: a lease counts from its receipt.
+const ON_ITS_WAY: Duration = Duration::from_secs(3);
+
 /// What one launch commits: the price of the time that it may run without its node, rounded as it is billed.
 fn committed(adapter: &Adapter, drain_timeout: Duration) -> f64 {
-    let alone = (adapter.shortest_lease() + drain_timeout / 2).max(adapter.minimum_billing).as_secs_f64();
+    let alone = (adapter.shortest_lease() + drain_timeout / 2 + ON_ITS_WAY).max(adapter.minimum_billing).as_secs_f64();
     let step = adapter.billing_step.as_secs_f64();
     (alone / step).ceil() * step * adapter.price_per_hour / 3600.0
 }

@@ -35,6 +35,9 @@ pub const STEP: Duration = Duration::from_millis(25);
 /// How often the scheduler is told everything, changed or not.
 const TELL: Duration = Duration::from_secs(1);
 
+/// How often the status of a live instance is said anew, with what it has cost until then.
+const RESTATE: Duration = Duration::from_secs(60);
+
 /// One adapter with what the configuration says of it.
 pub struct AdapterSlot {
     /// The provider's side.
@@ -97,6 +100,8 @@ pub struct Instances {
     pub order: u64,
     /// What a former run left behind has been found.
     pub reconciled: bool,
+    /// The adapters at which it has been.
+    pub reconciled_at: BTreeSet<String>,
 }
 
 /// One instance as the scheduler needs it.
@@ -134,6 +139,8 @@ pub struct BurstParts {
     pub adapters: BTreeMap<String, AdapterSlot>,
     /// What instances run, by service.
     pub workloads: BTreeMap<String, Workload>,
+    /// The adapters that each service may use.
+    pub services: BTreeMap<String, BTreeSet<String>>,
     /// Secures the calls to instances.
     pub dialer: Dialer,
     /// What is spent and committed.
@@ -180,9 +187,9 @@ impl Burst {
         let settings = Settings {
             session: parts.identity.session,
             journal_since: parts.journal.first_session(),
-            step: STEP,
+            step: STEP + carry_out::RENEWAL_DEADLINE,
             adapters: parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.settings.clone())).collect(),
-            services: parts.workloads.keys().cloned().collect(),
+            services: parts.services,
         };
         let slots = parts.adapters.iter();
         let operator = Arc::new(Operator::new(
@@ -219,6 +226,8 @@ impl Actor for Burst {
         context.run_interval(STEP, Self::step);
         // Circuits close and budgets free themselves with time, and a dropped snapshot is said again.
         context.run_interval(TELL, |burst, _| burst.tell_scheduler());
+        // What a live instance costs grows; its status says so anew.
+        context.run_interval(RESTATE, |burst, _| burst.published.clear());
         self.tell_scheduler();
     }
 }
@@ -273,8 +282,14 @@ impl Burst {
     fn recover(&mut self, context: &mut Context<Self>) {
         let journal = self.parts.journal.clone();
         let read = async move { rows::read(&journal).await }.into_actor(self);
-        context.spawn(read.map(|(rows, known), burst, context| {
-            burst.recovered(&rows, known);
+        context.spawn(read.map(|read, burst, context| {
+            match read {
+                Ok((rows, known)) => burst.recovered(&rows, known),
+                Err(error) => {
+                    rows::tell_unreadable(&error);
+                    burst.engine.recover_blind(burst.parts.clock.now());
+                }
+            }
             burst.step(context);
         }));
     }
@@ -328,7 +343,9 @@ impl Burst {
         context.spawn(carried_out.map(move |outcome, burst, context| {
             let before = burst.engine.fleet().get(&launch).cloned();
             let events = burst.engine.done(&launch, operation, outcome, burst.parts.clock.now(), fastrand::f64());
-            let changed = !events.is_empty() || burst.engine.fleet().get(&launch) != before.as_ref();
+            let seen = |instance: &Instance| (instance.stage, instance.is_routable(), instance.refused);
+            let after = burst.engine.fleet().get(&launch);
+            let changed = !events.is_empty() || after.map(seen) != before.as_ref().map(seen);
             burst.tell_events(events);
             if changed {
                 burst.tell_scheduler();

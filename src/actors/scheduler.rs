@@ -195,8 +195,8 @@ impl Handler<Instances> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, instances: Instances, _: &mut Self::Context) {
-        if instances.reconciled && !self.cloud.reconciled {
-            // What a former run left counts from now on, and is no surplus that has to go.
+        if !instances.reconciled_at.is_subset(&self.cloud.reconciled_at) {
+            // What a former run left there counts from now on, and is no surplus that has to go.
             self.services.values_mut().for_each(|service| service.scaling.begin_at_what_is_alive());
         }
         self.cloud = instances;

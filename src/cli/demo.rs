@@ -11,6 +11,7 @@ use anyhow::Context;
 
 use super::run::StopSignals;
 use super::terminal;
+use crate::node::trial::Trial;
 
 mod calibrate;
 mod images;
@@ -21,7 +22,7 @@ mod screen;
 mod surge;
 mod verdict;
 
-use scene::Scene;
+use scene::{ADAPTER, Cloud, Scene};
 use screen::Screen;
 use surge::Surge;
 
@@ -34,8 +35,10 @@ const SHORTEST_S: u64 = 30;
 /// with burst, and compares. Exits with 0 only if, with burst, no request was lost, local and cloud answers agreed, a
 /// burst happened, the node returned to where it began, no process was left, and p95 was better than without.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tidegate demo\n  tidegate demo --seconds 40 --no-timing\n\n\
-                        Exit codes: 0 it held, 1 it did not (the reasons are printed), 2 bad usage")]
+#[command(
+    after_help = "Examples:\n  tidegate demo\n  tidegate demo --seconds 40 --no-timing\n  tidegate demo --adapter docker\n\n\
+                        Exit codes: 0 it held, 1 it did not (the reasons are printed), 2 bad usage"
+)]
 pub struct Args {
     /// About how long it takes in all.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(SHORTEST_S..=3600))]
@@ -46,6 +49,9 @@ pub struct Args {
     /// Play once, without burst.
     #[arg(long)]
     no_burst: bool,
+    /// What the cloud is. With `docker` the image is made from this program.
+    #[arg(long, value_enum, default_value = "process")]
+    adapter: Cloud,
 }
 
 impl Args {
@@ -62,8 +68,9 @@ impl Args {
         let interrupted = watch_for_interrupt()?;
         let screen = Screen::new();
         let machine = machine::look();
-        let scene = Scene::new()?;
+        let scene = Scene::new(self.adapter)?;
         screen.headline(&scene, &machine);
+        self.prepare(&scene, &screen)?;
         let replica = calibrate::measure(&scene, &interrupted).context("measuring one replica")?;
         let surge = Surge::plan(replica.requests_per_s, self.play_time());
         screen.calibrated(&replica, &surge);
@@ -80,6 +87,18 @@ impl Args {
         screen.verdict(&verdict, self.no_timing, &machine);
         screen.goodbye();
         Ok(verdict.iter().all(|check| check.held))
+    }
+
+    /// What the cloud needs before its first instance, told before the clock runs.
+    fn prepare(&self, scene: &Scene, screen: &Screen) -> anyhow::Result<()> {
+        if self.no_burst || self.adapter == Cloud::Process {
+            return Ok(());
+        }
+        let config = scene.config("image")?;
+        let mut trial = Trial::of(&config, ADAPTER).map_err(anyhow::Error::msg)?;
+        let image = trial.prepare().map_err(anyhow::Error::msg).context("making an image of this program")?;
+        screen.image(&image.unwrap_or_default());
+        Ok(())
     }
 
     /// What is left for each of the two plays, beside calibration, starts and stops.

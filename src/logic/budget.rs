@@ -184,7 +184,8 @@ impl Ledger {
     /// The instances that must drain now: those whose renewal the caps do not bear. The dearest go first, among equals
     /// the youngest; one whose end would save nothing stays.
     ///
-    /// Drained now, they end within the horizon they have, which is paid for already.
+    /// Drained now, they end within the horizon they have, which is paid for already. What a former run left has one that
+    /// is not known: right after a start all of it drains where the caps do not bear all of it.
     pub fn must_drain(&self, now: Duration) -> Vec<String> {
         let mut excess = self.excess_if_renewed(now);
         let mut drained = Vec::new();
@@ -192,9 +193,8 @@ impl Ledger {
             return drained;
         }
         for entry in self.dearest_first() {
-            let saved = entry.renewal(now);
-            if saved > Money::ZERO && excess > Money::ZERO {
-                excess = excess.minus(saved);
+            if entry.renewal(now) > Money::ZERO && excess > Money::ZERO {
+                excess = excess.minus(entry.saving(now));
                 drained.push(entry.launch.clone());
             }
         }
@@ -230,6 +230,14 @@ impl Ledger {
     pub fn close(&mut self, launch: &str, end: Duration) {
         if let Some(entry) = self.entries.get_mut(launch) {
             entry.end.get_or_insert(end.max(entry.start));
+        }
+    }
+
+    /// Notes that an instance of a former run was taken over: its lease is renewed from now on, and may be longer than it was.
+    pub fn own(&mut self, launch: &str, tail: Duration) {
+        if let Some(entry) = self.entries.get_mut(launch) {
+            entry.unowned = false;
+            entry.tail = entry.tail.max(tail);
         }
     }
 

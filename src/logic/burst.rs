@@ -29,12 +29,12 @@ pub struct Settings {
     pub session: u64,
     /// The first session that the journal knows everything of: launches of earlier ones may be missing in it.
     pub journal_since: u64,
-    /// The time between two looks at what is due.
+    /// The time between two looks at what is due, and what a renewal may take on its way: a lease counts from its receipt.
     pub step: Duration,
     /// The adapters, by name.
     pub adapters: BTreeMap<String, AdapterSettings>,
-    /// The services that have something to run at a provider.
-    pub services: BTreeSet<String>,
+    /// The services that have something to run at a provider, each with the adapters that it may use.
+    pub services: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// One thing to do.
@@ -149,6 +149,12 @@ impl Engine {
         self.duplicate.clone()
     }
 
+    /// The adapters at which all that a former run left has been found.
+    pub fn reconciled(&self) -> BTreeSet<String> {
+        let known = self.adapters.iter().filter(|(_, adapter)| self.recovered && adapter.reconciled);
+        known.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Whether all that a former run left has been found, at every adapter.
     pub fn is_reconciled(&self) -> bool {
         self.recovered && self.adapters.values().all(|adapter| adapter.reconciled)
@@ -169,6 +175,11 @@ impl Engine {
         let adapter = self.adapters.get_mut(&order.adapter).ok_or_else(unknown)?;
         if let Some(why) = adapter.held_back(&order.service, now) {
             return Err(NotLaunched::HeldBack(why));
+        }
+        let max = adapter.settings.max;
+        let alive = self.fleet.instances().filter(|i| i.adapter == order.adapter && !i.refused).count();
+        if alive >= usize::try_from(max).unwrap_or(usize::MAX) {
+            return Err(NotLaunched::HeldBack(format!("it is at its limit of {max} instances")));
         }
         let tail = adapter.tail(self.settings.step);
         self.ledger.open(&order.launch, now, adapter.settings.terms, tail).map_err(NotLaunched::Budget)?;
@@ -253,6 +264,10 @@ impl Engine {
     /// Draws the consequences of what happened to one instance.
     fn took_place(&mut self, before: &Instance, events: Vec<FleetEvent>, now: Duration, random: f64) -> Vec<Event> {
         let mut told = Vec::new();
+        if self.fleet.get(&before.launch).is_some_and(|after| after.stage >= Stage::Draining) {
+            // Whatever ends it, its time is bought no further.
+            self.ledger.drain(&before.launch);
+        }
         if self.fleet.get(&before.launch).is_some_and(|after| after.stage == Stage::Closing) {
             // It costs nothing from now on, however long its row takes to be closed.
             self.ledger.close(&before.launch, now);

@@ -211,7 +211,7 @@ impl Fleet {
         let mut due = Vec::new();
         for instance in self.instances.values_mut().filter(|i| i.busy.is_none() && now >= i.next_at) {
             if let Some(operation) = instance.operation()
-                && calls.take(&instance.adapter, operation)
+                && calls.take(instance, operation)
             {
                 instance.busy = Some(operation);
                 due.push((instance.launch.clone(), operation));
@@ -301,14 +301,17 @@ impl Calls {
     fn under_way<'a>(instances: impl Iterator<Item = &'a Instance>) -> Self {
         let mut calls = Self { starts: BTreeMap::new(), ends: BTreeMap::new() };
         instances.filter_map(|i| Some((i, i.busy?))).for_each(|(i, operation)| {
-            calls.take(&i.adapter, operation);
+            calls.take(i, operation);
         });
         calls
     }
 
-    /// Takes a place for a call; journal writes and renewals need none.
-    fn take(&mut self, adapter: &str, operation: Operation) -> bool {
+    /// Takes a place for a call; journal writes and renewals need none, nor does a look at a ready instance: its lease
+    /// runs, and must not wait for calls that hang.
+    fn take(&mut self, instance: &Instance, operation: Operation) -> bool {
+        let adapter = instance.adapter.as_str();
         let (taken, most) = match operation {
+            Operation::Describe if instance.stage == Stage::Ready => return true,
             Operation::Launch | Operation::Describe => (&mut self.starts, CALLS_AT_ONCE),
             Operation::Terminate => (&mut self.ends, ENDS_AT_ONCE),
             _ => return true,

@@ -74,6 +74,7 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
                 secret: parts.state_dir.secret().to_vec(),
                 adapters,
                 workloads: parts::workloads(&parts.config),
+                services: parts::services_with_adapters(&parts.config),
                 dialer,
                 ledger,
                 currency: parts.config.budget.currency.clone(),

@@ -1,6 +1,6 @@
 //! From the configuration to what each part is made with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,9 +115,7 @@ pub(super) fn counters(config: &Config, gateway: &Gateway) -> BTreeMap<String, A
 pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings> {
     let all = config.services.iter().map(|(name, service)| {
         let burst_max = service.instances_max();
-        let named = service.burst.iter().flat_map(|burst| &burst.adapters);
-        let allowed = named.filter(|name| config.adapters.get(*name).is_some_and(|adapter| service.may_use(adapter)));
-        let adapters = allowed.map(ToString::to_string).collect();
+        let adapters = allowed_adapters(config, service);
         ServiceSettings {
             name: name.to_string(),
             policy: policy(service),
@@ -132,6 +130,19 @@ pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings
         }
     });
     all.collect()
+}
+
+/// The adapters that a service names, and that its placement and residency let it use.
+fn allowed_adapters(config: &Config, service: &Service) -> BTreeSet<String> {
+    let named = service.burst.iter().flat_map(|burst| &burst.adapters);
+    let allowed = named.filter(|name| config.adapters.get(*name).is_some_and(|adapter| service.may_use(adapter)));
+    allowed.map(ToString::to_string).collect()
+}
+
+/// Each service that bursts, with the adapters that it may use.
+pub(super) fn services_with_adapters(config: &Config) -> BTreeMap<String, BTreeSet<String>> {
+    let bursting = config.services.iter().filter(|(_, service)| service.burst.is_some());
+    bursting.map(|(name, service)| (name.to_string(), allowed_adapters(config, service))).collect()
 }
 
 fn cloud(service: &Service, options: &Options) -> Cloud {
@@ -342,7 +353,8 @@ fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<Ad
             drain_timeout: config.node.drain_timeout.mul_f64(0.5),
             max: adapter.max_instances.unwrap_or(u32::MAX),
             spot: adapter.spot,
-            max_life: providers::max_life(&adapter.kind),
+            // Every instance is a wrapper, whose lease is shorter than any bound that a provider sets.
+            max_life: None,
             circuit: CIRCUIT,
             full: FULL,
             list_every: LIST_EVERY,

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cloud_adapters::ssh::{self, SshLimits};
 use cloud_adapters::{
@@ -41,15 +40,6 @@ pub(super) fn provider(
         }
         other => return Err(missing(name, other)),
     })
-}
-
-/// How the provider itself bounds an instance's life; the wrapper's lease does it everywhere.
-pub(super) fn max_life(kind: &AdapterKind) -> Option<Duration> {
-    match kind {
-        AdapterKind::Exec(exec) => exec.max_life,
-        AdapterKind::Kubernetes(cluster) => cluster.max_life,
-        _ => None,
-    }
 }
 
 fn exec_options(name: &str, exec: &edge_config::Exec, account: &Path, max_instances: Option<u32>) -> ExecOptions {

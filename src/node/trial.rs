@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_adapters::Finding;
+use cloud_adapters::{Finding, Owner};
 use edge_config::{AdapterName, Config};
 
 use crate::actors::burst::trial::{self, TrialParts};
@@ -95,6 +95,37 @@ impl<'a> Trial<'a> {
             dialer: parts::dialer(self.config).map_err(|error| error.to_string())?,
         };
         self.runtime.block_on(trial::run(parts, say))
+    }
+
+    /// Makes the image of this program at a Docker Engine, where the adapter is one and names no image, so that the first
+    /// launch need not wait for it; its name. Other adapters need nothing.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn prepare(&mut self) -> Result<Option<String>, String> {
+        match &self.config.adapters[&self.name].kind {
+            #[cfg(feature = "docker")]
+            edge_config::AdapterKind::Docker(docker) if docker.image.is_none() => {
+                let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+                let adapter = super::providers::docker_adapter(self.name.as_str(), docker, &own, None);
+                let adapter = adapter.map_err(|error| error.to_string())?;
+                let image = self.runtime.block_on(adapter.own_image());
+                image.map(Some).map_err(|error| error.with_causes())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The instances of the configured node that its provider still runs.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn alive(&mut self) -> Result<Vec<String>, String> {
+        let node = &self.config.node;
+        let owner = Owner { fleet: node.fleet.to_string(), node: node.id.to_string(), session: 0 };
+        let adapter = self.slot()?.adapter;
+        let listed = self.runtime.block_on(adapter.list(&owner)).map_err(|error| error.with_causes())?;
+        Ok(listed.into_iter().filter(|i| !i.is_ended()).map(|i| format!("instance {}", i.launch)).collect())
     }
 
     fn slot(&self) -> Result<crate::actors::burst::AdapterSlot, String> {

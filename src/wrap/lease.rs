@@ -25,6 +25,9 @@ pub(super) enum RenewalRefused {
         asked.sequence, asked.session, last.sequence, last.session
     )]
     Stale { asked: RenewalOrder, last: RenewalOrder },
+    /// It came too late: nobody counts on this instance any more, and a bound that moves is none.
+    #[error("the lease of '{0}' has expired; launch another instance")]
+    Expired(String),
 }
 
 /// The lease of one instance.
@@ -60,6 +63,9 @@ impl Lease {
         }
         if let Some(last) = self.last.filter(|last| order <= *last) {
             return Err(RenewalRefused::Stale { asked: order, last });
+        }
+        if self.expired(now) {
+            return Err(RenewalRefused::Expired(self.launch.clone()));
         }
         self.last = Some(order);
         self.until = now + ttl.min(MAX_TTL);
@@ -107,6 +113,14 @@ mod tests {
         let mut lease = lease();
         lease.renew("l-1", order(1, 1), at(5), at(110)).unwrap();
         assert_eq!(lease.remaining(at(111)), at(4));
+    }
+
+    #[test]
+    fn a_renewal_that_comes_after_the_end_revives_nothing() {
+        let mut lease = lease();
+        let late = lease.renew("l-1", order(1, 1), TTL, at(120));
+        assert!(matches!(late, Err(RenewalRefused::Expired(_))), "{late:?}");
+        assert!(lease.expired(at(121)));
     }
 
     #[test]

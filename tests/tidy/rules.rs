@@ -129,7 +129,7 @@ const GUESTS: &[(&[&str], &[&str])] = &[
     (&["sysinfo"], &["host"]),
     (&["rumqttc", "mqtt5"], &["mqtt"]),
     (&["rusqlite"], &["journal"]),
-    (&["rustls", "tokio_rustls", "webpki_roots"], &["tls"]),
+    (&["rustls", "tokio_rustls", "webpki_roots"], &["tls", "cloud-adapters"]),
     (&["rten", "rten_tensor", "ort"], &["model"]),
     (&["actix"], &["actors", "node"]),
     (&["anyhow"], &["main", "cli"]),

@@ -19,12 +19,12 @@ use crate::host::clock::unix_ms_now;
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorded};
 use crate::logic::budget::Money;
 use crate::logic::burst::Listed;
-use crate::logic::fleet::{Address, Instance, Operation, Outcome, Seen};
+use crate::logic::fleet::{Address, Instance, Operation, Outcome, Seen, Stage};
 use crate::tls::{Dialer, LaunchIdentity, launch_pin};
 use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus, from_json, to_json};
 
 /// A renewal is one small call; an instance that needs longer is as good as gone for a request too.
-const RENEWAL_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const RENEWAL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A disk that hangs must not keep an instance alive.
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ impl Operator {
             Operation::Close => self.close(instance, work.cost).await,
             Operation::Renew => self.renew(instance).await,
             Operation::Launch => self.launch(instance).await.unwrap_or_else(failed),
-            Operation::Describe => self.describe(instance).await.unwrap_or_else(failed),
+            Operation::Describe => self.look_at(instance).await,
             Operation::Terminate => self.terminate(instance).await.unwrap_or_else(failed),
         }
     }
@@ -146,6 +146,19 @@ impl Operator {
             identity: TlsIdentity { certificate: identity.certificate_pem(), key: Secret::new(identity.key_pem()) },
             concurrency: workload.concurrency,
         })
+    }
+
+    /// A look at a ready instance must not take what is left of its lease.
+    async fn look_at(&self, instance: &Instance) -> Outcome {
+        let looked = self.describe(instance);
+        if instance.stage != Stage::Ready {
+            return looked.await.unwrap_or_else(failed);
+        }
+        let patience = RENEWAL_DEADLINE.max(instance.timing().lease_ttl / 6);
+        match tokio::time::timeout(patience, looked).await {
+            Ok(seen) => seen.unwrap_or_else(failed),
+            Err(_) => Outcome::Failed(format!("the provider did not tell of it within {patience:?}")),
+        }
     }
 
     async fn describe(&self, instance: &Instance) -> Result<Outcome, AdapterError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Burst;
 use crate::host::clock::{Clock, rfc3339, unix_ms_now};
-use crate::journal::{Closing, Journal, LaunchRow, Stage};
+use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage};
 use crate::logic::budget::{Money, Terms};
 use crate::logic::burst::Record;
 use crate::logic::fleet::Instance;
@@ -14,18 +14,15 @@ use crate::wire::{BurstState, BurstStatus};
 /// The longest budget window: what ended before it matters to no decision.
 const HISTORY_MS: i64 = 24 * 3_600_000;
 
-/// Every open row and those of the last day, and the ids of all launches that the journal knows. A journal that cannot be
-/// read gives nothing: then the providers' lists alone are gone by.
-pub(super) async fn read(journal: &Journal) -> (Vec<LaunchRow>, BTreeSet<String>) {
-    let rows = journal.rows_since(unix_ms_now() - HISTORY_MS).await;
-    let known = journal.launches().await;
-    let unreadable = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the journal cannot be read; going by the providers' lists alone");
-    };
-    (
-        rows.inspect_err(|error| unreadable(error)).unwrap_or_default(),
-        known.inspect_err(|error| unreadable(error)).unwrap_or_default().into_iter().collect(),
-    )
+/// Every open row and those of the last day, and the ids of all launches that the journal knows.
+pub(super) async fn read(journal: &Journal) -> Result<(Vec<LaunchRow>, BTreeSet<String>), JournalError> {
+    let rows = journal.rows_since(unix_ms_now() - HISTORY_MS).await?;
+    Ok((rows, journal.launches().await?.into_iter().collect()))
+}
+
+/// What is said of a journal that cannot be read.
+pub(super) fn tell_unreadable(error: &JournalError) {
+    tracing::error!(%error, "the journal cannot be read; going by the providers' lists alone, and all caps count as spent");
 }
 
 /// A row on this run's clock.
@@ -33,7 +30,7 @@ pub(super) fn record(row: &LaunchRow, clock: Clock) -> Record {
     let ended_at = row.ended_at_ms.map(|at| clock.from_unix_ms(at));
     // From the end back, so that a calendar that was wrong at both times still gives the right life.
     let started_at = match (ended_at, row.ended_at_ms) {
-        (Some(end), Some(at)) => end.saturating_sub(millis(at - row.intended_at_ms)),
+        (Some(end), Some(at)) => end.saturating_sub(millis(at.saturating_sub(row.intended_at_ms))),
         _ => clock.from_unix_ms(row.intended_at_ms),
     };
     Record {
@@ -44,7 +41,7 @@ pub(super) fn record(row: &LaunchRow, clock: Clock) -> Record {
         reason: row.reason.clone(),
         stage: row.stage,
         started_at,
-        start_took: row.ready_at_ms.map(|ready| millis(ready - row.intended_at_ms)),
+        start_took: row.ready_at_ms.map(|ready| millis(ready.saturating_sub(row.intended_at_ms))),
         ended_at,
         terms: terms_of(row),
         cost: row.cost_micro.map(Money::from_micros),

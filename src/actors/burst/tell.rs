@@ -21,6 +21,7 @@ impl Burst {
             adapters: services.map(|service| (service.clone(), self.adapters_for(service, now))).collect(),
             order: self.order,
             reconciled: self.engine.is_reconciled(),
+            reconciled_at: self.engine.reconciled(),
         };
         tell(&self.parts.scheduler, snapshot);
         self.show_spend(now);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::carry_out::{Operator, Work};
+use super::carry_out::{Operator, RENEWAL_DEADLINE, Work};
 use super::{AdapterSlot, STEP, Workload, new_launch_id, rows};
 use crate::actors::publisher::Identity;
 use crate::host::clock::Clock;
@@ -19,6 +19,9 @@ use crate::tls::Dialer;
 
 /// A provider whose list cannot be had for so long is not tried at all.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longer than the default lease with its drain: what does not end within this is out of our hands.
+const END_PATIENCE: Duration = Duration::from_secs(240);
 
 /// What a trial is made from. The identity is one of its own, so that no running node meets its instance.
 pub struct TrialParts {
@@ -126,7 +129,7 @@ pub async fn run(parts: TrialParts, mut say: impl FnMut(&Step)) -> Result<Report
     let ending = launch.clone();
     say(&if ready_at.is_ok() { Step::Draining { launch: ending } } else { Step::GivenUp { launch: ending } });
     trial.engine.end_all("the trial is over", trial.clock.now());
-    trial.until_empty().await;
+    trial.until_empty().await?;
     watch.abort();
     let ready_after = ready_at?.saturating_sub(began);
     let lived = trial.clock.now() - began;
@@ -156,18 +159,23 @@ impl Trial {
         let settings = Settings {
             session: parts.identity.session,
             journal_since: parts.journal.first_session(),
-            step: STEP,
+            step: STEP + RENEWAL_DEADLINE,
             adapters: BTreeMap::from([(adapter.clone(), slot.settings.clone())]),
-            services: BTreeSet::from([service.clone()]),
+            services: BTreeMap::from([(service.clone(), BTreeSet::from([adapter.clone()]))]),
         };
         let adapters = BTreeMap::from([(adapter.clone(), slot.adapter)]);
         let workloads = BTreeMap::from([(service.clone(), workload)]);
-        let (rows, known) = rows::read(&parts.journal).await;
+        let read = rows::read(&parts.journal).await.inspect_err(rows::tell_unreadable);
         let journal = parts.journal;
         let operator = Operator::new(&parts.identity, journal.clone(), parts.secret, adapters, workloads, parts.dialer);
         let mut engine = Engine::new(settings, Ledger::new(parts.caps));
-        let records = rows.iter().map(|row| rows::record(row, parts.clock)).collect();
-        let _former = engine.recover(records, known, parts.clock.now());
+        match read {
+            Ok((rows, known)) => {
+                let records = rows.iter().map(|row| rows::record(row, parts.clock)).collect();
+                let _former = engine.recover(records, known, parts.clock.now());
+            }
+            Err(_) => engine.recover_blind(parts.clock.now()),
+        }
         Self {
             engine,
             operator,
@@ -195,8 +203,7 @@ impl Trial {
             }
         }
         self.end_all_found();
-        self.until_empty().await;
-        Ok(())
+        self.until_empty().await
     }
 
     fn watch_for_ctrl_c(&self) -> tokio::task::JoinHandle<()> {
@@ -267,10 +274,21 @@ impl Trial {
         }
     }
 
-    async fn until_empty(&mut self) {
+    /// Waits until the provider confirmed every end, but not for ever: the lease ends it too, and the next trial looks.
+    async fn until_empty(&mut self) -> Result<(), String> {
+        let began = self.clock.now();
         while !self.engine.fleet().is_empty() {
             self.step().await;
+            if self.clock.now() - began > END_PATIENCE {
+                let left: Vec<&str> = self.engine.fleet().instances().map(|i| i.launch.as_str()).collect();
+                return Err(format!(
+                    "{} does not end within {END_PATIENCE:?}: its lease ends it, and the next trial looks for it; see {}",
+                    left.join(", "),
+                    self.adapter
+                ));
+            }
         }
+        Ok(())
     }
 
     /// Does what is due, one after the other, and waits a little.

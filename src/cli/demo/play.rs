@@ -4,12 +4,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use edge_config::Config;
 
-use super::scene::{SERVICE, Scene};
+use super::scene::{ADAPTER, Cloud, SERVICE, Scene};
 use super::screen::Screen;
 use super::surge::{Record, Surge, send};
 use super::{go_on, machine};
 use crate::logic::route::Placement;
+use crate::node::trial::Trial;
 use crate::node::{Node, Options};
 use crate::wire::board::{Board, Spend};
 use crate::wire::{BurstStatus, ServiceStatus};
@@ -117,7 +119,7 @@ pub(super) fn perform(
         bursts,
         spend,
         took,
-        left_processes: left_processes(scene),
+        left_processes: left_behind(scene, &config)?,
     })
 }
 
@@ -164,6 +166,16 @@ fn wait_return(
         std::thread::sleep(LOOK);
     }
     Ok(false)
+}
+
+/// Processes here, and instances where the cloud is elsewhere.
+fn left_behind(scene: &Scene, config: &Config) -> anyhow::Result<Vec<String>> {
+    let mut left = left_processes(scene);
+    if scene.cloud != Cloud::Process {
+        let mut trial = Trial::of(config, ADAPTER).map_err(anyhow::Error::msg)?;
+        left.extend(trial.alive().map_err(anyhow::Error::msg)?);
+    }
+    Ok(left)
 }
 
 fn left_processes(scene: &Scene) -> Vec<String> {

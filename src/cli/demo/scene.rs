@@ -28,8 +28,23 @@ pub(super) fn upper_edge() -> f64 {
     THRESHOLD + BAND / 2.0
 }
 
+/// What the demo's cloud is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Cloud {
+    /// Other processes on this machine.
+    Process,
+    /// Containers at the Docker Engine of `DOCKER_HOST`, else of this machine.
+    Docker,
+}
+
+/// The adapter's name in the quickstart profile.
+pub(super) const ADAPTER: &str = "demo-cloud";
+
 /// What both plays have in common.
 pub(super) struct Scene {
+    pub(super) cloud: Cloud,
+    /// At an engine that others use too, the demo's instances are told by a name of their own.
+    node: String,
     directory: tempfile::TempDir,
     /// The core of the local replicas.
     pub(super) local_core: usize,
@@ -37,12 +52,13 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(super) fn new(cloud: Cloud) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("tidegate-demo-").tempdir().context("a temporary directory")?;
         let cores = usable_cores();
         let (first, rest) = cores.split_first().context("no core to run on")?;
         let cloud_cores = if rest.is_empty() { vec![*first] } else { rest.to_vec() };
-        Ok(Self { directory, local_core: *first, cloud_cores })
+        let node = format!("demo-gateway-{:08x}", fastrand::u32(..));
+        Ok(Self { cloud, node, directory, local_core: *first, cloud_cores })
     }
 
     /// Everything that the demo writes is below it.
@@ -57,7 +73,7 @@ impl Scene {
         let mut set = |path: &[&str], value: &str| {
             sources.overrides.push(Override::new(path.iter().copied(), value));
         };
-        set(&["node", "id"], "demo-gateway");
+        set(&["node", "id"], &self.node);
         set(&["node", "state_dir"], &state.to_string_lossy());
         set(&["node", "tick"], TICK);
         set(&["node", "drain_timeout"], "10s");
@@ -72,8 +88,11 @@ impl Scene {
         for (key, value) in PACE {
             set(&["service", SERVICE, "scaling", key], value);
         }
-        set(&["adapter", "demo-cloud", "lease_ttl"], "20s");
-        set(&["adapter", "demo-cloud", "cpus"], &list(&self.cloud_cores));
+        set(&["adapter", ADAPTER, "lease_ttl"], "20s");
+        match self.cloud {
+            Cloud::Process => set(&["adapter", ADAPTER, "cpus"], &list(&self.cloud_cores)),
+            Cloud::Docker => set(&["adapter", ADAPTER, "kind"], "docker"),
+        }
         edge_config::load(sources).map_err(|errors| anyhow::anyhow!("{errors}"))
     }
 }
@@ -94,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_scene_is_a_valid_configuration_with_a_free_port_where_the_usual_is_taken() {
-        let scene = Scene::new().unwrap();
+        let scene = Scene::new(Cloud::Process).unwrap();
         let config = scene.config("play").unwrap();
         assert_eq!(config.services[SERVICE].local.max_replicas, LOCAL_MAX);
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();

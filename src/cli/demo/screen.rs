@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::calibrate::Replica;
 use super::machine::Machine;
 use super::play::Play;
-use super::scene::{SERVICE, Scene};
+use super::scene::{Cloud, SERVICE, Scene};
 use super::surge::{DEADLINE, Surge};
 use super::verdict::{Check, agreement, answered_by, percentile};
 use crate::cli::terminal::{is_interactive, table};
@@ -49,12 +49,19 @@ impl Screen {
 
     pub(super) fn headline(&self, scene: &Scene, machine: &Machine) {
         self.say("Tidegate demo: one node, its own MQTT broker, a real ONNX model, a surge of real images, a burst, the way back.");
-        self.say("Said plainly: the cloud here is other processes on this machine.");
+        self.say(match scene.cloud {
+            Cloud::Process => "Said plainly: the cloud here is other processes on this machine.",
+            Cloud::Docker => "The cloud is containers at a Docker Engine; the price is pretended.",
+        });
         let cores = machine.cores.len();
         self.say(&format!(
             "machine    {cores} cores, {:.1} idle; local replicas are held to core {}",
             machine.idle_cores, scene.local_core
         ));
+    }
+
+    pub(super) fn image(&self, name: &str) {
+        self.say(&format!("image      {name}, made from this program (remove it with: docker image rm {name})"));
     }
 
     pub(super) fn calibrated(&self, replica: &Replica, surge: &Surge) {

@@ -17,26 +17,52 @@ pub struct Entry {
     pub terms: Terms,
     /// How long it may live after a renewal: lease TTL, drain timeout and one tick.
     pub tail: Duration,
-    /// When its time was last renewed; at first the start.
+    /// When its time was last renewed, as far as is known; at first the start.
     pub renewed_at: Duration,
+    /// Until when it may live by a renewal of a former run, of which nothing is known.
+    pub may_live_until: Option<Duration>,
     /// Its lease is not renewed any more.
     pub draining: bool,
+    /// A former run's, and not taken over yet: nobody renews its lease.
+    pub unowned: bool,
 }
 
 impl Entry {
     /// An instance whose launch is intended now.
     pub fn started(launch: &str, now: Duration, terms: Terms, tail: Duration) -> Self {
-        Self { launch: launch.to_owned(), start: now, end: None, terms, tail, renewed_at: now, draining: false }
+        Self {
+            launch: launch.to_owned(),
+            start: now,
+            end: None,
+            terms,
+            tail,
+            renewed_at: now,
+            may_live_until: None,
+            draining: false,
+            unowned: false,
+        }
+    }
+
+    /// An instance of a former run that may be alive: its last renewal may have been a moment ago.
+    pub fn found(self, now: Duration) -> Self {
+        let may_live_until = Some(now.saturating_add(self.tail));
+        Self { may_live_until, unowned: true, ..self }
     }
 
     pub(super) fn renewable(&self) -> bool {
-        self.end.is_none() && !self.draining
+        self.end.is_none() && !self.draining && !self.unowned
     }
 
     /// When it has ended, or will have at the latest. One that overran (a provider that does not terminate) goes on
     /// costing until somebody says that it ended.
     pub(super) fn horizon(&self, now: Duration) -> Duration {
-        self.end.unwrap_or_else(|| self.renewed_at.saturating_add(self.tail).max(now))
+        let horizon = || self.known_horizon(now).max(self.may_live_until.unwrap_or_default());
+        self.end.unwrap_or_else(horizon)
+    }
+
+    /// The horizon by the renewals that are known of.
+    fn known_horizon(&self, now: Duration) -> Duration {
+        self.renewed_at.saturating_add(self.tail).max(now)
     }
 
     pub(super) fn horizon_if_renewed(&self, now: Duration) -> Duration {
@@ -46,13 +72,21 @@ impl Entry {
 
     /// What renewing it now costs at most.
     pub(super) fn renewal(&self, now: Duration) -> Money {
-        let until = |horizon: Duration| self.terms.cost(horizon.saturating_sub(self.start));
-        until(self.horizon_if_renewed(now)).minus(until(self.horizon(now)))
+        self.whole_life(self.horizon_if_renewed(now)).minus(self.whole_life(self.known_horizon(now)))
+    }
+
+    /// What draining it now saves at least: nothing, where a former run may have paid for as much.
+    pub(super) fn saving(&self, now: Duration) -> Money {
+        self.whole_life(self.horizon_if_renewed(now)).minus(self.whole_life(self.horizon(now)))
+    }
+
+    fn whole_life(&self, end: Duration) -> Money {
+        self.terms.cost(end.saturating_sub(self.start))
     }
 
     /// What falls due after `from` (`None`: since ever), if it ends at `end`.
     pub(super) fn due_after(&self, from: Option<Duration>, end: Duration) -> Money {
-        let whole = self.terms.cost(end.saturating_sub(self.start));
+        let whole = self.whole_life(end);
         from.map_or(whole, |from| whole.minus(self.due_by(from, Some(end))))
     }
 

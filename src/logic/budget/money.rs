@@ -7,7 +7,7 @@ use std::time::Duration;
 const MICROS: i64 = 1_000_000;
 
 /// Nanoseconds in the hour that prices are for.
-const HOUR_NANOS: i128 = 3_600_000_000_000;
+const HOUR_NANOS: u64 = 3_600_000_000_000;
 
 /// An amount of the configured currency, in millionths of its unit; never negative. Sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,11 +95,13 @@ impl Terms {
         self.price(used.checked_div(step).map_or(used, |over| (over + 1).saturating_mul(step)))
     }
 
-    /// The price of billed nanoseconds, rounded up.
+    /// The price of billed nanoseconds, rounded up. Each look at the budget asks this several times an instance, and
+    /// nearly every product fits into 64 bits, whose division is many times faster.
     fn price(&self, billed: u128) -> Money {
-        let billed = i128::try_from(billed.max(self.minimum_billing.as_nanos())).unwrap_or(i128::MAX);
-        let product = billed.saturating_mul(i128::from(self.price_per_hour.0));
-        let micros = product / HOUR_NANOS + i128::from(product % HOUR_NANOS > 0);
+        let billed = billed.max(self.minimum_billing.as_nanos());
+        let product = billed.saturating_mul(u128::from(self.price_per_hour.0.unsigned_abs()));
+        let micros = u64::try_from(product)
+            .map_or_else(|_| product.div_ceil(u128::from(HOUR_NANOS)), |product| product.div_ceil(HOUR_NANOS).into());
         Money(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 }

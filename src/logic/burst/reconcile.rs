@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Engine, Event, FleetEvent, LIST_RETRY, Stage};
-use crate::logic::budget::{Entry, Money, Terms};
+use crate::logic::budget::{Entry, Ledger, Money, Terms};
 use crate::logic::fleet::Timing;
 
 /// Instances that end within this time are confirmed by one list: a thousand orphans must not cost a thousand lists.
 const CONFIRM_TOGETHER: Duration = Duration::from_millis(50);
+
+/// No start timeout is longer.
+const LONGEST_START: Duration = Duration::from_hours(1);
 
 /// The recorded stages of a launch, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,11 +78,12 @@ impl Engine {
     pub fn recover(&mut self, records: Vec<Record>, known: BTreeSet<String>, now: Duration) -> Vec<Event> {
         self.recovered = true;
         self.known.extend(known);
+        // What starts take decides how long leases are, which the rows' money is counted by.
+        records.iter().for_each(|record| self.learn(record, now));
         let mut events = Vec::new();
         for record in records {
             self.known.insert(record.launch.clone());
-            self.account_for(&record);
-            self.learn(&record);
+            self.account_for(&record, now);
             if record.stage == Recorded::Closed {
                 continue;
             }
@@ -90,6 +94,14 @@ impl Engine {
             }
         }
         events
+    }
+
+    /// Goes on without a journal that cannot be read: nothing is known of the time before, so that all of every cap counts
+    /// as spent, and what the lists show under this node's id was a former run's.
+    pub fn recover_blind(&mut self, now: Duration) {
+        self.recovered = true;
+        self.settings.journal_since = self.settings.session;
+        self.ledger = Ledger::unknown_before(self.ledger.caps(), now);
     }
 
     /// Takes in an adapter's list, by a call that began at `began`, or why there is none.
@@ -162,6 +174,11 @@ impl Engine {
             let events = self.fleet.notice(&listed.launch, why, now);
             return self.took_place(&before, events, now, random);
         }
+        let was_closed = self.known.contains(&listed.launch) && !self.open.contains_key(&listed.launch);
+        if listed.ended && was_closed {
+            // Some providers keep a record for a while; it costs nothing and ends nothing.
+            return Vec::new();
+        }
         if let Some(why) = self.is_anothers(listed) {
             return self.another_box(why);
         }
@@ -200,7 +217,10 @@ impl Engine {
         let mut events = Vec::new();
         let Listed { launch, service, .. } = listed;
         let record = self.open.remove(launch);
-        let why_not = self.why_not_wanted(listed, record.as_ref());
+        // Two adapters may be names for one account; the journal knows by which one it was launched.
+        let recorded = record.as_ref().map(|record| record.adapter.clone());
+        let adapter = &recorded.filter(|name| self.adapters.contains_key(name)).unwrap_or_else(|| adapter.to_owned());
+        let why_not = self.why_not_wanted(adapter, listed, record.as_ref());
         if self.known.insert(launch.clone()) {
             events.push(Event::Unrecorded(launch.clone()));
         }
@@ -209,6 +229,7 @@ impl Engine {
         let reason = record.as_ref().map_or("found at the provider", |record| record.reason.as_str());
         match why_not {
             None => {
+                self.ledger.own(launch, self.tail(adapter));
                 self.fleet.adopt(launch, service, adapter, reason, timing, now);
                 events.insert(0, Event::Adopted(launch.clone()));
             }
@@ -220,20 +241,30 @@ impl Engine {
         events
     }
 
-    fn why_not_wanted(&self, listed: &Listed, record: Option<&Record>) -> Option<&'static str> {
+    fn why_not_wanted(&self, adapter: &str, listed: &Listed, record: Option<&Record>) -> Option<&'static str> {
         let is_closed = record.is_none() && self.known.contains(&listed.launch);
         if listed.ended {
             Some("ended by itself while the node was away")
-        } else if self.ending {
-            Some("the node stops")
         } else if listed.notice.is_some() {
             Some("the provider takes it away")
         } else if is_closed {
             Some("the provider lists it, though it had been confirmed as ended")
         } else if record.is_some_and(|record| record.stage == Recorded::Ending) {
             Some("its end had been decided before the restart")
-        } else if !self.settings.services.contains(&listed.service) {
+        } else {
+            self.why_not(adapter, &listed.service)
+        }
+    }
+
+    /// Why an instance is not to be taken over, whatever its provider says of it.
+    fn why_not(&self, adapter: &str, service: &str) -> Option<&'static str> {
+        let may_use = self.settings.services.get(service);
+        if self.ending {
+            Some("the node stops")
+        } else if may_use.is_none() {
             Some("its service does not burst any more")
+        } else if may_use.is_some_and(|adapters| !adapters.contains(adapter)) {
+            Some("its service may not use this adapter any more")
         } else {
             None
         }
@@ -248,13 +279,20 @@ impl Engine {
             let timing = self.timing(&adapter);
             match stage {
                 // A list may be stale or short; the provider's word on this very one decides, before anything is ended.
-                Recorded::Launched | Recorded::Ready => {
-                    self.fleet.adopt(&launch, &service, &adapter, &reason, timing, now);
-                }
+                Recorded::Launched | Recorded::Ready => match self.why_not(&adapter, &service) {
+                    None => {
+                        self.ledger.own(&launch, self.tail(&adapter));
+                        self.fleet.adopt(&launch, &service, &adapter, &reason, timing, now);
+                    }
+                    Some(why) => {
+                        self.ledger.drain(&launch);
+                        self.fleet.adopt_to_end(&launch, &service, &adapter, why, timing, now);
+                    }
+                },
                 Recorded::Intended => {
-                    // The provider was never asked, or never said yes. Should it launch all the same, a list shows it, and
-                    // its cost begins again.
-                    self.ledger.void(&launch);
+                    // The provider may have been asked, and the answer lost with the former run: it may have run and
+                    // ended by its lease, or launch still. So it costs until its end is confirmed.
+                    self.ledger.drain(&launch);
                     let why = "a former run of this node did not come back for it";
                     self.fleet.adopt_to_end(&launch, &service, &adapter, why, timing, now);
                 }
@@ -285,24 +323,31 @@ impl Engine {
         let Some(state) = self.adapters.get(adapter) else { return };
         let start = now.saturating_sub(listed.age.unwrap_or_default());
         let entry = Entry::started(&listed.launch, start, state.settings.terms, state.tail(self.settings.step));
-        self.ledger.restore(entry);
+        self.ledger.restore(entry.found(now));
     }
 
-    fn account_for(&mut self, record: &Record) {
+    /// What a row says of the money. The last renewal of an open one is not in the journal and may have been a moment ago,
+    /// so that it counts with a whole lease from now.
+    fn account_for(&mut self, record: &Record, now: Duration) {
         if record.cost == Some(Money::ZERO) || self.ledger.entry(&record.launch).is_some() {
             return;
         }
-        let step = self.settings.step;
-        let timing = self.timing(&record.adapter);
-        let unknown = timing.lease_ttl + timing.drain_timeout + step;
-        let tail = self.adapters.get(&record.adapter).map_or(unknown, |adapter| adapter.tail(step));
-        let started = Entry::started(&record.launch, record.started_at, record.terms, tail);
-        self.ledger.restore(Entry { end: record.ended_at, ..started });
+        let started = Entry::started(&record.launch, record.started_at, record.terms, self.tail(&record.adapter));
+        self.ledger.restore(Entry { end: record.ended_at, ..started.found(now) });
     }
 
-    fn learn(&mut self, record: &Record) {
-        if let (Some(took), Some(adapter)) = (record.start_took, self.adapters.get_mut(&record.adapter)) {
-            adapter.starts.observe(took, record.started_at + took);
+    /// The longest that an instance lives on when the node dies at this moment.
+    fn tail(&self, adapter: &str) -> Duration {
+        let step = self.settings.step;
+        let Timing { lease_ttl, drain_timeout, .. } = self.timing(adapter);
+        self.adapters.get(adapter).map_or(lease_ttl + drain_timeout + step, |adapter| adapter.tail(step))
+    }
+
+    /// A calendar that was set in between makes a start of years, or one in the future: neither teaches anything.
+    fn learn(&mut self, record: &Record, now: Duration) {
+        let Some(took) = record.start_took.filter(|took| *took <= LONGEST_START) else { return };
+        if let Some(adapter) = self.adapters.get_mut(&record.adapter) {
+            adapter.starts.observe(took, (record.started_at + took).min(now));
         }
     }
 }

@@ -38,7 +38,7 @@ fn settings() -> Settings {
         journal_since: 1,
         step: Duration::from_millis(25),
         adapters: BTreeMap::from([("cloud".to_owned(), adapter)]),
-        services: BTreeSet::from(["digits".to_owned()]),
+        services: BTreeMap::from([("digits".to_owned(), BTreeSet::from(["cloud".to_owned()]))]),
     }
 }
 
@@ -195,16 +195,134 @@ fn a_row_that_the_list_lacks_is_asked_about_before_it_is_given_up() {
 }
 
 #[test]
-fn an_intent_without_an_instance_costs_nothing_and_one_that_appears_later_is_ended_and_paid() {
+fn an_intent_that_no_list_shows_costs_until_its_end_is_confirmed_and_again_if_it_appears_later() {
     let mut play = Play::new(settings(), vec![record("l1", Recorded::Intended)]);
     play.on(2.0);
     assert!(play.engine.fleet().is_empty());
-    assert_eq!(play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour), Money::ZERO);
+    let spent = |play: &Play| play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour);
+    let until_confirmed = spent(&play);
+    let terms = settings().adapters["cloud"].terms;
+    // The former run may have launched it, and its lease have ended it, while nobody looked.
+    assert!(until_confirmed >= terms.cost(Duration::from_secs(100)), "{until_confirmed}");
     play.found("l1", "digits", 6);
     play.on(40.0);
     assert!(play.alive.is_empty(), "the sweep found it");
-    let spent = play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour);
-    assert!(spent > Money::ZERO, "it ran");
+    assert!(spent(&play) > until_confirmed, "it ran");
+}
+
+#[test]
+fn what_a_former_run_left_is_committed_for_a_whole_lease_from_now() {
+    let play = Play::new(settings(), vec![record("l1", Recorded::Ready)]);
+    let tail = Duration::from_secs(30) + settings().step;
+    let committed = play.engine.ledger().committed(at(0.0), crate::logic::budget::Window::Hour);
+    assert_eq!(committed, settings().adapters["cloud"].terms.cost(Duration::from_secs(100) + tail));
+}
+
+/// Billed in whole minutes: what a former run bought is not known, so it must not pass for a minute that is paid.
+#[test]
+fn the_assumed_lease_of_a_former_run_buys_nothing() {
+    let mut settings = settings();
+    let terms = Terms { billing_step: Duration::from_secs(60), ..settings.adapters["cloud"].terms };
+    settings.adapters.get_mut("cloud").unwrap().terms = terms;
+    // Two minutes fit and three do not; it runs for 100 seconds.
+    let caps = Caps { per_hour: Some(terms.cost(Duration::from_secs(120))), per_day: None };
+    let mut engine = Engine::new(settings, Ledger::new(caps));
+    engine.recover(vec![Record { terms, ..record("l1", Recorded::Ready) }], BTreeSet::new(), at(0.0));
+    assert_eq!(engine.due(at(0.0)).1, [], "nobody renews it yet");
+    let age = Some(Duration::from_secs(100));
+    let found = Listed { launch: "l1".into(), service: "digits".into(), session: 6, age, ended: false, notice: None };
+    engine.listed("cloud", Ok(vec![found]), at(0.1), 0.5);
+    assert_eq!(engine.due(at(0.1)).1, [Event::OverBudget("l1".into())]);
+}
+
+#[test]
+fn what_a_former_run_left_and_the_budget_does_not_bear_is_ended_when_it_is_found_and_never_renewed() {
+    for is_listed in [true, false] {
+        let caps = Caps { per_hour: Some(Money::from_micros(1)), per_day: None };
+        let mut engine = Engine::new(settings(), Ledger::new(caps));
+        let events = engine.recover(vec![record("l1", Recorded::Ready)], BTreeSet::new(), at(0.0));
+        let mut play = Play { engine, now: 0.0, alive: BTreeMap::new(), events, ended: Vec::new() };
+        play.found("l1", "digits", 6);
+        assert_eq!(play.engine.due(at(0.0)).0, [Task::List("cloud".into())]);
+        let listed = if is_listed { play.alive.values().cloned().collect() } else { Vec::new() };
+        play.engine.listed("cloud", Ok(listed), at(5.1), 0.5);
+        play.now = 5.2;
+        let mut renewed = false;
+        play.on_with(3.0, |operation| {
+            renewed |= operation == Operation::Renew;
+            None
+        });
+        assert_eq!((play.alive.len(), play.stage("l1"), renewed), (0, None, false), "listed: {is_listed}");
+        assert!(play.events.contains(&Event::OverBudget("l1".into())));
+    }
+}
+
+#[test]
+fn rows_of_an_adapter_that_is_down_cost_until_their_leases_end_and_no_longer() {
+    let play = Play::new(settings(), vec![record("l1", Recorded::Ready)]);
+    let mut engine = play.engine;
+    let window = crate::logic::budget::Window::Hour;
+    let at_start = engine.ledger().committed(at(0.0), window);
+    for second in 0..30 {
+        engine.due(at(f64::from(second)));
+        engine.listed("cloud", Err("unreachable".into()), at(f64::from(second)), 0.5);
+    }
+    assert_eq!(engine.ledger().committed(at(30.0), window), at_start, "nobody renews it");
+}
+
+#[test]
+fn a_row_of_a_service_that_is_gone_or_may_not_go_there_any_more_is_ended_though_no_list_shows_it() {
+    let mut settings = settings();
+    settings.services.insert("moved".to_owned(), BTreeSet::from(["another".to_owned()]));
+    let of = |launch: &str, service: &str| Record { service: service.into(), ..record(launch, Recorded::Ready) };
+    let mut play = Play::new(settings, vec![of("l1", "gone"), of("l2", "moved"), of("l3", "digits")]);
+    ["l1", "l2", "l3"]
+        .iter()
+        .zip(["gone", "moved", "digits"])
+        .for_each(|(launch, service)| play.found(launch, service, 6));
+    assert_eq!(play.engine.due(at(0.0)).0, [Task::List("cloud".into())]);
+    play.engine.listed("cloud", Ok(Vec::new()), at(0.0), 0.5);
+    play.on(3.0);
+    play.ended.sort();
+    assert_eq!(play.ended, ["l1", "l2"]);
+    assert_eq!(play.stage("l3"), Some(Stage::Ready));
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_makes_our_own_instances_ours_and_all_money_spent() {
+    let caps = Caps { per_hour: Some(Money::from_micros(50_000_000)), per_day: None };
+    let mut engine = Engine::new(settings(), Ledger::new(caps));
+    engine.recover_blind(at(0.0));
+    let mut play = Play { engine, now: 0.0, alive: BTreeMap::new(), events: Vec::new(), ended: Vec::new() };
+    play.found("l1", "digits", 6);
+    play.on(2.0);
+    assert!(play.events.iter().all(|event| !matches!(event, Event::Duplicate(_))), "{:?}", play.events);
+    assert!(matches!(play.order("l2"), Err(NotLaunched::Budget(_))), "what was spent is not known");
+}
+
+#[test]
+fn an_adopted_instance_is_not_given_up_while_its_lease_may_run() {
+    let mut settings = settings();
+    settings.adapters.get_mut("cloud").unwrap().start_timeout = Duration::from_secs(1);
+    let mut play = Play::new(settings, vec![record("l1", Recorded::Ready)]);
+    play.found("l1", "digits", 6);
+    play.on_with(20.0, |o| (o == Operation::Describe).then(|| Outcome::Failed("timeout".into())));
+    assert_eq!(play.stage("l1"), Some(Stage::Starting));
+    play.on(10.0);
+    assert_eq!(play.stage("l1"), Some(Stage::Ready));
+}
+
+#[test]
+fn a_look_at_a_ready_instance_waits_for_no_other_call() {
+    let mut play = Play::new(settings(), Vec::new());
+    play.on(1.0);
+    play.order("l1").unwrap();
+    play.on(2.0);
+    play.on_with(6.0, |o| (o == Operation::Renew).then(|| Outcome::Failed("timeout".into())));
+    assert_eq!(play.stage("l1"), Some(Stage::Ready));
+    play.on_with(4.0, |o| (o == Operation::Describe).then(|| Outcome::Failed("the provider hangs".into())));
+    let instance = play.engine.fleet().get("l1").unwrap();
+    assert!(instance.is_routable(), "renewed although the provider does not answer: {instance:?}");
 }
 
 #[test]

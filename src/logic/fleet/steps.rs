@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::instance::POLL_STARTING;
-use super::{Event, Failure, Instance, Outcome, Seen, Stage};
+use super::{Event, Failure, Instance, Outcome, Seen, Stage, Timing};
 
 /// How often a transient failure to launch is tried again before the planner may choose anew.
 const LAUNCH_ATTEMPTS: u32 = 4;
@@ -15,8 +15,9 @@ pub(super) fn expire(instance: &mut Instance, now: Duration) {
     let in_stage = now.saturating_sub(instance.stage_since);
     let timing = instance.timing;
     match instance.stage {
-        Stage::Launching | Stage::Starting if in_stage >= timing.start_timeout => {
-            instance.give_up(format!("not ready within {:.0?}", timing.start_timeout), true, now);
+        Stage::Launching | Stage::Starting if in_stage >= start_limit(instance) => {
+            let why = format!("not ready within {:.0?}", start_limit(instance));
+            instance.give_up(why, !instance.adopted, now);
         }
         Stage::Ready => {
             let renewed = instance.last_renewed.unwrap_or(instance.stage_since);
@@ -29,10 +30,20 @@ pub(super) fn expire(instance: &mut Instance, now: Duration) {
     }
 }
 
+/// How long it may take to become ready. One that was adopted was so before, and is not given up while its lease may run.
+fn start_limit(instance: &Instance) -> Duration {
+    let Timing { lease_ttl, start_timeout, drain_timeout } = instance.timing;
+    if instance.adopted { start_timeout.max(lease_ttl + drain_timeout) } else { start_timeout }
+}
+
 pub(super) fn intended(instance: &mut Instance, outcome: Outcome, now: Duration) -> Vec<Event> {
     match outcome {
         // Drained while the intent was being written: the row exists now and is closed like any other.
-        Outcome::Done if instance.stage != Stage::Intending => Vec::new(),
+        Outcome::Done if instance.stage != Stage::Intending => {
+            // Its provider was never asked.
+            instance.refused = true;
+            Vec::new()
+        }
         Outcome::Done => {
             instance.enter(Stage::Launching, now);
             vec![Event::Started(instance.launch.clone())]
@@ -91,6 +102,10 @@ pub(super) fn described(instance: &mut Instance, outcome: Outcome, now: Duration
         Outcome::Seen(Seen::Unknown) => ended_by_itself(instance, "the provider does not know it any more", now),
         _ => {
             instance.retry(now, random);
+            if instance.stage == Stage::Ready {
+                // Its lease runs meanwhile; the next renewal may find it as it was.
+                instance.next_at = instance.next_at.min(now + instance.renew_every());
+            }
             Vec::new()
         }
     }
@@ -111,7 +126,8 @@ pub(super) fn noticed(instance: &mut Instance, why: &str, now: Duration) -> Vec<
 }
 
 fn ended_by_itself(instance: &mut Instance, why: &str, now: Duration) -> Vec<Event> {
-    let failure = if instance.stage == Stage::Starting { Failure::Provider } else { Failure::Instance };
+    let is_a_start = instance.stage == Stage::Starting && !instance.adopted;
+    let failure = if is_a_start { Failure::Provider } else { Failure::Instance };
     instance.end(why, now);
     vec![failed(instance, why.to_owned(), failure)]
 }

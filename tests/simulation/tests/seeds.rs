@@ -1,0 +1,92 @@
+//! Many seeds, each a world of two hours: no invariant breaks, the same seed gives the same world, and no fault is left
+//! out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use burst_simulation::coverage::Coverage;
+use burst_simulation::trace::Detail;
+use burst_simulation::world::play;
+
+/// Seeds of a default run, chosen to take about a minute on two cores; TIDEGATE_SEEDS sets another number.
+const SEEDS: u64 = 10_000;
+/// One seed in so many is played twice.
+const REPEATED: u64 = 100;
+/// As many as the smallest box that this is developed on has cores.
+const THREADS: usize = 2;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a whole number, not '{text}'")))
+}
+
+#[derive(Default)]
+struct Found {
+    coverage: Coverage,
+    broken: Vec<(u64, String)>,
+    unsteady: Vec<u64>,
+}
+
+/// Plays seeds until there are none left or enough have failed.
+fn work(next: &AtomicU64, seeds: u64, found: &Mutex<Found>) {
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed > seeds || found.lock().unwrap_or_else(PoisonError::into_inner).broken.len() >= 5 {
+            return;
+        }
+        let report = std::panic::catch_unwind(|| play(seed, Detail::Hash));
+        let repeated = seed.is_multiple_of(REPEATED) && report.is_ok();
+        let again = repeated.then(|| play(seed, Detail::Hash).hash);
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        match report {
+            Ok(report) => {
+                found.coverage.add(&report.coverage);
+                if again.is_some_and(|hash| hash != report.hash) {
+                    found.unsteady.push(seed);
+                }
+                found.broken.extend(report.violation.map(|what| (seed, what)));
+            }
+            Err(_) => found.broken.push((seed, "a panic, said above".into())),
+        }
+    }
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    if let Some(seed) = number("TIDEGATE_SEED") {
+        let report = play(seed, Detail::Print);
+        println!("hash {:016x}\n{}", report.hash, report.coverage);
+        assert_eq!(report.violation, None, "seed {seed}");
+        return;
+    }
+    let seeds = number("TIDEGATE_SEEDS").unwrap_or(SEEDS);
+    let (next, found, started) = (AtomicU64::new(1), Mutex::new(Found::default()), Instant::now());
+    std::thread::scope(|scope| {
+        (0..THREADS).for_each(|_| {
+            scope.spawn(|| work(&next, seeds, &found));
+        });
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{}", found.coverage);
+    println!("{seeds} seeds in {seconds:.1} s: {:.0} a second", number_of(seeds) / seconds);
+    for (seed, what) in &found.broken {
+        let lines = std::panic::catch_unwind(|| play(*seed, Detail::Last).lines).unwrap_or_default();
+        println!("{lines}seed {seed} {what}\n");
+        println!("TIDEGATE_SEED={seed} cargo test -p burst-simulation --test seeds -- --nocapture\n");
+    }
+    assert!(found.broken.is_empty(), "{} seeds break an invariant; they are printed above", found.broken.len());
+    assert_eq!(found.unsteady, [0; 0], "these seeds do not give the same world twice");
+    let enough = seeds >= SEEDS;
+    assert!(
+        !enough || found.coverage.faults().is_empty(),
+        "never happened, or unlisted: {:?}",
+        found.coverage.faults()
+    );
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for showing")]
+fn number_of(seeds: u64) -> f64 {
+    seeds as f64
+}
