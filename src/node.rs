@@ -31,6 +31,15 @@ mod parts;
 mod providers;
 pub mod trial;
 
+/// Whether this build has all that a configuration asks for.
+///
+/// # Errors
+/// [`NodeError::Setting`] with what is missing, and how to get it.
+pub fn check_build(config: &Config) -> Result<(), NodeError> {
+    let own = std::env::current_exe()?;
+    parts::adapters(config, &own).map(drop)
+}
+
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {

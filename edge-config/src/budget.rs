@@ -42,7 +42,8 @@ pub(crate) fn check(
         let cheapest = cheapest.min_by(|(_, one), (_, other)| one.total_cmp(other));
         if let Some((name, needed)) = cheapest.filter(|(_, needed)| *needed > cap) {
             let advice = format!(
-                "holds no instance of any adapter: one of {name} commits {needed:.4}, which is its price until its lease                  and drain would end it; raise the cap, or lower adapter.{name}.lease_ttl"
+                "holds no instance of any adapter: one of {name} commits {needed:.4}, which is its price until its lease and \
+                 drain would end it; raise the cap, or lower adapter.{name}.lease_ttl"
             );
             section.refuse(key, advice);
         }

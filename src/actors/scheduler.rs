@@ -27,7 +27,7 @@ use crate::wire::{EventData, EventKind, Message as WireMessage, ServiceOffer, Se
 /// How far the samples reach back.
 const HISTORY: Duration = Duration::from_secs(300);
 /// If the providers do not tell what a former run left, scaling begins without them after this.
-const RECONCILE_PATIENCE: Duration = Duration::from_secs(10);
+const RECONCILE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// An order is answered by a snapshot within a tick; one that is not by then was dropped at a full mailbox.
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);

@@ -50,7 +50,7 @@ pub enum BurstCommand {
 const WHOLE_JOURNAL_DAYS: u32 = 3_653;
 
 const LISTED: [&str; 8] = ["launch", "service", "adapter", "state", "started_at", "ended_at", "cost", "reason"];
-const EXPORTED: [&str; 13] = [
+const EXPORTED: [&str; 14] = [
     "launch",
     "node",
     "session",
@@ -64,6 +64,7 @@ const EXPORTED: [&str; 13] = [
     "cost",
     "currency",
     "reason",
+    "end_reason",
 ];
 
 impl BurstCommand {
@@ -147,7 +148,7 @@ mod tests {
     fn burst() -> Value {
         json!({"launch": "gw-1", "node": "gw", "session": 3, "service": "digits", "adapter": "cloud", "state": "ended",
                "started_at": "2026-01-01T00:00:00.000Z", "ready_at": null, "ended_at": "2026-01-01T01:00:00.000Z",
-               "price_per_hour": 0.4, "cost": 0.4, "currency": "EUR", "reason": "no image \"x\", they said"})
+               "price_per_hour": 0.4, "cost": 0.4, "currency": "EUR", "reason": "load", "end_reason": "no image \"x\", they said"})
     }
 
     #[test]
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(
             lines[1],
             "gw-1,gw,3,digits,cloud,ended,2026-01-01T00:00:00.000Z,,2026-01-01T01:00:00.000Z,0.4,0.4,EUR,\
-             \"no image \"\"x\"\", they said\""
+             load,\"no image \"\"x\"\", they said\""
         );
     }
 

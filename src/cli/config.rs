@@ -36,6 +36,10 @@ impl Command {
         };
         match load(args.file, None) {
             Ok(config) if show => println!("{}", config.show()),
+            Ok(config) if let Err(error) = crate::node::check_build(&config) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(EXIT_USAGE);
+            }
             Ok(config) => println!("ok: {} services, {} adapters", config.services.len(), config.adapters.len()),
             Err(code) => return code,
         }

@@ -154,6 +154,7 @@ fn reach_by(cluster: &edge_config::Kubernetes) -> cloud_adapters::kubernetes::Re
 fn missing(name: &str, kind: &AdapterKind) -> NodeError {
     let kind = kind.as_str();
     NodeError::Setting(format!(
-        "adapter.{name}.kind = {kind:?} is not in this build; install one that was built with the feature {kind}"
+        "adapter.{name}.kind = {kind:?} is not in this build; build one that has it: \
+         cargo install --path . --locked --features {kind}"
     ))
 }

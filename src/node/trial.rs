@@ -1,12 +1,14 @@
 //! An adapter tried out by an operator, with the parts of the configured node but an identity of its own: a running node
 //! with the same configuration neither meets the trial's instance nor is disturbed by it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_adapters::{Finding, Owner};
-use edge_config::{AdapterName, Config};
+use cloud_adapters::{Finding, Owner, Subject};
+use edge_config::{AdapterKind, AdapterName, Config};
 
+use crate::actors::burst::AdapterSlot;
 use crate::actors::burst::trial::{self, TrialParts};
 pub use crate::actors::burst::trial::{Report, Step};
 use crate::actors::publisher::Identity;
@@ -46,14 +48,33 @@ impl<'a> Trial<'a> {
 
     /// Looks at all that a launch needs; starts nothing.
     pub fn check(&mut self) -> Vec<Finding> {
-        let bad = |words: String| vec![Finding::bad(cloud_adapters::Subject::Network, words)];
-        let slot = match self.slot() {
+        let mut found = self.look(self.config);
+        for image in self.images_of_services() {
+            let mut config = self.config.clone();
+            if let Some(adapter) = config.adapters.get_mut(&self.name) {
+                name_image(&mut adapter.kind, &image);
+            }
+            let about_it = self.look(&config).into_iter().filter(|finding| finding.subject == Subject::Image);
+            found.extend(about_it);
+        }
+        found
+    }
+
+    fn look(&self, config: &Config) -> Vec<Finding> {
+        let bad = |words: String| vec![Finding::bad(Subject::Network, words)];
+        let slot = match self.slot_of(config) {
             Ok(slot) => slot,
             Err(error) => return bad(error),
         };
         let looked = async { tokio::time::timeout(CHECK_DEADLINE, slot.adapter.check()).await };
         let late = || bad(format!("the provider did not answer within {CHECK_DEADLINE:?}"));
         self.runtime.block_on(looked).unwrap_or_else(|_| late())
+    }
+
+    /// The images that services bring to this adapter beside its own.
+    fn images_of_services(&self) -> BTreeSet<String> {
+        let bursts = self.config.services.values().filter_map(|service| service.burst.as_ref());
+        bursts.filter(|burst| burst.adapters.contains(&self.name)).filter_map(|burst| burst.image.clone()).collect()
     }
 
     /// Launches one instance of a service, waits until it is ready, keeps it for a while, and ends it. Ctrl-C ends it too.
@@ -128,9 +149,22 @@ impl<'a> Trial<'a> {
         Ok(listed.into_iter().filter(|i| !i.is_ended()).map(|i| format!("instance {}", i.launch)).collect())
     }
 
-    fn slot(&self) -> Result<crate::actors::burst::AdapterSlot, String> {
+    fn slot(&self) -> Result<AdapterSlot, String> {
+        self.slot_of(self.config)
+    }
+
+    fn slot_of(&self, config: &Config) -> Result<AdapterSlot, String> {
         let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        let mut adapters = parts::adapters(self.config, &own).map_err(|error| error.to_string())?;
+        let mut adapters = parts::adapters(config, &own).map_err(|error| error.to_string())?;
         adapters.remove(self.name.as_str()).ok_or_else(|| format!("there is no adapter {}", self.name))
+    }
+}
+
+/// The same adapter with a service's image in place of its own.
+fn name_image(kind: &mut AdapterKind, image: &str) {
+    match kind {
+        AdapterKind::Docker(docker) => docker.image = Some(image.to_owned()),
+        AdapterKind::Kubernetes(cluster) => cluster.image = Some(image.to_owned()),
+        _ => {}
     }
 }

@@ -48,6 +48,9 @@ pub struct BurstStatus {
     /// Seconds until it ends itself unless its lease is renewed, as last heard.
     #[serde(default)]
     pub lease_remaining_s: Option<u64>,
+    /// Why it goes or went, once that is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<String>,
 }
 
 numbered_enum! {

@@ -67,6 +67,7 @@ pub(super) fn all() -> Vec<Sample> {
             Topic::burst(NODE, "l-2"),
             Message::Burst(Box::new(launching())),
         ),
+        sample("burst-status-ending", "burst-status", Topic::burst(NODE, "l-3"), Message::Burst(Box::new(ending()))),
         sample("event", "event", Topic::event(NODE, EventKind::BurstEnded), Message::Event(Box::new(event()))),
         sample(
             "event-sparse",
@@ -256,6 +257,7 @@ fn burst_status() -> BurstStatus {
         price_per_hour: Some(0.4),
         provider_id: text("4242"),
         lease_remaining_s: Some(17),
+        end_reason: None,
     }
 }
 
@@ -269,6 +271,16 @@ fn launching() -> BurstStatus {
         state: BurstState::Launching,
         started_at: AT.into(),
         ..BurstStatus::default()
+    }
+}
+
+fn ending() -> BurstStatus {
+    BurstStatus {
+        launch: "l-3".into(),
+        state: BurstState::Terminating,
+        reason: "utilisation 0.85 is above 0.80".into(),
+        end_reason: text("utilisation 0.75 is below 0.80"),
+        ..launching()
     }
 }
 

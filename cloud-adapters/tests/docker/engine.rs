@@ -260,11 +260,15 @@ pub(crate) fn add(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], m
 }
 
 fn link(tar: &mut tar::Builder<Vec<u8>>, path: &str) {
+    link_to(tar, path, "busybox");
+}
+
+pub(crate) fn link_to(tar: &mut tar::Builder<Vec<u8>>, path: &str, to: &str) {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Symlink);
     header.set_size(0);
     header.set_mtime(0);
-    tar.append_link(&mut header, path, "busybox").expect("append");
+    tar.append_link(&mut header, path, to).expect("append");
 }
 
 fn unmount_below(home: &Path) {
