@@ -231,6 +231,13 @@ impl World {
         }
     }
 
+    /// An owner goes: whether what it leaves is an orphan counts from now.
+    pub(crate) fn was_owned<'a>(&mut self, launches: impl Iterator<Item = &'a str>) {
+        launches.for_each(|launch| {
+            self.watch.unowned_since.remove(launch);
+        });
+    }
+
     /// What nobody owns ends within the bound of the nets that are there for it.
     fn check_owned(&mut self, adapter: &str, real: &Real) {
         let launch = &real.label.launch;

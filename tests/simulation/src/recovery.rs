@@ -21,6 +21,8 @@ impl World {
         self.node.crashed_at = self.now;
         let ready = run.engine.fleet().instances().filter(|i| i.stage == Stage::Ready);
         self.node.had = ready.map(|i| i.launch.clone()).collect();
+        // Until this moment they were owned, also where the run was shorter than from one scan to the next.
+        self.was_owned(run.engine.fleet().instances().map(|i| i.launch.as_str()));
         self.requests.node_is_gone();
         self.trace.note(self.now, "crash", "", self.node.had.len() as u64);
         if !self.scenario.nets.journal || self.chance.hits(self.scenario.trouble.corrupt) {
