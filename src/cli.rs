@@ -51,6 +51,17 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the arguments, or says what is wrong with them and ends the process. On a thread of its own, whose stack goes
+    /// with it: the first thread's is never given back, and there is a shim for each local replica.
+    pub fn read() -> Self {
+        let parser = std::thread::Builder::new().name("arguments".to_owned()).spawn(Self::parse);
+        match parser.map(std::thread::JoinHandle::join) {
+            Ok(Ok(cli)) => cli,
+            // No thread to be had, or a panic that its hook told of.
+            _ => Self::parse(),
+        }
+    }
+
     /// Runs the chosen command and returns the process's exit code.
     pub fn run(self) -> ExitCode {
         match self.command {

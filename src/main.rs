@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    tidegate::cli::Cli::parse().run()
+    tidegate::cli::Cli::read().run()
 }

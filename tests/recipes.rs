@@ -227,12 +227,13 @@ fn python_image() -> Vec<u8> {
     engine::link_to(&mut tar, "usr/local/bin/python3", program);
     add_library(&mut tar, Path::new(library));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for linked in [program, env!("CARGO_BIN_EXE_tidegate")] {
-        let libraries = cloud_adapters::docker::own_image::libraries_of(Path::new(linked));
-        for found in runtime.block_on(libraries).unwrap() {
-            let path = found.display().to_string();
-            engine::add(&mut tar, path.trim_start_matches('/'), &std::fs::read(&found).unwrap(), 0o755);
-        }
+    let libraries_of =
+        |linked| runtime.block_on(cloud_adapters::docker::own_image::libraries_of(Path::new(linked))).unwrap();
+    let libraries = [program, env!("CARGO_BIN_EXE_tidegate")].map(libraries_of).concat();
+    // The engine takes no path twice.
+    for found in libraries.into_iter().collect::<std::collections::BTreeSet<_>>() {
+        let path = found.display().to_string();
+        engine::add(&mut tar, path.trim_start_matches('/'), &std::fs::read(&found).unwrap(), 0o755);
     }
     tar.into_inner().unwrap()
 }
@@ -266,9 +267,6 @@ fn the_recipe_for_kubernetes_is_a_configuration_and_says_what_a_build_without_it
         assert_eq!(checked.code, Some(2), "{checked:?}");
         assert!(checked.stderr.contains("cargo install --path . --locked --features kubernetes"), "{checked:?}");
         let refused = home.command(&["adapter", "check", "cluster", "-c", &config]);
-        assert!(
-            refused.stdout.contains("is not in this build; install one that was built with the feature kubernetes"),
-            "{refused:?}"
-        );
+        assert!(refused.stdout.contains("is not in this build"), "{refused:?}");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::clients::{Broker, Subscriber, at_broker, free_port};
+use nix::sys::signal::Signal;
+
+use super::clients::{Broker, Subscriber, at_broker, free_port, publish};
 use super::embedded::{CBOR, JSON};
 use crate::support::{Home, PATIENCE, wait_until};
 
@@ -91,8 +93,14 @@ fn a_node_that_was_there_before_its_broker_connects_when_it_comes() {
     let node = home.start(&at_broker(&broker.address()));
     assert_eq!(node.get_json("/api/v1/node")["broker_connected"], false);
     assert_eq!(node.infer(edge_config::models::heldout().next().unwrap().0).status, 200);
+    // The node waits until somebody listens: its first words are not retained.
+    node.signal(Signal::SIGSTOP);
     broker.up();
+    let marker = format!("{JSON}/marker");
+    publish(&broker.address(), &marker, b"here");
     let seen = Subscriber::start(&broker.address(), &format!("{JSON}/#"));
+    seen.wait_for_topic(&marker);
+    node.signal(Signal::SIGCONT);
     seen.wait_for_state(0, "online");
     seen.wait_for_topic(&format!("{JSON}/discovery/gateway-t"));
     // What happened before is told too.

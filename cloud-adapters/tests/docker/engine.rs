@@ -92,9 +92,13 @@ impl Engine {
             stream,
             "{method} {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         )?;
-        stream.write_all(body)?;
+        // A daemon that refuses a body does not read it to its end, and says why all the same.
+        let sent = stream.write_all(body);
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
+        if answer.is_empty() {
+            sent?;
+        }
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
