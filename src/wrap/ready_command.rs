@@ -30,7 +30,7 @@ pub(super) async fn check(argv: &[OsString], port: u16) -> Result<(), String> {
     let _group = Group::of(&child);
     let mut words = LastWords::default();
     let ended = tokio::time::timeout(TIMEOUT, until_end(&mut child, &output, &mut words)).await;
-    words.take_rest(&output);
+    words.take_rest(output);
     match ended {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(format!("'{name}' ended with {status}{}", words.told())),
@@ -97,22 +97,29 @@ impl LastWords {
         match output.try_read(&mut buffer) {
             Ok(0) => false,
             Ok(read) => {
-                self.0.extend_from_slice(&buffer[..read]);
-                self.0.drain(..self.0.len().saturating_sub(LAST_WORDS_BYTES));
+                self.keep(&buffer[..read]);
                 true
             }
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 
-    /// Takes what is left in the pipe, which holds 64 KiB: no more than sixteen buffers, whoever still writes.
-    fn take_rest(&mut self, output: &pipe::Receiver) {
+    /// Takes what is left in the pipe, which holds 64 KiB: no more than sixteen buffers, whoever still writes. Asked of the
+    /// system itself: the runtime may not have heard yet of what was written last.
+    fn take_rest(&mut self, output: pipe::Receiver) {
+        let Ok(output) = output.into_nonblocking_fd() else { return };
+        let mut buffer = [0; 4096];
         for _ in 0..16 {
-            let before = self.0.len();
-            if !self.take_some(output) || self.0.len() == before {
-                return;
+            match nix::unistd::read(&output, &mut buffer) {
+                Ok(read @ 1..) => self.keep(&buffer[..read]),
+                _ => return,
             }
         }
+    }
+
+    fn keep(&mut self, said: &[u8]) {
+        self.0.extend_from_slice(said);
+        self.0.drain(..self.0.len().saturating_sub(LAST_WORDS_BYTES));
     }
 
     /// In one line, behind a colon.

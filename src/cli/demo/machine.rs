@@ -75,7 +75,12 @@ mod tests {
     fn a_child_and_a_process_named_by_directory_are_found_and_gone_when_they_end() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let line = format!("{} cat", child.id());
-        assert!(processes_of(Path::new("/nonexistent-demo")).contains(&line));
+        // Between its fork and its exec it carries another name.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !processes_of(Path::new("/nonexistent-demo")).contains(&line) {
+            assert!(std::time::Instant::now() < deadline, "{line} is not seen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         drop(child.stdin.take());
         child.wait().unwrap();
         assert!(!processes_of(Path::new("/nonexistent-demo")).contains(&line));
