@@ -13,6 +13,7 @@ mod faults;
 mod lifecycle;
 mod limits;
 mod repeats;
+mod sample;
 mod wait;
 
 use std::path::Path;
@@ -38,6 +39,8 @@ pub use repeats::{
     launching_again_returns_the_same_instance, launching_at_once_from_two_clients_leaves_one_instance,
     terminating_an_unknown_id_is_ok, terminating_twice_is_ok,
 };
+pub use sample::{id, owner, request, with_env};
+pub use wait::{end_reason, launch_and_run, until, until_ended, until_running};
 
 use crate::{CloudAdapter, LaunchId, LaunchRequest, Owner};
 

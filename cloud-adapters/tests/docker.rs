@@ -31,11 +31,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloud_adapters::contract::{ContractHarness, Fault};
+use cloud_adapters::contract::{self, ContractHarness, Fault, end_reason, id, launch_and_run, owner, until};
 use cloud_adapters::deadline::with_deadline;
 use cloud_adapters::{
     CloudAdapter, DockerAdapter, DockerOptions, Instance, InstanceState, LaunchId, LaunchRequest, Owner, Pull, Reach,
-    ReadyCheck, Resources, Retry, Secret, TlsIdentity, Verdict, Workload,
+    Resources, Retry, Secret, TlsIdentity, Verdict,
 };
 use engine::{Engine, IMAGE};
 use secure_shell::SecureShell;
@@ -153,58 +153,10 @@ fn program() -> PathBuf {
     std::env::current_exe().expect("a path")
 }
 
+/// With the identity that its listener shows to whoever reaches it from elsewhere.
 fn request(launch: &LaunchId, owner: &Owner, argv: &[&str]) -> LaunchRequest {
-    LaunchRequest {
-        launch: launch.clone(),
-        owner: owner.clone(),
-        service: "digits".into(),
-        workload: Workload { argv: argv.iter().map(ToString::to_string).collect(), ..Workload::default() },
-        ready: ReadyCheck::Http { path: "/v2/health/ready".into() },
-        lease_ttl: Duration::from_secs(300),
-        drain_timeout: Duration::from_secs(5),
-        token: Secret::new("sesame-4711"),
-        identity: TlsIdentity { certificate: "a certificate\n".into(), key: Secret::new("the-key-of-it") },
-        concurrency: 4,
-    }
-}
-
-fn id(text: &str) -> LaunchId {
-    text.parse().expect("a launch id")
-}
-
-fn owner() -> Owner {
-    Owner { fleet: "plant-a".into(), node: "gateway-7".into(), session: 3 }
-}
-
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = look().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn launch_and_run(adapter: &dyn CloudAdapter, request: &LaunchRequest) -> Instance {
-    adapter.launch(request).await.expect("launch");
-    until("the instance to run", async || {
-        let instance = adapter.describe(&request.launch).await.expect("describe").expect("it was launched");
-        assert!(!instance.is_ended(), "{instance:?}");
-        (instance.state == InstanceState::Running).then_some(instance)
-    })
-    .await
-}
-
-async fn end_reason(adapter: &dyn CloudAdapter, launch: &LaunchId) -> String {
-    until("the instance to end", async || {
-        match adapter.describe(launch).await.expect("describe").expect("it is kept").state {
-            InstanceState::Ended { reason } => Some(reason),
-            _ => None,
-        }
-    })
-    .await
+    let identity = TlsIdentity { certificate: "a certificate\n".into(), key: Secret::new("the-key-of-it") };
+    LaunchRequest { identity, ..contract::request(launch, owner, argv) }
 }
 
 /// What the instance's front says to whoever connects.

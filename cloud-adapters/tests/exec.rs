@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cloud_adapters::contract::{ContractHarness, arguments, wrappers_in};
+use cloud_adapters::contract::{
+    ContractHarness, arguments, id, launch_and_run, owner, request, until_ended, wrappers_in,
+};
 use cloud_adapters::{
-    CloudAdapter, Instance, InstanceState, LaunchId, LaunchRequest, LifeBound, Owner, ReadyCheck, Resources, Retry,
-    Secret, TlsIdentity, Workload,
+    CloudAdapter, LaunchId, LaunchRequest, LifeBound, ReadyCheck, Resources, Retry, Secret, TlsIdentity, Workload,
 };
 
 use account::{ExampleAccount, here, repository};
@@ -24,44 +25,6 @@ cloud_adapters::contract_tests!(ExampleAccount::new());
 
 /// Generous: the tests run beside others on two cores.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-fn request(launch: &LaunchId, owner: &Owner, argv: &[&str]) -> LaunchRequest {
-    LaunchRequest {
-        launch: launch.clone(),
-        owner: owner.clone(),
-        service: "digits".into(),
-        workload: Workload { argv: argv.iter().map(ToString::to_string).collect(), ..Workload::default() },
-        ready: ReadyCheck::Http { path: "/v2/health/ready".into() },
-        lease_ttl: Duration::from_secs(300),
-        drain_timeout: Duration::from_secs(5),
-        token: Secret::new("sesame-4711"),
-        identity: TlsIdentity::default(),
-        concurrency: 4,
-    }
-}
-
-fn id(text: &str) -> LaunchId {
-    text.parse().expect("a launch id")
-}
-
-fn owner() -> Owner {
-    Owner { fleet: "plant-a".into(), node: "gateway-7".into(), session: 3 }
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn launch_and_run(adapter: &dyn CloudAdapter, request: &LaunchRequest) -> Instance {
-    adapter.launch(request).await.expect("launch");
-    let described = async || adapter.describe(&request.launch).await.expect("describe").expect("it was launched");
-    until("the instance to run", async || described().await.state == InstanceState::Running).await;
-    described().await
-}
 
 /// Everything that a request can hold.
 fn full_request(launch: &LaunchId, file: PathBuf) -> LaunchRequest {
@@ -104,7 +67,7 @@ async fn the_instance_is_given_its_command_files_and_secrets() {
 async fn the_wrapper_is_started_as_it_was_asked_for_and_with_nothing_of_the_programs_environment() {
     let (account, launch) = (ExampleAccount::new(), id("gw-1"));
     let adapter = account.adapter();
-    launch_and_run(&*adapter, &request(&launch, &owner(), &["sleep", "600"])).await;
+    launch_and_run(PATIENCE, &*adapter, &request(&launch, &owner(), &["sleep", "600"])).await;
     let wrappers = wrappers_in(&account.run_dir(&launch));
     let told = arguments(wrappers[0]).join(" ");
     let expected = format!(
@@ -134,14 +97,13 @@ async fn every_message_fits_the_schema_and_those_of_page_and_example_do_too() {
     let (first, second) = (id("gw-1"), id("gw-2"));
     let command = ReadyCheck::Command { argv: vec!["true".into()] };
     let by_command = LaunchRequest { ready: command, ..account.request(&first, &owner()) };
-    launch_and_run(&*plain, &by_command).await;
+    launch_and_run(PATIENCE, &*plain, &by_command).await;
     assert_eq!(plain.list(&owner()).await.expect("list").len(), 1);
     assert!(full.launch(&account.request(&second, &owner())).await.is_err(), "a refusal is a message too");
     let all = LaunchRequest { ready: ReadyCheck::Tcp, ..full_request(&second, here("recorder.sh")) };
     tls.launch(&all).await.expect("launch");
     account.kill_hard(&first);
-    until("it to be seen", async || plain.describe(&first).await.expect("describe").is_some_and(|it| it.is_ended()))
-        .await;
+    until_ended(PATIENCE, &*plain, &first).await;
     assert_eq!(plain.describe(&id("gw-unknown")).await.expect("describe"), None);
     assert!(plain.check().await.len() >= 4);
     for launch in [&first, &second] {

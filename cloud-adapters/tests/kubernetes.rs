@@ -22,11 +22,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cloud_adapters::contract::{ContractHarness, Fault, arguments};
+use cloud_adapters::contract::{self, ContractHarness, Fault, arguments, end_reason, id, owner, until, until_running};
 use cloud_adapters::kubernetes::{Exposure, IngressRule, ReachBy, connect};
 use cloud_adapters::{
     CloudAdapter, InstanceState, KubernetesAdapter, KubernetesOptions, LaunchId, LaunchRequest, Owner, Reach,
-    ReadyCheck, Resources, Retry, Secret, TlsIdentity, Workload,
+    Resources, Retry, Secret, TlsIdentity, Workload,
 };
 use cluster::{ADMIN, Api, Cluster, NOBODY};
 use nix::sys::signal::{Signal, kill};
@@ -206,46 +206,15 @@ impl ContractHarness for Jobs {
     }
 }
 
+/// With the identity that its listener shows to whoever reaches it from elsewhere.
 fn request(launch: &LaunchId, owner: &Owner, argv: &[&str]) -> LaunchRequest {
-    LaunchRequest {
-        launch: launch.clone(),
-        owner: owner.clone(),
-        service: "digits".into(),
-        workload: Workload { argv: argv.iter().map(ToString::to_string).collect(), ..Workload::default() },
-        ready: ReadyCheck::Http { path: "/v2/health/ready".into() },
-        lease_ttl: Duration::from_secs(300),
-        drain_timeout: Duration::from_secs(5),
-        token: Secret::new("sesame-4711"),
-        identity: TlsIdentity { certificate: "a certificate".into(), key: Secret::new("a key") },
-        concurrency: 4,
-    }
-}
-
-fn id(text: &str) -> LaunchId {
-    text.parse().expect("a launch id")
-}
-
-fn owner() -> Owner {
-    Owner { fleet: "plant-a".into(), node: "gateway-7".into(), session: 3 }
+    let identity = TlsIdentity { certificate: "a certificate".into(), key: Secret::new("a key") };
+    LaunchRequest { identity, ..contract::request(launch, owner, argv) }
 }
 
 fn end(pid: u32) {
     // Gone already is as good.
     let _ = kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), Signal::SIGKILL);
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn until_running(adapter: &dyn CloudAdapter, launch: &LaunchId) -> Reach {
-    let look = async || adapter.describe(launch).await.expect("describe").expect("it is known");
-    until("the instance to run", async || look().await.state == InstanceState::Running).await;
-    look().await.reach.expect("it is reachable")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -254,7 +223,7 @@ async fn what_belongs_to_an_instance_goes_with_it() {
     let rule = IngressRule { host: "{launch}.example.com".into(), ..IngressRule::default() };
     let adapter = jobs.client(KubernetesOptions { reach: ReachBy::Ingress(rule), ..jobs.options() });
     adapter.launch(&jobs.request(&launch, &owner())).await.expect("launch");
-    let reach = until_running(&*adapter, &launch).await;
+    let reach = until_running(PATIENCE, &*adapter, &launch).await.reach.expect("it is reachable");
     assert_eq!(reach, Reach::Ingress { authority: "gw-1.example.com:443".into() });
     let parts = [("services", "t-gw-1"), ("ingresses", "t-gw-1"), ("secrets", "tidegate-gw-1"), ("jobs", "gw-1")];
     for (kind, name) in parts {
@@ -272,7 +241,7 @@ async fn a_service_leads_to_the_machine_and_the_port_that_the_cluster_gave_it() 
     let reach = ReachBy::Service(Exposure::NodePort { address: None });
     let adapter = jobs.client(KubernetesOptions { reach, ..jobs.options() });
     adapter.launch(&jobs.request(&launch, &owner())).await.expect("an id that begins with a digit");
-    let reach = until_running(&*adapter, &launch).await;
+    let reach = until_running(PATIENCE, &*adapter, &launch).await.reach.expect("it is reachable");
     let port = jobs.object("services", "t-0-gw").expect("a Service")["spec"]["ports"][0]["nodePort"].clone();
     assert_eq!(reach, Reach::Direct { authority: format!("127.0.0.1:{port}") });
     assert_eq!(adapter.list(&owner()).await.expect("list")[0].reach, Some(reach));
@@ -284,7 +253,7 @@ async fn a_tunnel_to_a_machine_without_a_kubelet_closes_its_connections() {
     let (jobs, launch) = (Jobs::new(), id("gw-1"));
     let adapter = jobs.client(KubernetesOptions { reach: ReachBy::PortForward, ..jobs.options() });
     adapter.launch(&jobs.request(&launch, &owner())).await.expect("launch");
-    let Reach::Tunnel { authority } = until_running(&*adapter, &launch).await else {
+    let Some(Reach::Tunnel { authority }) = until_running(PATIENCE, &*adapter, &launch).await.reach else {
         panic!("it is reached by no tunnel")
     };
     let mut connection = tokio::net::TcpStream::connect(&authority).await.expect("the tunnel's end here");
@@ -307,7 +276,7 @@ async fn what_finds_no_machine_is_pending_until_its_time_is_over() {
     let state =
         async |adapter: &dyn CloudAdapter| adapter.describe(&launch).await.expect("describe").expect("known").state;
     let is_told = |state| matches!(state, InstanceState::Ended { reason } if reason.contains("Insufficient cpu"));
-    until("the reason to be told", async || is_told(state(&*hasty).await)).await;
+    until(PATIENCE, "the reason to be told", async || is_told(state(&*hasty).await).then_some(())).await;
     assert_eq!(state(&*adapter).await, InstanceState::Pending);
     adapter.terminate(&launch).await.expect("terminate");
 }
@@ -319,7 +288,7 @@ async fn an_image_that_no_registry_has_ends_the_instance_with_its_words() {
     adapter.launch(&jobs.request(&launch, &owner())).await.expect("the cluster takes any name");
     let state = async || adapter.describe(&launch).await.expect("describe").expect("known").state;
     let is_told = |state| matches!(state, InstanceState::Ended { reason } if reason.contains("manifest unknown"));
-    until("the reason to be told", async || is_told(state().await)).await;
+    until(PATIENCE, "the reason to be told", async || is_told(state().await).then_some(())).await;
     adapter.terminate(&launch).await.expect("terminate");
 }
 
@@ -328,11 +297,9 @@ async fn an_instance_past_its_longest_life_is_ended_by_the_cluster() {
     let (jobs, launch) = (Jobs::new(), id("gw-1"));
     let adapter = jobs.client(KubernetesOptions { max_life: Some(Duration::from_secs(3)), ..jobs.options() });
     adapter.launch(&jobs.request(&launch, &owner())).await.expect("launch");
-    until_running(&*adapter, &launch).await;
-    let state = async || adapter.describe(&launch).await.expect("describe").expect("known").state;
-    until("the cluster to end it", async || matches!(state().await, InstanceState::Ended { .. })).await;
-    until("its process to be gone", async || jobs.alive(&launch) == 0).await;
-    let InstanceState::Ended { reason } = state().await else { panic!("it ended before") };
+    until_running(PATIENCE, &*adapter, &launch).await;
+    let reason = end_reason(PATIENCE, &*adapter, &launch).await;
+    until(PATIENCE, "its process to be gone", async || (jobs.alive(&launch) == 0).then_some(())).await;
     assert!(reason.contains("DeadlineExceeded"), "{reason}");
     adapter.terminate(&launch).await.expect("terminate");
 }
@@ -343,7 +310,7 @@ async fn a_deletion_by_others_is_a_notice_while_the_instance_drains() {
     let adapter = jobs.adapter();
     let stubborn = request(&launch, &owner(), &["sh", "-c", "trap '' TERM; kill -STOP $PPID; sleep 600"]);
     adapter.launch(&stubborn).await.expect("launch");
-    until_running(&*adapter, &launch).await;
+    until_running(PATIENCE, &*adapter, &launch).await;
     let path = format!("/apis/batch/v1/namespaces/{}/jobs/{launch}", jobs.namespace);
     let foreground = json!({ "propagationPolicy": "Foreground" });
     jobs.cluster.wait(async |api| api.delete(&path, &foreground).await.map(drop)).expect("a deletion");
@@ -409,21 +376,19 @@ async fn the_recorded_scenarios_are_what_the_cluster_does() {
 async fn bring_about(jobs: &Jobs, what: &str) {
     let launch = scenario::launch();
     match what {
-        "runs" => drop(until_running(&*jobs.adapter(), &launch).await),
+        "runs" => drop(until_running(PATIENCE, &*jobs.adapter(), &launch).await),
         "is killed" => {
             jobs.kill_hard(&launch);
-            let job_failed =
-                async || jobs.object("jobs", launch.as_str()).is_some_and(|job| job["status"]["failed"] == 1);
-            until("the cluster to take note", job_failed).await;
+            let job_failed = async || jobs.object("jobs", launch.as_str()).filter(|job| job["status"]["failed"] == 1);
+            until(PATIENCE, "the cluster to take note", job_failed).await;
         }
         "has a quota of no pods" => {
             let quota = json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } });
             let path = format!("/api/v1/namespaces/{}/resourcequotas", jobs.namespace);
             jobs.cluster.wait(async |api| api.post(&path, &quota).await.map(drop)).expect("a quota");
-            let is_counted = async || {
-                jobs.object("resourcequotas", "none").is_some_and(|quota| quota["status"]["used"]["pods"] == "0")
-            };
-            until("the quota to be counted", is_counted).await;
+            let is_counted =
+                async || jobs.object("resourcequotas", "none").filter(|quota| quota["status"]["used"]["pods"] == "0");
+            until(PATIENCE, "the quota to be counted", is_counted).await;
         }
         _ => panic!("nobody knows how to bring about `{what}`"),
     }

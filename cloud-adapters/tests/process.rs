@@ -1,18 +1,18 @@
 //! The process adapter against a stand-in for the wrapper: the contract suite, and what is special about processes.
 //! Processes are counted in the process table.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cloud_adapters::contract::{ContractHarness, arguments, wrappers_in};
+use cloud_adapters::contract::{
+    ContractHarness, arguments, id, launch_and_run, owner, request, until, with_env, wrappers_in,
+};
 use cloud_adapters::deadline::with_deadline;
 use cloud_adapters::process::processes_of;
 use cloud_adapters::{
-    CloudAdapter, Instance, InstanceState, LaunchId, LaunchRequest, Owner, ProcessAdapter, ProcessOptions, ReadyCheck,
-    Retry, Secret, TlsIdentity, Workload,
+    CloudAdapter, InstanceState, LaunchId, LaunchRequest, Owner, ProcessAdapter, ProcessOptions, Retry,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -101,11 +101,11 @@ impl ContractHarness for Processes {
     }
 
     fn request(&self, launch: &LaunchId, owner: &Owner) -> LaunchRequest {
-        request(launch, owner, &["sleep", "600"], &[])
+        request(launch, owner, &["sleep", "600"])
     }
 
     fn request_that_never_starts(&self, launch: &LaunchId, owner: &Owner) -> LaunchRequest {
-        request(launch, owner, &["/nonexistent/server"], &[])
+        request(launch, owner, &["/nonexistent/server"])
     }
 
     fn kill_hard(&self, launch: &LaunchId) {
@@ -131,49 +131,9 @@ fn stand_in() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand-in.sh")
 }
 
-fn request(launch: &LaunchId, owner: &Owner, argv: &[&str], env: &[(&str, &str)]) -> LaunchRequest {
-    let argv = argv.iter().map(ToString::to_string).collect();
-    let env: BTreeMap<String, String> = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    LaunchRequest {
-        launch: launch.clone(),
-        owner: owner.clone(),
-        service: "digits".into(),
-        workload: Workload { argv, env, ..Workload::default() },
-        ready: ReadyCheck::Http { path: "/v2/health/ready".into() },
-        lease_ttl: Duration::from_secs(300),
-        drain_timeout: Duration::from_secs(5),
-        token: Secret::new("sesame-4711"),
-        identity: TlsIdentity::default(),
-        concurrency: 4,
-    }
-}
-
-fn id(text: &str) -> LaunchId {
-    text.parse().expect("a launch id")
-}
-
-fn owner() -> Owner {
-    Owner { fleet: "plant-a".into(), node: "gateway-7".into(), session: 3 }
-}
-
 fn signal(pid: u32, signal: Signal) {
     // Gone already is as good.
     let _ = kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal);
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn launch_and_run(adapter: &dyn CloudAdapter, request: &LaunchRequest) -> Instance {
-    adapter.launch(request).await.expect("launch");
-    let running = async || adapter.describe(&request.launch).await.expect("describe").expect("it was launched");
-    until("the instance to run", async || running().await.state == InstanceState::Running).await;
-    running().await
 }
 
 fn exists(pid: u32) -> bool {
@@ -184,8 +144,8 @@ fn exists(pid: u32) -> bool {
 async fn the_wrapper_is_told_everything_but_its_secrets() {
     let (harness, launch) = (Processes::new(), id("gw-1"));
     let adapter = harness.client(ProcessOptions { cpus: Some(vec![0]), ..harness.options() });
-    let request = request(&launch, &owner(), &["sleep", "600"], &[("STAGE", "test")]);
-    launch_and_run(&*adapter, &request).await;
+    let request = with_env(request(&launch, &owner(), &["sleep", "600"]), &[("STAGE", "test")]);
+    launch_and_run(PATIENCE, &*adapter, &request).await;
     let (wrapper, run_dir) = (harness.wrapper(&launch), harness.run_dir(&launch));
     let told = arguments(wrapper).join(" ");
     let expected = format!(
@@ -209,15 +169,15 @@ async fn the_wrapper_is_told_everything_but_its_secrets() {
 #[tokio::test]
 async fn a_stubborn_instance_is_asked_once_and_then_killed_with_its_server() {
     let (harness, launch) = (Processes::new(), id("gw-1"));
-    let stubborn = request(&launch, &owner(), &["sleep", "600"], &[("STUBBORN", "1")]);
+    let stubborn = with_env(request(&launch, &owner(), &["sleep", "600"]), &[("STUBBORN", "1")]);
     let stubborn = LaunchRequest { drain_timeout: Duration::from_secs(1), ..stubborn };
-    launch_and_run(&*harness.adapter(), &stubborn).await;
+    launch_and_run(PATIENCE, &*harness.adapter(), &stubborn).await;
     let log = harness.run_dir(&launch).join("log");
     let asked = || std::fs::read_to_string(&log).unwrap_or_default().matches("asked to end").count();
     for _ in 0..3 {
         let hasty = with_deadline(harness.adapter(), Duration::from_millis(100));
         assert_eq!(hasty.terminate(&launch).await.expect_err("it drains").retry(), Retry::Backoff);
-        until("it to be asked to end", async || asked() > 0).await;
+        until(PATIENCE, "it to be asked to end", async || (asked() > 0).then_some(())).await;
     }
     assert_eq!(asked(), 1, "a second SIGTERM could cut its drain short");
     harness.adapter().terminate(&launch).await.expect("terminate");
@@ -229,10 +189,10 @@ async fn a_stubborn_instance_is_asked_once_and_then_killed_with_its_server() {
 async fn a_server_that_outlives_its_wrapper_is_ended_with_the_instance() {
     let (harness, launch) = (Processes::new(), id("gw-1"));
     let adapter = harness.adapter();
-    let moved_away = request(&launch, &owner(), &["setsid", "sleep", "600"], &[]);
-    launch_and_run(&*adapter, &moved_away).await;
+    let moved_away = request(&launch, &owner(), &["setsid", "sleep", "600"]);
+    launch_and_run(PATIENCE, &*adapter, &moved_away).await;
     harness.kill_hard(&launch);
-    until("the wrapper to be gone", async || harness.alive(&launch) == 0).await;
+    until(PATIENCE, "the wrapper to be gone", async || (harness.alive(&launch) == 0).then_some(())).await;
     assert_ne!(harness.processes(&launch), NONE, "the stand-in leaves its server behind");
     adapter.terminate(&launch).await.expect("terminate");
     assert_eq!(harness.processes(&launch), NONE);
@@ -242,10 +202,10 @@ async fn a_server_that_outlives_its_wrapper_is_ended_with_the_instance() {
 async fn an_ended_wrapper_is_reaped_without_being_asked_about() {
     let (harness, launch) = (Processes::new(), id("gw-1"));
     let adapter = harness.adapter();
-    launch_and_run(&*adapter, &harness.request(&launch, &owner())).await;
+    launch_and_run(PATIENCE, &*adapter, &harness.request(&launch, &owner())).await;
     let wrapper = harness.wrapper(&launch);
     signal(wrapper, Signal::SIGKILL);
-    until("the zombie to be reaped", async || !exists(wrapper)).await;
+    until(PATIENCE, "the zombie to be reaped", async || (!exists(wrapper)).then_some(())).await;
     let ended = adapter.describe(&launch).await.expect("describe").expect("it is kept");
     let InstanceState::Ended { reason } = ended.state else { panic!("it was killed") };
     assert!(reason.contains("signal: 9"), "{reason}");
@@ -255,9 +215,9 @@ async fn an_ended_wrapper_is_reaped_without_being_asked_about() {
 async fn a_reused_process_id_is_not_taken_for_the_instance() {
     let (harness, launch) = (Processes::new(), id("gw-1"));
     let adapter = harness.adapter();
-    launch_and_run(&*adapter, &harness.request(&launch, &owner())).await;
+    launch_and_run(PATIENCE, &*adapter, &harness.request(&launch, &owner())).await;
     harness.kill_hard(&launch);
-    until("the wrapper to be gone", async || harness.alive(&launch) == 0).await;
+    until(PATIENCE, "the wrapper to be gone", async || (harness.alive(&launch) == 0).then_some(())).await;
     let mut bystander = tokio::process::Command::new("sleep").arg("600").kill_on_drop(true).spawn().expect("spawn");
     let pid = bystander.id().expect("it runs");
     std::fs::write(harness.run_dir(&launch).join("lock"), pid.to_string()).expect("write");
@@ -272,9 +232,9 @@ async fn a_reused_process_id_is_not_taken_for_the_instance() {
 async fn a_lock_held_by_a_bystander_does_not_get_it_killed() {
     let (harness, launch) = (Processes::new(), id("gw-1"));
     let adapter = harness.adapter();
-    launch_and_run(&*adapter, &harness.request(&launch, &owner())).await;
+    launch_and_run(PATIENCE, &*adapter, &harness.request(&launch, &owner())).await;
     harness.kill_hard(&launch);
-    until("the wrapper to be gone", async || harness.alive(&launch) == 0).await;
+    until(PATIENCE, "the wrapper to be gone", async || (harness.alive(&launch) == 0).then_some(())).await;
     let lock = harness.run_dir(&launch).join("lock");
     let mut holder = tokio::process::Command::new("flock");
     holder.arg("--no-fork").arg(&lock).args(["sleep", "600"]);
@@ -284,7 +244,7 @@ async fn a_lock_held_by_a_bystander_does_not_get_it_killed() {
         let file = std::fs::File::open(&lock).expect("open");
         file.try_lock_shared().map(|()| file.unlock()).is_ok()
     };
-    until("the bystander to hold the lock", async || !is_free().await).await;
+    until(PATIENCE, "the bystander to hold the lock", async || (!is_free().await).then_some(())).await;
     let hasty = with_deadline(adapter, Duration::from_millis(300));
     assert_eq!(hasty.terminate(&launch).await.expect_err("the lock is held").retry(), Retry::Backoff);
     assert!(bystander.try_wait().expect("wait").is_none(), "the bystander was ended");
@@ -296,7 +256,7 @@ async fn corrupt_labels_are_reported_skipped_and_kept() {
     let (harness, good, bad) = (Processes::new(), id("gw-1"), id("gw-2"));
     let adapter = harness.adapter();
     for launch in [&good, &bad] {
-        launch_and_run(&*adapter, &harness.request(launch, &owner())).await;
+        launch_and_run(PATIENCE, &*adapter, &harness.request(launch, &owner())).await;
     }
     let labels = harness.run_dir(&bad).join("labels.json");
     let foreign = std::fs::read_to_string(harness.run_dir(&good).join("labels.json")).expect("labels");
@@ -324,7 +284,7 @@ async fn corrupt_labels_are_reported_skipped_and_kept() {
 async fn what_is_no_instance_is_left_alone() {
     let (harness, launch) = (Processes::new(), id("gw-1"));
     let adapter = harness.adapter();
-    launch_and_run(&*adapter, &harness.request(&launch, &owner())).await;
+    launch_and_run(PATIENCE, &*adapter, &harness.request(&launch, &owner())).await;
     let notes = harness.home.path().join("root/instances/Notes of the operator.txt");
     std::fs::write(&notes, "do not delete").expect("write");
     assert_eq!(adapter.list(&owner()).await.expect("list").len(), 1);
@@ -336,7 +296,7 @@ async fn what_is_no_instance_is_left_alone() {
 async fn an_instance_with_corrupt_labels_still_takes_its_room() {
     let (harness, launch) = (Processes::new(), id("gw-1"));
     let adapter = harness.adapter_with_capacity(1).expect("processes can be limited");
-    launch_and_run(&*adapter, &harness.request(&launch, &owner())).await;
+    launch_and_run(PATIENCE, &*adapter, &harness.request(&launch, &owner())).await;
     std::fs::write(harness.run_dir(&launch).join("labels.json"), "{").expect("write");
     let full = adapter.launch(&harness.request(&id("gw-2"), &owner())).await.expect_err("it runs all the same");
     assert_eq!(full.retry(), Retry::NextAdapter, "{full}");

@@ -6,17 +6,13 @@ mod host;
 #[path = "ssh/proxy.rs"]
 mod proxy;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_adapters::contract::{ContractHarness, Fault, arguments, wrappers_in};
+use cloud_adapters::contract::{ContractHarness, Fault, arguments, request, wrappers_in};
 use cloud_adapters::process::processes_of;
-use cloud_adapters::{
-    CloudAdapter, LaunchId, LaunchRequest, Owner, ReadyCheck, Secret, SshAdapter, SshLimits, SshOptions, TlsIdentity,
-    Workload,
-};
+use cloud_adapters::{CloudAdapter, LaunchId, LaunchRequest, Owner, SshAdapter, SshLimits, SshOptions};
 use host::{Host, signal};
 use nix::sys::signal::Signal;
 use proxy::Proxy;
@@ -176,11 +172,11 @@ impl ContractHarness for Far {
     }
 
     fn request(&self, launch: &LaunchId, owner: &Owner) -> LaunchRequest {
-        request(launch, owner, &["sleep", "600"], &[])
+        request(launch, owner, &["sleep", "600"])
     }
 
     fn request_that_never_starts(&self, launch: &LaunchId, owner: &Owner) -> LaunchRequest {
-        request(launch, owner, &["/nonexistent/server"], &[])
+        request(launch, owner, &["/nonexistent/server"])
     }
 
     fn kill_hard(&self, launch: &LaunchId) {
@@ -232,23 +228,6 @@ impl Far {
     /// Whether the far side's directory is the forced command's to choose.
     fn is_forced(&self) -> bool {
         self.host.root().join("bin/remote.sh").exists()
-    }
-}
-
-fn request(launch: &LaunchId, owner: &Owner, argv: &[&str], env: &[(&str, &str)]) -> LaunchRequest {
-    let argv = argv.iter().map(ToString::to_string).collect();
-    let env: BTreeMap<String, String> = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    LaunchRequest {
-        launch: launch.clone(),
-        owner: owner.clone(),
-        service: "digits".into(),
-        workload: Workload { argv, env, ..Workload::default() },
-        ready: ReadyCheck::Http { path: "/v2/health/ready".into() },
-        lease_ttl: Duration::from_secs(300),
-        drain_timeout: Duration::from_secs(5),
-        token: Secret::new("sesame-4711"),
-        identity: TlsIdentity::default(),
-        concurrency: 4,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::wait::{id, owner, until_alive, until_running};
+use super::sample::{id, owner};
+use super::wait::{until_alive, until_running};
 use super::{ContractHarness, Fault};
 use crate::deadline::with_deadline;
 use crate::{Retry, Subject, Verdict};
@@ -25,7 +26,7 @@ pub async fn a_provider_at_fault_costs_a_retry_and_leaves_one_instance_or_none(h
             "{fault:?}: {failed:?}"
         );
         sound.launch(&request).await.expect("launch again");
-        until_running(harness, &*sound, &launch).await;
+        until_running(harness.patience(), &*sound, &launch).await;
         until_alive(harness, &launch, 1).await;
         let listed = crate::CloudAdapter::list(&faulty, &owner()).await;
         let error =
@@ -50,7 +51,7 @@ pub async fn wrong_credentials_are_told_and_never_retried(harness: &dyn Contract
     }
     let request = harness.request(&launch, &owner());
     sound.launch(&request).await.expect("launch");
-    until_running(harness, &*sound, &launch).await;
+    until_running(harness.patience(), &*sound, &launch).await;
     for (word, adapter) in clients {
         let other = harness.request(&id("gw-2"), &owner());
         let errors = [

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::ContractHarness;
-use super::wait::{id, owner, until_alive, until_ended, until_running};
+use super::sample::{id, owner};
+use super::wait::{until_alive, until_ended, until_running};
 use crate::{InstanceState, LaunchRequest, LifeBound, Reach};
 
 /// Launched, running and reachable, terminated, unknown; the same told by `describe`, `list` and the provider.
@@ -13,7 +14,7 @@ pub async fn an_instance_is_described_from_launch_to_termination(harness: &dyn C
     let request = harness.request(&launch, &owner());
     let launched = adapter.launch(&request).await.expect("launch");
     assert_eq!((&launched.launch, &launched.owner, &launched.service), (&launch, &owner(), &request.service));
-    let running = until_running(harness, &*adapter, &launch).await;
+    let running = until_running(harness.patience(), &*adapter, &launch).await;
     let authority = running.reach.as_ref().map(Reach::authority).expect("a running instance is reachable");
     assert!(authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()), "{authority}");
     assert!(running.age.is_some_and(|age| age <= harness.patience()), "{:?}", running.age);
@@ -47,7 +48,7 @@ pub async fn a_node_gone_before_ready_leaves_what_the_next_one_finds(harness: &d
 pub async fn a_workload_that_never_starts_ends_with_a_reason(harness: &dyn ContractHarness) {
     let (adapter, launch) = (harness.adapter(), id("gw-1"));
     adapter.launch(&harness.request_that_never_starts(&launch, &owner())).await.expect("the provider accepts it");
-    let ended = until_ended(harness, &*adapter, &launch).await;
+    let ended = until_ended(harness.patience(), &*adapter, &launch).await;
     let InstanceState::Ended { reason } = &ended.state else { unreachable!("it was waited for") };
     assert!(!reason.is_empty());
     assert_eq!(ended.reach, None);
@@ -60,9 +61,9 @@ pub async fn a_workload_that_never_starts_ends_with_a_reason(harness: &dyn Contr
 pub async fn a_killed_instance_is_listed_as_ended_until_terminated(harness: &dyn ContractHarness) {
     let (adapter, launch) = (harness.adapter(), id("gw-1"));
     adapter.launch(&harness.request(&launch, &owner())).await.expect("launch");
-    until_running(harness, &*adapter, &launch).await;
+    until_running(harness.patience(), &*adapter, &launch).await;
     harness.kill_hard(&launch);
-    let ended = until_ended(harness, &*adapter, &launch).await;
+    let ended = until_ended(harness.patience(), &*adapter, &launch).await;
     assert!(matches!(&ended.state, InstanceState::Ended { reason } if !reason.is_empty()), "{ended:?}");
     let listed = adapter.list(&owner()).await.expect("list");
     assert!(matches!(&listed[..], [kept] if kept.launch == launch && kept.is_ended()), "{listed:?}");
@@ -75,9 +76,9 @@ pub async fn ended_instances_are_never_started_again(harness: &dyn ContractHarne
     let (adapter, launch) = (harness.adapter(), id("gw-1"));
     let request = harness.request(&launch, &owner());
     adapter.launch(&request).await.expect("launch");
-    until_running(harness, &*adapter, &launch).await;
+    until_running(harness.patience(), &*adapter, &launch).await;
     harness.kill_hard(&launch);
-    until_ended(harness, &*adapter, &launch).await;
+    until_ended(harness.patience(), &*adapter, &launch).await;
     for client in [adapter.clone(), harness.adapter()] {
         let again = client.launch(&request).await.expect("launch again");
         assert!(again.is_ended(), "{again:?}");
@@ -96,6 +97,6 @@ pub async fn an_unrenewed_instance_ends_itself(harness: &dyn ContractHarness) {
     adapter.launch(&LaunchRequest { lease_ttl, ..harness.request(&launch, &owner()) }).await.expect("launch");
     until_alive(harness, &launch, 1).await;
     until_alive(harness, &launch, 0).await;
-    until_ended(harness, &*adapter, &launch).await;
+    until_ended(harness.patience(), &*adapter, &launch).await;
     adapter.terminate(&launch).await.expect("terminate");
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::ContractHarness;
-use super::wait::{id, owner, until_alive, until_ended, until_running};
+use super::sample::{id, owner};
+use super::wait::{until_alive, until_ended, until_running};
 use crate::deadline::with_deadline;
 use crate::{AdapterError, CloudAdapter, LaunchRequest, Owner, Retry, Workload};
 
@@ -18,9 +19,9 @@ pub async fn a_full_account_says_no_capacity_until_one_ends(harness: &dyn Contra
     assert_eq!(adapter.describe(&second).await.expect("describe"), None, "nothing was started");
     assert_eq!(harness.alive(&second), 0);
     adapter.launch(&harness.request(&first, &owner())).await.expect("it has its place already");
-    until_running(harness, &*adapter, &first).await;
+    until_running(harness.patience(), &*adapter, &first).await;
     harness.kill_hard(&first);
-    until_ended(harness, &*adapter, &first).await;
+    until_ended(harness.patience(), &*adapter, &first).await;
     adapter.launch(&harness.request(&second, &owner())).await.expect("an ended instance takes no room");
     for launch in [first, second] {
         adapter.terminate(&launch).await.expect("terminate");
@@ -70,7 +71,7 @@ pub async fn instances_of_others_are_neither_listed_nor_touched(harness: &dyn Co
     for (launch, owner) in &all {
         let listed = adapter.list(owner).await.expect("list");
         assert_eq!(listed.iter().map(|instance| &instance.launch).collect::<Vec<_>>(), [launch]);
-        until_running(harness, &*adapter, launch).await;
+        until_running(harness.patience(), &*adapter, launch).await;
     }
     let stolen = adapter.launch(&harness.request(&all[1].0, &owner())).await.expect_err("the id is another node's");
     assert_eq!(stolen.retry(), Retry::Never, "{stolen}");
@@ -90,7 +91,7 @@ pub async fn calls_past_their_deadline_are_transient_and_can_be_repeated(harness
     let patient = with_deadline(harness.adapter(), harness.patience());
     cut_off_or_done(hasty.launch(&request).await);
     patient.launch(&request).await.expect("launch again");
-    until_running(harness, &patient, &launch).await;
+    until_running(harness.patience(), &patient, &launch).await;
     cut_off_or_done(hasty.terminate(&launch).await);
     patient.terminate(&launch).await.expect("terminate again");
     until_alive(harness, &launch, 0).await;
@@ -108,7 +109,7 @@ pub async fn the_token_is_shown_nowhere(harness: &dyn ContractHarness) {
     let (adapter, launch) = (harness.adapter(), id("gw-1"));
     let request = harness.request(&launch, &owner());
     adapter.launch(&request).await.expect("launch");
-    let running = until_running(harness, &*adapter, &launch).await;
+    let running = until_running(harness.patience(), &*adapter, &launch).await;
     let token = request.token.expose();
     let texts = harness.public_texts(&launch);
     assert!(!texts.is_empty(), "the harness must find the instance's texts");

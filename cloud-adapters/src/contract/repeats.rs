@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::ContractHarness;
-use super::wait::{id, owner, until_alive, until_running};
+use super::sample::{id, owner};
+use super::wait::{until_alive, until_running};
 use crate::Reach;
 
 /// Where a call is cut off: before it is polled, and at moments before, during and after its work.
@@ -23,7 +24,7 @@ pub async fn launching_again_returns_the_same_instance(harness: &dyn ContractHar
     for _ in 0..3 {
         assert_eq!(adapter.launch(&request).await.expect("launch").launch, launch);
     }
-    let running = until_running(harness, &*adapter, &launch).await;
+    let running = until_running(harness.patience(), &*adapter, &launch).await;
     let again = harness.adapter().launch(&request).await.expect("launch again");
     assert_eq!(again.state, running.state);
     match (&again.reach, &running.reach) {
@@ -45,7 +46,7 @@ pub async fn launching_at_once_from_two_clients_leaves_one_instance(harness: &dy
     let request = harness.request(&launch, &owner());
     let (first, second) = tokio::join!(one.launch(&request), other.launch(&request));
     assert_eq!(first.expect("launch").launch, second.expect("launch").launch);
-    until_running(harness, &*one, &launch).await;
+    until_running(harness.patience(), &*one, &launch).await;
     until_alive(harness, &launch, 1).await;
     one.terminate(&launch).await.expect("terminate");
     assert_eq!(harness.alive(&launch), 0);
@@ -60,7 +61,7 @@ pub async fn a_launch_cut_off_at_any_moment_leaves_one_instance(harness: &dyn Co
         let _ = tokio::time::timeout(cut, harness.adapter().launch(&request)).await;
         let next = harness.adapter();
         next.launch(&request).await.expect("launch again");
-        until_running(harness, &*next, &launch).await;
+        until_running(harness.patience(), &*next, &launch).await;
         until_alive(harness, &launch, 1).await;
         next.terminate(&launch).await.expect("terminate");
         assert_eq!(harness.alive(&launch), 0, "cut off after {cut:?}");
@@ -86,7 +87,7 @@ pub async fn a_termination_cut_off_at_any_moment_can_be_repeated(harness: &dyn C
 pub async fn terminating_twice_is_ok(harness: &dyn ContractHarness) {
     let (adapter, launch) = (harness.adapter(), id("gw-1"));
     adapter.launch(&harness.request(&launch, &owner())).await.expect("launch");
-    until_running(harness, &*adapter, &launch).await;
+    until_running(harness.patience(), &*adapter, &launch).await;
     let (first, second) = tokio::join!(adapter.terminate(&launch), adapter.terminate(&launch));
     first.expect("terminate");
     second.expect("terminate at the same time");
@@ -100,7 +101,7 @@ pub async fn terminating_an_unknown_id_is_ok(harness: &dyn ContractHarness) {
     adapter.terminate(&id("gw-unknown")).await.expect("on an empty account");
     adapter.launch(&harness.request(&known, &owner())).await.expect("launch");
     adapter.terminate(&id("gw-unknown")).await.expect("beside another");
-    until_running(harness, &*adapter, &known).await;
+    until_running(harness.patience(), &*adapter, &known).await;
     assert_eq!(harness.alive(&known), 1);
     adapter.terminate(&known).await.expect("terminate");
 }

@@ -16,8 +16,9 @@ async fn an_instance_is_confined_and_its_files_are_for_its_user_alone() {
     request.workload.files = BTreeMap::from([("model".to_owned(), model)]);
     request.workload.env = BTreeMap::from([("STAGE".to_owned(), "test".to_owned())]);
     request.workload.resources = Resources { cpu_millis: Some(500), memory_bytes: Some(64 << 20), gpus: 0 };
-    launch_and_run(&*adapter, &request).await;
-    until("the files to be read", async || harness.engine.log("gw-1").contains("the weights").then_some(())).await;
+    launch_and_run(PATIENCE, &*adapter, &request).await;
+    until(PATIENCE, "the files to be read", async || harness.engine.log("gw-1").contains("the weights").then_some(()))
+        .await;
     let log = harness.engine.log("gw-1");
     for line in
         ["600 1234 567 /run/tidegate/token", "600 1234 567 /run/tidegate/tls.key", "700 1234 567 /run/tidegate/files"]
@@ -51,7 +52,7 @@ async fn an_instance_over_its_memory_is_ended_and_told_as_such() {
     let mut request = request(&launch, &owner(), &["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=100000"]);
     request.workload.resources.memory_bytes = Some(16 << 20);
     adapter.launch(&request).await.expect("launch");
-    let reason = end_reason(&*adapter, &launch).await;
+    let reason = end_reason(PATIENCE, &*adapter, &launch).await;
     assert!(reason.contains("out of memory"), "{reason}");
     adapter.terminate(&launch).await.expect("terminate");
 }
@@ -61,7 +62,7 @@ async fn an_end_is_told_with_the_instances_last_line() {
     let harness = containers!();
     let (adapter, launch) = (harness.adapter(), id("gw-1"));
     adapter.launch(&request(&launch, &owner(), &["sh", "-c", "exit 7"])).await.expect("launch");
-    let reason = end_reason(&*adapter, &launch).await;
+    let reason = end_reason(PATIENCE, &*adapter, &launch).await;
     assert_eq!(reason, "exited with 1: its server ended with 7");
     adapter.terminate(&launch).await.expect("terminate");
 }
@@ -118,7 +119,7 @@ async fn a_container_that_was_made_and_never_started_is_mended_or_removed() {
     let request = request(&launch, &owner(), &["sleep", "600"]);
     // What a crash between the two steps leaves: the same container, without its files.
     let make_half = async || {
-        launch_and_run(&*adapter, &request).await;
+        launch_and_run(PATIENCE, &*adapter, &request).await;
         let made = harness.engine.inspect("gw-1");
         adapter.terminate(&launch).await.expect("terminate");
         let mut body = made["Config"].clone();
@@ -130,8 +131,8 @@ async fn a_container_that_was_made_and_never_started_is_mended_or_removed() {
     make_half().await;
     let half = adapter.describe(&launch).await.expect("describe").expect("it is there");
     assert_eq!((half.state, half.reach), (InstanceState::Pending, None));
-    let mended = launch_and_run(&*adapter, &request).await;
-    until("the mended instance to answer", async || greeting(&mended)).await;
+    let mended = launch_and_run(PATIENCE, &*adapter, &request).await;
+    until(PATIENCE, "the mended instance to answer", async || greeting(&mended)).await;
     adapter.terminate(&launch).await.expect("terminate");
     make_half().await;
     adapter.terminate(&launch).await.expect("terminate");
@@ -145,13 +146,13 @@ async fn a_stubborn_instance_is_asked_once_and_then_killed() {
     let mut stubborn = request(&launch, &owner(), &["sleep", "600"]);
     stubborn.workload.env = BTreeMap::from([("STUBBORN".to_owned(), "1".to_owned())]);
     stubborn.drain_timeout = Duration::from_secs(2);
-    launch_and_run(&*harness.adapter(), &stubborn).await;
+    launch_and_run(PATIENCE, &*harness.adapter(), &stubborn).await;
     let asked = || harness.engine.log("gw-1").matches("asked to end").count();
     let began = Instant::now();
     for _ in 0..3 {
         let hasty = with_deadline(harness.adapter(), Duration::from_millis(500));
         assert_eq!(hasty.terminate(&launch).await.expect_err("it drains").retry(), Retry::Backoff);
-        until("it to be asked to end", async || (asked() > 0).then_some(())).await;
+        until(PATIENCE, "it to be asked to end", async || (asked() > 0).then_some(())).await;
     }
     assert_eq!(asked(), 1, "a second SIGTERM could cut its drain short");
     harness.adapter().terminate(&launch).await.expect("terminate");
@@ -189,7 +190,7 @@ async fn the_nodes_own_binary_becomes_an_image_that_runs() {
     let launch = id("gw-1");
     // `env wrap …` says that there is no such program: it ran, and found all of its libraries.
     adapter.launch(&request(&launch, &owner(), &["sleep", "600"])).await.expect("the image is made on the way");
-    let reason = end_reason(&adapter, &launch).await;
+    let reason = end_reason(PATIENCE, &adapter, &launch).await;
     assert!(reason.contains("exited with 127") && reason.contains("wrap"), "{reason}");
     let image = adapter.own_image().await.expect("it is there");
     assert!(image.starts_with("tidegate-own:"), "{image}");

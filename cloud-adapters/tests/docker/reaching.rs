@@ -4,9 +4,9 @@ use super::*;
 
 async fn launch_list_and_terminate(harness: &Containers, adapter: &dyn CloudAdapter) {
     let launch = id("gw-1");
-    let running = launch_and_run(adapter, &request(&launch, &owner(), &["sleep", "600"])).await;
+    let running = launch_and_run(PATIENCE, adapter, &request(&launch, &owner(), &["sleep", "600"])).await;
     assert_eq!(harness.alive(&launch), 1);
-    let greeted = until("the published port", async || greeting(&running)).await;
+    let greeted = until(PATIENCE, "the published port", async || greeting(&running)).await;
     assert_eq!(greeted, "tidegate\n");
     let listed = adapter.list(&owner()).await.expect("list");
     assert_eq!(listed.iter().map(|instance| &instance.launch).collect::<Vec<_>>(), [&launch]);
@@ -23,7 +23,7 @@ async fn a_launched_instance_answers_on_its_published_port() {
     let began = Instant::now();
     adapter.launch(&request(&launch, &owner(), &["sleep", "600"])).await.expect("launch");
     let launched = began.elapsed();
-    let answered = until("the published port", async || {
+    let answered = until(PATIENCE, "the published port", async || {
         let instance = adapter.describe(&launch).await.expect("describe")?;
         greeting(&instance).map(|_| began.elapsed())
     })
@@ -65,7 +65,7 @@ async fn a_daemon_that_is_away_is_transient_and_is_found_when_it_is_back() {
     harness.engine.pause();
     assert_eq!(adapter.list(&owner()).await.expect_err("it hangs").retry(), Retry::Backoff);
     harness.engine.resume();
-    until("the daemon to be back", async || adapter.list(&owner()).await.ok()).await;
+    until(PATIENCE, "the daemon to be back", async || adapter.list(&owner()).await.ok()).await;
 }
 
 #[tokio::test]

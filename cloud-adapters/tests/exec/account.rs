@@ -5,14 +5,14 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use cloud_adapters::contract::{ContractHarness, Fault, arguments, wrappers_in};
+use cloud_adapters::contract::{ContractHarness, Fault, arguments, request, wrappers_in};
 use cloud_adapters::process::processes_of;
 use cloud_adapters::{CloudAdapter, ExecAdapter, ExecOptions, LaunchId, LaunchRequest, Owner, Secret};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{PATIENCE, request};
+use super::PATIENCE;
 
 /// What opens the account.
 const KEY: &str = "open-sesame";

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cloud_adapters::contract::arguments;
+use cloud_adapters::contract::{arguments, id, owner, request, until};
 use cloud_adapters::deadline::with_deadline;
 use cloud_adapters::{
     AdapterError, CloudAdapter, ExecAdapter, ExecOptions, InstanceState, LaunchRequest, Reach, Retry, Secret, Subject,
@@ -13,7 +13,7 @@ use cloud_adapters::{
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{id, owner, request, until};
+use super::PATIENCE;
 
 /// A program that is one line of shell. Its processes are found by a variable of their environment.
 struct OneLine {
@@ -52,7 +52,7 @@ impl OneLine {
     }
 
     async fn until_gone(&self) {
-        until("its processes to be gone", async || self.processes().is_empty()).await;
+        until(PATIENCE, "its processes to be gone", async || self.processes().is_empty().then_some(())).await;
     }
 
     async fn launch_error(&self) -> AdapterError {
@@ -240,7 +240,7 @@ async fn a_child_that_holds_the_pipes_open_holds_nothing_up() {
         let program = OneLine::new(&line);
         let began = Instant::now();
         assert_eq!(program.adapter.describe(&id("gw-1")).await.expect("describe"), None);
-        assert!(began.elapsed() < super::PATIENCE, "{:?}", began.elapsed());
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
         if line.starts_with("setsid") {
             // It moved to a session of its own, as an instance does, and stays.
             program.processes().into_iter().for_each(|pid| super::account::signal(pid, Signal::SIGKILL));
@@ -254,7 +254,7 @@ async fn a_dropped_call_leaves_no_process() {
     let slow = OneLine::new("sleep 600 & sleep 600");
     let adapter = slow.adapter.clone();
     let call = tokio::spawn(async move { adapter.describe(&id("gw-1")).await });
-    until("its processes", async || slow.sleepers() == 2).await;
+    until(PATIENCE, "its processes", async || (slow.sleepers() == 2).then_some(())).await;
     call.abort();
     slow.until_gone().await;
     let late = with_deadline(slow.adapter.clone(), Duration::from_millis(300));
@@ -270,7 +270,7 @@ async fn calls_beyond_the_limit_wait_and_terminations_have_room_of_their_own() {
         tokio::spawn(async move { adapter.describe(&id("gw-1")).await })
     };
     let calls: Vec<_> = (0..12).map(|_| describe()).collect();
-    until("the first ones", async || slow.sleepers() == 8).await;
+    until(PATIENCE, "the first ones", async || (slow.sleepers() == 8).then_some(())).await;
     slow.adapter.terminate(&id("gw-1")).await.expect("it need not wait for the others");
     assert_eq!(slow.sleepers(), 8, "eight at once, and the rest waits");
     calls.iter().for_each(tokio::task::JoinHandle::abort);

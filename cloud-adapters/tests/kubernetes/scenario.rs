@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cloud_adapters::contract::{id, owner};
 use cloud_adapters::kubernetes::call::{Answer, Call, Pending, Transport};
 use cloud_adapters::kubernetes::{KubernetesAdapter, KubernetesOptions};
 use cloud_adapters::{
@@ -55,11 +56,7 @@ pub(crate) fn options() -> KubernetesOptions {
 }
 
 pub(crate) fn launch() -> LaunchId {
-    "gw-1".parse().expect("a launch id")
-}
-
-pub(crate) fn owner() -> Owner {
-    Owner { fleet: "plant-a".into(), node: "gateway-7".into(), session: 3 }
+    id("gw-1")
 }
 
 pub(crate) fn request() -> LaunchRequest {

@@ -6,48 +6,11 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Instant;
 
+use cloud_adapters::contract::{end_reason, id, owner, until, until_running, with_env};
 use cloud_adapters::deadline::with_deadline;
 use cloud_adapters::{Instance, InstanceState, Reach, Retry, Subject, Verdict};
 
 use super::*;
-
-fn id(text: &str) -> LaunchId {
-    text.parse().expect("a launch id")
-}
-
-fn owner() -> Owner {
-    Owner { fleet: "plant-a".into(), node: "gateway-7".into(), session: 3 }
-}
-
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = look().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn until_running(adapter: &dyn CloudAdapter, launch: &LaunchId) -> Instance {
-    until("the instance to run", async || {
-        let instance = adapter.describe(launch).await.expect("describe").expect("it was launched");
-        assert!(!instance.is_ended(), "{instance:?}");
-        (instance.state == InstanceState::Running).then_some(instance)
-    })
-    .await
-}
-
-async fn end_reason(adapter: &dyn CloudAdapter, launch: &LaunchId) -> String {
-    until("the instance to end", async || {
-        match adapter.describe(launch).await.expect("describe").expect("it is kept").state {
-            InstanceState::Ended { reason } => Some(reason),
-            _ => None,
-        }
-    })
-    .await
-}
 
 fn authority(instance: &Instance) -> String {
     instance.reach.as_ref().map(Reach::authority).expect("a running instance is reachable").to_owned()
@@ -97,13 +60,13 @@ async fn arguments_and_variables_arrive_byte_for_byte_and_no_shell_reads_them() 
     let mut argv = vec!["sh", "-c", keep, "sh"];
     argv.extend(odd);
     let env = [("STAGE", odd[6]), ("dotted.name", "x y"), ("PATH", "/usr/bin:/bin:/odd"), ("dir", "mine")];
-    let request = LaunchRequest { service: "it's \"x\"\n".into(), ..request(&launch, &owner(), &argv, &env) };
+    let request = LaunchRequest { service: "it's \"x\"\n".into(), ..with_env(request(&launch, &owner(), &argv), &env) };
     let adapter = far.adapter();
     adapter.launch(&request).await.expect("launch");
-    let running = until_running(&*adapter, &launch).await;
+    let running = until_running(PATIENCE, &*adapter, &launch).await;
     assert_eq!(running.service, request.service);
     let expected: Vec<u8> = odd.iter().flat_map(|text| [text.as_bytes(), b"\0"].concat()).collect();
-    until("the workload to start", async || file_in(&far, &launch, "stage").exists().then_some(())).await;
+    until(PATIENCE, "the workload to start", async || file_in(&far, &launch, "stage").exists().then_some(())).await;
     assert_eq!(std::fs::read(file_in(&far, &launch, "argv")).expect("argv"), expected);
     assert_eq!(std::fs::read(file_in(&far, &launch, "stage")).expect("stage"), [odd[6].as_bytes(), b"\0"].concat());
     let environ = std::fs::read_to_string(format!("/proc/{}/environ", far.wrapper(&launch))).expect("environ");
@@ -128,7 +91,7 @@ async fn our_own_program_and_files_are_those_of_the_far_side_and_are_copied_once
     let model = far.host.write("digits model.onnx", vec![7; 300_000]);
     let own = cloud_adapters::wrapper::PROGRAM;
     let with_files = |launch: &LaunchId| {
-        let mut request = request(launch, &owner(), &[own, "serve", "{file:model.onnx}"], &[]);
+        let mut request = request(launch, &owner(), &[own, "serve", "{file:model.onnx}"]);
         request.workload.files.insert("model.onnx".into(), model.clone());
         request
     };
@@ -136,10 +99,11 @@ async fn our_own_program_and_files_are_those_of_the_far_side_and_are_copied_once
     let launches = [id("gw-1"), id("gw-2")];
     for launch in &launches {
         adapter.launch(&with_files(launch)).await.expect("launch");
-        until("the wrapper to start", async || (file_in(&far, launch, "starter").exists()).then_some(())).await;
+        until(PATIENCE, "the wrapper to start", async || (file_in(&far, launch, "starter").exists()).then_some(()))
+            .await;
         let run_dir = far.host.run_dir(launch);
         assert_eq!(std::fs::read(run_dir.join("files/model.onnx")).expect("the model").len(), 300_000);
-        let told = until("the wrapper's arguments", async || {
+        let told = until(PATIENCE, "the wrapper's arguments", async || {
             let lines = far.host.command_lines();
             lines.into_iter().find(|line| line.contains(&format!("--launch {launch} ")) && line.contains(" -- "))
         })
@@ -162,7 +126,7 @@ async fn old_versions_leave_the_store_and_what_an_instance_uses_stays() {
     let (far, launch) = (Far::new(), id("gw-1"));
     let adapter = far.adapter();
     adapter.launch(&far.request(&launch, &owner())).await.expect("launch");
-    until_running(&*adapter, &launch).await;
+    until_running(PATIENCE, &*adapter, &launch).await;
     let store = far.host.root().join("store");
     let unused = store.join("0".repeat(64));
     std::fs::write(&unused, "an older version").expect("write");
@@ -182,17 +146,18 @@ async fn old_versions_leave_the_store_and_what_an_instance_uses_stays() {
 async fn a_tunnel_carries_bytes_stays_where_it_is_and_comes_back_after_a_cut() {
     let (far, launch) = (Far::new(), id("gw-1"));
     let (adapter, address) = (far.adapter(), echo_server());
-    let request = request(&launch, &owner(), &["sleep", "600"], &[("ADDRESS", &address)]);
+    let request = with_env(request(&launch, &owner(), &["sleep", "600"]), &[("ADDRESS", &address)]);
     adapter.launch(&request).await.expect("launch");
-    let first = authority(&until_running(&*adapter, &launch).await);
+    let first = authority(&until_running(PATIENCE, &*adapter, &launch).await);
     assert!(echoes(&first), "bytes go through {first}");
     assert_ne!(first, address, "not past the tunnel");
-    assert_eq!(authority(&until_running(&*adapter, &launch).await), first);
+    assert_eq!(authority(&until_running(PATIENCE, &*adapter, &launch).await), first);
     let client = far.host.clients();
     assert_eq!(client.len(), 1, "one connection for all calls");
     host::signal(client[0], Signal::SIGKILL);
-    until("the connection to be gone", async || (!far.host.clients().contains(&client[0])).then_some(())).await;
-    let again = until("the tunnel to be back", async || {
+    until(PATIENCE, "the connection to be gone", async || (!far.host.clients().contains(&client[0])).then_some(()))
+        .await;
+    let again = until(PATIENCE, "the tunnel to be back", async || {
         let instance = adapter.describe(&launch).await.ok().flatten()?;
         Some(authority(&instance)).filter(|authority| echoes(authority))
     })
@@ -207,12 +172,12 @@ async fn a_far_machine_that_is_away_is_transient_and_its_instances_are_found_whe
     let (far, launch) = (Far::new(), id("gw-1"));
     let adapter = far.adapter();
     adapter.launch(&far.request(&launch, &owner())).await.expect("launch");
-    until_running(&*adapter, &launch).await;
+    until_running(PATIENCE, &*adapter, &launch).await;
     far.host.stop_serving();
     host::signal(far.host.clients()[0], Signal::SIGKILL);
-    let away = until("it to be away", async || adapter.list(&owner()).await.err()).await;
+    let away = until(PATIENCE, "it to be away", async || adapter.list(&owner()).await.err()).await;
     assert_eq!(away.retry(), Retry::Backoff, "{away}");
-    let told = until("the refusal", async || {
+    let told = until(PATIENCE, "the refusal", async || {
         let error = adapter.list(&owner()).await.expect_err("it is away");
         error.to_string().contains("is sshd running there").then_some(error)
     })
@@ -239,7 +204,7 @@ async fn a_connection_cut_after_any_number_of_bytes_leaves_one_instance() {
             assert_eq!(error.retry(), Retry::Backoff, "after {limit} bytes: {}", error.with_causes());
         }
         sound.launch(&request).await.expect("launch again");
-        until_running(&*sound, &launch).await;
+        until_running(PATIENCE, &*sound, &launch).await;
         assert_eq!(far.alive(&launch), 1, "after {limit} bytes");
         sound.terminate(&launch).await.expect("terminate");
         std::fs::remove_dir_all(far.host.root().join("store")).expect("the next one copies again");
@@ -263,17 +228,17 @@ async fn a_launch_that_arrives_after_its_termination_starts_nothing() {
 async fn a_stubborn_instance_is_asked_once_and_then_killed_with_what_moved_away() {
     let (far, launch) = (Far::new(), id("gw-1"));
     let adapter = far.adapter();
-    let stubborn = request(&launch, &owner(), &["setsid", "sleep", "600"], &[("STUBBORN", "1")]);
+    let stubborn = with_env(request(&launch, &owner(), &["setsid", "sleep", "600"]), &[("STUBBORN", "1")]);
     let stubborn = LaunchRequest { drain_timeout: Duration::from_secs(3), ..stubborn };
     adapter.launch(&stubborn).await.expect("launch");
-    until_running(&*adapter, &launch).await;
+    until_running(PATIENCE, &*adapter, &launch).await;
     let log = file_in(&far, &launch, "log");
     let asked = || std::fs::read_to_string(&log).unwrap_or_default().matches("asked to end").count();
     for _ in 0..3 {
         let hasty = with_deadline(adapter.clone(), Duration::from_millis(500));
         assert_eq!(hasty.terminate(&launch).await.expect_err("it drains").retry(), Retry::Backoff);
     }
-    until("it to be asked to end", async || (asked() > 0).then_some(())).await;
+    until(PATIENCE, "it to be asked to end", async || (asked() > 0).then_some(())).await;
     assert_eq!(asked(), 1, "a second SIGTERM could cut its drain short");
     adapter.terminate(&launch).await.expect("terminate");
     assert!(processes_of(&far.host.run_dir(&launch)).is_empty());
@@ -288,7 +253,7 @@ async fn a_wrapper_that_cannot_start_is_told_at_once_with_its_last_words() {
     let adapter = far.client(SshOptions { program, ..far.options() });
     let asked = Instant::now();
     adapter.launch(&far.request(&launch, &owner())).await.expect("launch");
-    let reason = end_reason(&*adapter, &launch).await;
+    let reason = end_reason(PATIENCE, &*adapter, &launch).await;
     assert_eq!(reason, "never started: cannot bind: no such address");
     assert!(asked.elapsed() < Duration::from_secs(10), "it need not wait for the time to start");
     adapter.terminate(&launch).await.expect("terminate");
@@ -299,9 +264,9 @@ async fn a_restart_of_the_far_machine_ends_what_ran_there() {
     let (far, launch) = (Far::new(), id("gw-1"));
     let adapter = far.adapter();
     adapter.launch(&far.request(&launch, &owner())).await.expect("launch");
-    until_running(&*adapter, &launch).await;
+    until_running(PATIENCE, &*adapter, &launch).await;
     far.kill_hard(&launch);
-    until("the wrapper to be gone", async || (far.alive(&launch) == 0).then_some(())).await;
+    until(PATIENCE, "the wrapper to be gone", async || (far.alive(&launch) == 0).then_some(())).await;
     std::fs::write(file_in(&far, &launch, "spawned"), "another-boot 4711\n").expect("write");
     let told = adapter.describe(&launch).await.expect("describe").expect("it is kept");
     assert_eq!(told.state, InstanceState::Ended { reason: "the machine was restarted".into() });
@@ -323,7 +288,7 @@ async fn limits_that_need_no_root_are_applied() {
     let mut request = far.request(&launch, &owner());
     request.workload.resources.memory_bytes = Some(256 << 20);
     adapter.launch(&request).await.expect("launch");
-    until_running(&*adapter, &launch).await;
+    until_running(PATIENCE, &*adapter, &launch).await;
     let wrapper = far.wrapper(&launch);
     let limits = std::fs::read_to_string(format!("/proc/{wrapper}/limits")).expect("limits");
     let data = limits.lines().find(|line| line.starts_with("Max data size")).expect("a limit");
@@ -363,7 +328,7 @@ async fn corrupt_labels_are_reported_skipped_and_kept() {
     let adapter = far.adapter();
     for launch in [&good, &bad] {
         adapter.launch(&far.request(launch, &owner())).await.expect("launch");
-        until_running(&*adapter, launch).await;
+        until_running(PATIENCE, &*adapter, launch).await;
     }
     let labels = file_in(&far, &bad, "labels");
     let sound = std::fs::read_to_string(&labels).expect("labels");
@@ -443,7 +408,7 @@ async fn no_client_outlives_its_adapter() {
     adapter.list(&owner()).await.expect("list");
     assert_eq!(far.host.clients().len(), 1);
     drop(adapter);
-    until("the connection to end", async || far.host.clients().is_empty().then_some(())).await;
+    until(PATIENCE, "the connection to end", async || far.host.clients().is_empty().then_some(())).await;
 }
 
 /// From a launch on a warm connection to the first bytes through its tunnel, beside what `true` takes on the same kind of
@@ -455,12 +420,12 @@ async fn the_first_answer_through_the_tunnel_comes_soon_after_a_launch() {
     let mut took = Vec::new();
     for index in 0..6 {
         let launch = id(&format!("gw-{index}"));
-        let request = request(&launch, &owner(), &["sleep", "600"], &[("ADDRESS", &address)]);
+        let request = with_env(request(&launch, &owner(), &["sleep", "600"]), &[("ADDRESS", &address)]);
         let asked = Instant::now();
         let mut instance = adapter.launch(&request).await.expect("launch");
         let launched = asked.elapsed();
         while instance.state != InstanceState::Running {
-            instance = until_running(&*adapter, &launch).await;
+            instance = until_running(PATIENCE, &*adapter, &launch).await;
         }
         assert!(echoes(&authority(&instance)));
         took.push((launched, asked.elapsed()));
