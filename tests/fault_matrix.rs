@@ -57,8 +57,6 @@ const TICK: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(4);
 /// A call that is late takes so much longer than its deadline.
 const DEADLINE_PASSES: Duration = Duration::from_millis(200);
-/// The node's own, for a renewal.
-const RENEWAL_DEADLINE: Duration = Duration::from_secs(2);
 /// An instance costs one a second, and at least for this long.
 const MINIMUM_BILLING: Duration = Duration::from_secs(2);
 /// The budget of a cell: two lives with a fault in each, and not three.

@@ -13,7 +13,7 @@ use super::{MAILBOX, tell};
 use crate::host::clock::Clock;
 use crate::journal::{Journal, Stage as Recorded};
 use crate::logic::budget::Ledger;
-use crate::logic::burst::{AdapterSettings, Engine, Event, NotLaunched, Order, Settings, Task};
+use crate::logic::burst::{AdapterSettings, Engine, Event, NotLaunched, Order, RENEWAL_DEADLINE, Settings, Task};
 use crate::logic::fleet::{Address, Event as FleetEvent, Instance, Operation, Stage};
 use crate::logic::plan::{AdapterView, Phase};
 use crate::tls::Dialer;
@@ -44,8 +44,6 @@ pub struct AdapterSlot {
     pub adapter: Arc<dyn CloudAdapter>,
     /// What the engine knows of it.
     pub settings: AdapterSettings,
-    /// The price for showing and sorting, in currency units per hour.
-    pub price_per_hour: f64,
 }
 
 /// Launches one instance. Orders carry a number so that the sender knows which snapshots include them.
@@ -163,7 +161,6 @@ struct Surroundings {
     clock: Clock,
     journal: Arc<Journal>,
     secret: Vec<u8>,
-    prices: BTreeMap<String, f64>,
     currency: String,
     scheduler: Recipient<Instances>,
     publisher: Recipient<Publish>,
@@ -184,13 +181,8 @@ pub struct Burst {
 impl Burst {
     /// Owns nothing until the journal and the providers' lists are read.
     pub fn new(parts: BurstParts) -> Self {
-        let settings = Settings {
-            session: parts.identity.session,
-            journal_since: parts.journal.first_session(),
-            step: STEP + carry_out::RENEWAL_DEADLINE,
-            adapters: parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.settings.clone())).collect(),
-            services: parts.services,
-        };
+        let adapters = parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.settings.clone())).collect();
+        let settings = settings(&parts.identity, &parts.journal, adapters, parts.services);
         let slots = parts.adapters.iter();
         let operator = Arc::new(Operator::new(
             &parts.identity,
@@ -202,7 +194,6 @@ impl Burst {
         ));
         let engine = Engine::new(settings, parts.ledger);
         let parts = Surroundings {
-            prices: parts.adapters.iter().map(|(name, slot)| (name.clone(), slot.price_per_hour)).collect(),
             identity: parts.identity,
             clock: parts.clock,
             journal: parts.journal,
@@ -315,7 +306,7 @@ impl Burst {
             }
         }
         self.publish_changes();
-        if self.engine.fleet().is_empty() {
+        if self.engine.nothing_is_left() {
             self.waiting_for_none.drain(..).for_each(|waiting| waiting.send(()).unwrap_or_default());
         }
     }
@@ -445,6 +436,17 @@ impl Burst {
 fn new_launch_id(identity: &Identity) -> String {
     let node = identity.node.get(..32).unwrap_or(&identity.node).trim_matches('-');
     format!("{node}-{}-{:08x}", identity.session, fastrand::u32(..))
+}
+
+/// What an engine that is driven every [`STEP`] is made from.
+fn settings(
+    identity: &Identity,
+    journal: &Journal,
+    adapters: BTreeMap<String, AdapterSettings>,
+    services: BTreeMap<String, BTreeSet<String>>,
+) -> Settings {
+    let (session, journal_since) = (identity.session, journal.first_session());
+    Settings { session, journal_since, step: STEP + RENEWAL_DEADLINE, adapters, services }
 }
 
 fn count<T>(iterator: impl Iterator<Item = T>) -> u32 {

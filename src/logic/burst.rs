@@ -14,11 +14,18 @@ use super::fleet::{Event as FleetEvent, Failure, Fleet, Instance, Operation, Out
 mod adapter;
 mod reconcile;
 mod start_times;
+mod view;
 
 pub use adapter::{Adapter, AdapterSettings};
 pub use reconcile::{Listed, Record, Recorded};
 pub use start_times::StartTimes;
+pub use view::phase;
 
+/// A renewal and its answer have to be through by then: it is one small call, and an instance that needs longer is as good
+/// as gone for a request too.
+pub const RENEWAL_DEADLINE: Duration = Duration::from_secs(2);
+/// A record that no launch and no end needs is waited for no longer: a disk that hangs must not keep an instance alive.
+pub const RECORD_DEADLINE: Duration = Duration::from_secs(5);
 /// A list that failed is asked for again: soon, then ever more slowly.
 const LIST_RETRY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
@@ -123,6 +130,11 @@ impl Engine {
         }
     }
 
+    /// This run's number.
+    pub fn session(&self) -> u64 {
+        self.settings.session
+    }
+
     /// The instances.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
@@ -171,14 +183,14 @@ impl Engine {
         if let Some(why) = self.held_back() {
             return Err(NotLaunched::HeldBack(why));
         }
+        let alive = self.alive(&order.adapter);
         let unknown = || NotLaunched::HeldBack(format!("there is no adapter {}", order.adapter));
         let adapter = self.adapters.get_mut(&order.adapter).ok_or_else(unknown)?;
         if let Some(why) = adapter.held_back(&order.service, now) {
             return Err(NotLaunched::HeldBack(why));
         }
         let max = adapter.settings.max;
-        let alive = self.fleet.instances().filter(|i| i.adapter == order.adapter && !i.refused).count();
-        if alive >= usize::try_from(max).unwrap_or(usize::MAX) {
+        if alive >= max {
             return Err(NotLaunched::HeldBack(format!("it is at its limit of {max} instances")));
         }
         let tail = adapter.tail(self.settings.step);

@@ -353,13 +353,12 @@ fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<Ad
             drain_timeout: config.node.drain_timeout.mul_f64(0.5),
             max: adapter.max_instances.unwrap_or(u32::MAX),
             spot: adapter.spot,
-            // Every instance is a wrapper, whose lease is shorter than any bound that a provider sets.
+            // Every instance is a wrapper, whose lease ends it; a bound of the provider can only come earlier.
             max_life: None,
             circuit: CIRCUIT,
             full: FULL,
             list_every: LIST_EVERY,
         },
-        price_per_hour: adapter.price_per_hour,
     })
 }
 

@@ -5,12 +5,13 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use tidegate::logic::burst::RENEWAL_DEADLINE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::DEADLINE_PASSES;
 use super::cell::{Fault, Step};
 use super::mischief::{Mischief, Point, Strike, kill_self};
-use super::{DEADLINE_PASSES, RENEWAL_DEADLINE};
 
 /// A lease's answer fits, and its request too.
 const BUFFER_BYTES: usize = 16 * 1024;

@@ -37,11 +37,7 @@ pub(crate) fn play(kind: Kind, home: &Path, cell: Cell, is_restart: bool) {
     runtime.block_on(async {
         let link = Link::new(Arc::clone(&mischief));
         let faulty = Faulty::new(kind.client(home), Arc::clone(&link), Arc::clone(&mischief), is_restart);
-        let slot = AdapterSlot {
-            adapter: Arc::new(with_deadline(faulty, kind.deadline())),
-            settings: settings(kind),
-            price_per_hour: 3_600.0,
-        };
+        let slot = AdapterSlot { adapter: Arc::new(with_deadline(faulty, kind.deadline())), settings: settings(kind) };
         let parts = parts(kind, home, slot);
         let secret = parts.secret.clone();
         let ended = trial::run(parts, |step| {

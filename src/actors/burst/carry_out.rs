@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use cloud_adapters::{
     AdapterError, CloudAdapter, InstanceState, LaunchId, LaunchRequest, Owner, Reach, ReadyCheck, Retry, Secret,
@@ -18,16 +17,10 @@ use crate::host::call::{Call, call};
 use crate::host::clock::unix_ms_now;
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorded};
 use crate::logic::budget::Money;
-use crate::logic::burst::Listed;
+use crate::logic::burst::{Listed, RECORD_DEADLINE, RENEWAL_DEADLINE};
 use crate::logic::fleet::{Address, Instance, Operation, Outcome, Seen, Stage};
 use crate::tls::{Dialer, LaunchIdentity, launch_pin};
 use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus, from_json, to_json};
-
-/// A renewal is one small call; an instance that needs longer is as good as gone for a request too.
-pub(super) const RENEWAL_DEADLINE: Duration = Duration::from_secs(2);
-
-/// A disk that hangs must not keep an instance alive.
-const DISK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an instance of a service runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +91,7 @@ impl Operator {
 
     /// Writes down that a stage was reached; one that cannot be written is found out again by the next start.
     pub(super) async fn record(&self, launch: &str, stage: Recorded) {
-        match tokio::time::timeout(DISK_PATIENCE, self.journal.reached(launch, stage, now())).await {
+        match tokio::time::timeout(RECORD_DEADLINE, self.journal.reached(launch, stage, now())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(launch, %error, "a stage was not recorded"),
             Err(_) => tracing::warn!(launch, "a stage was not recorded: the disk hangs"),

@@ -7,7 +7,7 @@ use super::Burst;
 use crate::host::clock::{Clock, rfc3339, unix_ms_now};
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage};
 use crate::logic::budget::{Money, Terms};
-use crate::logic::burst::Record;
+use crate::logic::burst::{Engine, Record};
 use crate::logic::fleet::Instance;
 use crate::wire::{BurstState, BurstStatus};
 
@@ -58,15 +58,16 @@ fn terms_of(row: &LaunchRow) -> Terms {
 }
 
 /// The row that an instance's life begins with.
-pub(super) fn intent(instance: &Instance, session: u64, terms: Terms, began_ms: i64, currency: &str) -> LaunchRow {
+pub(super) fn intent(engine: &Engine, instance: &Instance, clock: Clock, currency: &str) -> LaunchRow {
+    let terms = engine.terms(&instance.adapter);
     LaunchRow {
         launch: instance.launch.clone(),
         service: instance.service.clone(),
         adapter: instance.adapter.clone(),
-        session,
+        session: engine.session(),
         reason: instance.reason.clone(),
         stage: Stage::Intended,
-        intended_at_ms: began_ms,
+        intended_at_ms: clock.to_unix_ms(engine.since(instance)),
         ready_at_ms: None,
         ended_at_ms: None,
         end_reason: None,
@@ -75,6 +76,14 @@ pub(super) fn intent(instance: &Instance, session: u64, terms: Terms, began_ms: 
         billing_step_ms: in_millis(terms.billing_step),
         currency: Some(currency.to_owned()),
         cost_micro: None,
+    }
+}
+
+/// An instance that was found gets the row that a lost journal does not have.
+pub(super) async fn record_found(journal: &Journal, row: LaunchRow) {
+    let launch = row.launch.clone();
+    if let Err(error) = journal.intend(row).await {
+        tracing::warn!(launch, %error, "an instance that was found was not recorded");
     }
 }
 
@@ -109,20 +118,14 @@ pub fn status(row: &LaunchRow, node: &str) -> BurstStatus {
 impl Burst {
     /// The row of an intent.
     pub(super) fn row(&self, instance: &Instance) -> LaunchRow {
-        let began_ms = self.parts.clock.to_unix_ms(self.engine.since(instance));
-        let terms = self.engine.terms(&instance.adapter);
-        intent(instance, self.parts.identity.session, terms, began_ms, &self.parts.currency)
+        intent(&self.engine, instance, self.parts.clock, &self.parts.currency)
     }
 
     /// An instance that was taken over gets the row that a lost journal does not have.
     pub(super) fn record_found(&self, launch: &str) {
         let Some(row) = self.engine.fleet().get(launch).map(|instance| self.row(instance)) else { return };
         let journal = self.parts.journal.clone();
-        actix::spawn(async move {
-            if let Err(error) = journal.intend(row).await {
-                tracing::warn!(%error, "an adopted instance was not recorded");
-            }
-        });
+        actix::spawn(async move { record_found(&journal, row).await });
     }
 
     /// Closes a row whose adapter is not configured any more.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Burst, InstanceView, Instances, count, launch_token};
+use super::{Burst, InstanceView, Instances, launch_token};
 use crate::actors::publisher::Publish;
 use crate::actors::tell;
 use crate::host::clock::{rfc3339, unix_ms_now};
 use crate::logic::budget::{Money, Window};
+use crate::logic::burst::phase;
 use crate::logic::fleet::{Instance, Stage};
-use crate::logic::plan::{AdapterView, Phase};
 use crate::wire::board::{AdapterStatus, Spend};
 use crate::wire::{BurstState, BurstStatus, EventData, Message as WireMessage, Placement, Topic};
 
@@ -18,7 +18,7 @@ impl Burst {
         let services = self.operator.services();
         let snapshot = Instances {
             instances: self.engine.fleet().instances().map(|instance| self.view(instance)).collect(),
-            adapters: services.map(|service| (service.clone(), self.adapters_for(service, now))).collect(),
+            adapters: services.map(|service| (service.clone(), self.engine.adapters_for(service, now))).collect(),
             order: self.order,
             reconciled: self.engine.is_reconciled(),
             reconciled_at: self.engine.reconciled(),
@@ -31,12 +31,12 @@ impl Burst {
         let adapter = &self.engine.adapters()[name];
         let start = |share| adapter.start_times().quantile(share).map(|took| took.as_secs_f64());
         let limited = |count: u32| (count != u32::MAX).then_some(count);
-        let held = |service: &String| self.engine.held_back().or_else(|| adapter.held_back(service, now));
+        let held = |service: &String| self.engine.held_back_at(adapter, service, now);
         AdapterStatus {
             adapter: name.to_owned(),
-            price_per_hour: self.parts.prices.get(name).copied().unwrap_or_default(),
+            price_per_hour: self.price(name),
             spot: adapter.settings().spot,
-            alive: count(self.engine.fleet().instances().filter(|i| i.adapter == *name && !i.refused)),
+            alive: self.engine.alive(name),
             max: limited(adapter.settings().max),
             affordable: limited(self.engine.affordable(name, now)),
             start_median_s: start(0.5),
@@ -46,19 +46,9 @@ impl Burst {
         }
     }
 
-    /// The adapters as they are for one service.
-    fn adapters_for(&self, service: &str, now: Duration) -> Vec<AdapterView> {
-        let all = self.engine.held_back();
-        let views = self.engine.adapters().iter().map(|(name, adapter)| AdapterView {
-            name: name.clone(),
-            price_per_hour: self.parts.prices.get(name).copied().unwrap_or_default(),
-            alive: count(self.engine.fleet().instances().filter(|i| i.adapter == *name && !i.refused)),
-            max: adapter.settings().max,
-            spot: adapter.settings().spot,
-            held_back: all.clone().or_else(|| adapter.held_back(service, now)),
-            affordable: self.engine.affordable(name, now),
-        });
-        views.collect()
+    /// For showing and sorting, in currency units per hour.
+    fn price(&self, adapter: &str) -> f64 {
+        self.engine.terms(adapter).price_per_hour.units()
     }
 
     pub(super) fn show_spend(&self, now: Duration) {
@@ -79,23 +69,14 @@ impl Burst {
     }
 
     pub(super) fn view(&self, instance: &Instance) -> InstanceView {
-        let phase = match instance.stage {
-            Stage::Intending | Stage::Launching | Stage::Starting => Phase::Starting,
-            Stage::Ready => Phase::Ready,
-            // It exists and is billed until the provider's list has it no more, so it keeps its place.
-            Stage::Draining | Stage::Ending | Stage::Terminating | Stage::Confirming => Phase::Draining,
-            Stage::Closing => Phase::Failed,
-        };
-        // The provider said that it started nothing, so it takes no place of another one's.
-        let phase = if instance.refused { Phase::Failed } else { phase };
         InstanceView {
             launch: instance.launch.clone(),
             service: instance.service.clone(),
             adapter: instance.adapter.clone(),
-            phase,
+            phase: phase(instance),
             address: instance.address.clone().filter(|_| instance.is_routable()),
             bearer: launch_token(&self.parts.secret, &instance.launch),
-            price_per_hour: self.parts.prices.get(&instance.adapter).copied().unwrap_or_default(),
+            price_per_hour: self.price(&instance.adapter),
             since: instance.intended_at,
         }
     }
@@ -156,7 +137,7 @@ impl Burst {
             ended_at: None,
             cost: self.engine.cost(instance, clock.now()).units(),
             currency: Some(self.parts.currency.clone()),
-            price_per_hour: self.parts.prices.get(&instance.adapter).copied(),
+            price_per_hour: Some(self.price(&instance.adapter)),
             ..BurstStatus::default()
         }
     }

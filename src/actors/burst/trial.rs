@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::carry_out::{Operator, RENEWAL_DEADLINE, Work};
+use super::carry_out::{Operator, Work};
 use super::{AdapterSlot, STEP, Workload, new_launch_id, rows};
 use crate::actors::publisher::Identity;
 use crate::host::clock::Clock;
 use crate::journal::{Journal, LaunchRow, Stage as Recorded};
 use crate::logic::budget::{Caps, Ledger, Money};
-use crate::logic::burst::{Engine, Event, NotLaunched, Order, Settings, Task};
+use crate::logic::burst::{Engine, Event, NotLaunched, Order, Task};
 use crate::logic::fleet::{Address, Event as FleetEvent, Instance, Operation};
 use crate::tls::Dialer;
 
@@ -156,13 +156,9 @@ impl Trial {
     async fn begin(parts: TrialParts) -> Self {
         let (adapter, slot) = parts.adapter;
         let (service, workload) = parts.service;
-        let settings = Settings {
-            session: parts.identity.session,
-            journal_since: parts.journal.first_session(),
-            step: STEP + RENEWAL_DEADLINE,
-            adapters: BTreeMap::from([(adapter.clone(), slot.settings.clone())]),
-            services: BTreeMap::from([(service.clone(), BTreeSet::from([adapter.clone()]))]),
-        };
+        let adapters = BTreeMap::from([(adapter.clone(), slot.settings)]);
+        let services = BTreeMap::from([(service.clone(), BTreeSet::from([adapter.clone()]))]);
+        let settings = super::settings(&parts.identity, &parts.journal, adapters, services);
         let adapters = BTreeMap::from([(adapter.clone(), slot.adapter)]);
         let workloads = BTreeMap::from([(service.clone(), workload)]);
         let read = rows::read(&parts.journal).await.inspect_err(rows::tell_unreadable);
@@ -330,14 +326,10 @@ impl Trial {
     /// An instance that was found gets the row that a lost journal does not have.
     async fn record_found(&mut self, launch: &str) {
         let Some(row) = self.engine.fleet().get(launch).map(|instance| self.row(instance)) else { return };
-        if let Err(error) = self.journal.intend(row).await {
-            tracing::warn!(launch, %error, "an instance that was found was not recorded");
-        }
+        rows::record_found(&self.journal, row).await;
     }
 
     fn row(&self, instance: &Instance) -> LaunchRow {
-        let terms = self.engine.terms(&instance.adapter);
-        let began_ms = self.clock.to_unix_ms(self.engine.since(instance));
-        rows::intent(instance, self.identity.session, terms, began_ms, &self.currency)
+        rows::intent(&self.engine, instance, self.clock, &self.currency)
     }
 }

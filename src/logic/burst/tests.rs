@@ -451,8 +451,9 @@ fn the_end_of_the_node_ends_everything_and_takes_over_nothing() {
     let mut play = Play::new(settings(), vec![record("found", Recorded::Ready)]);
     play.engine.end_all("shutdown", at(0.0));
     play.found("found", "digits", 6);
+    assert!(play.engine.fleet().is_empty() && !play.engine.nothing_is_left(), "no list was read yet");
     play.on(2.0);
-    assert!(play.alive.is_empty() && play.engine.fleet().is_empty());
+    assert!(play.alive.is_empty() && play.engine.nothing_is_left());
     assert!(matches!(play.order("l1"), Err(NotLaunched::HeldBack(why)) if why.contains("stops")));
 }
 

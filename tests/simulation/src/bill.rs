@@ -50,8 +50,19 @@ fn due(terms: Terms, instance: &Instance, at: Duration) -> Money {
         _ if at < begun => Money::ZERO,
         // It ended before its wrapper began: nothing ran.
         Some(end) if end <= begun => Money::ZERO,
-        Some(end) if end <= at => terms.cost(end - begun),
-        _ if terms.billing_step.is_zero() => terms.cost(at - begun),
-        _ => terms.cost(at - begun + Duration::from_nanos(1)),
+        Some(end) if end <= at => charge(terms, (end - begun).as_nanos()),
+        _ if terms.billing_step.is_zero() => charge(terms, (at - begun).as_nanos()),
+        _ => charge(terms, (at - begun).as_nanos() + 1),
     }
+}
+
+/// What providers charge for so many nanoseconds: whole steps, at least the minimum, a part of a millionth as a whole one.
+/// Computed here and not by the ledger's own arithmetic, which it is held against.
+fn charge(terms: Terms, life: u128) -> Money {
+    const HOUR: u128 = 3_600_000_000_000;
+    let step = terms.billing_step.as_nanos().max(1);
+    let billed = (life.div_ceil(step) * step).max(terms.minimum_billing.as_nanos());
+    let price = u128::try_from(terms.price_per_hour.micros()).unwrap_or(0);
+    let micros = (billed * price).div_ceil(HOUR);
+    Money::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use crate::instance::Permit;
 use crate::journal::{Row, Write, calendar};
-use crate::logic::burst::Recorded;
+use crate::logic::burst::{RECORD_DEADLINE, RENEWAL_DEADLINE, Recorded};
 use crate::logic::fleet::{Instance, Operation, Outcome};
 use crate::node::NodeEvent;
-use crate::provider::{InstanceEvent, LaunchCall, ProviderEvent, RENEWAL_DEADLINE, RenewalCall};
+use crate::provider::{InstanceEvent, LaunchCall, ProviderEvent, RenewalCall};
 use crate::weather::Fault;
 use crate::world::{Happening, World};
 
-/// The actor waits no longer for a record that an end or a launch does not need.
-const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// A provider's answer is waited for so long.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// From the disk to the actor.
@@ -184,12 +182,12 @@ impl World {
         let durable_at = self.disk.free_at.max(self.now) + takes;
         self.disk.free_at = durable_at;
         let is_patient = !matches!(operation, Some((_, Operation::RecordEnding | Operation::Launch)));
-        if is_patient || durable_at <= self.now + DISK_PATIENCE {
+        if is_patient || durable_at <= self.now + RECORD_DEADLINE {
             self.at_node(durable_at, NodeEvent::Written(write, operation));
             return durable_at + ACKNOWLEDGED;
         }
         self.at_node(durable_at, NodeEvent::Written(write, None));
-        let given_up_at = self.now + DISK_PATIENCE;
+        let given_up_at = self.now + RECORD_DEADLINE;
         if let Some((launch, operation)) = operation {
             self.at_node(given_up_at, NodeEvent::Finished(launch, operation, recorded(operation, false)));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::instance::{Instance as Real, WRAPPER_TICK, Why};
-use crate::logic::budget::Window;
+use crate::logic::budget::{Caps, Window};
 use crate::logic::burst::Adapter;
 use crate::logic::fleet::{Instance, Stage};
 use crate::provider::SERVICE;
@@ -280,7 +280,9 @@ impl World {
             let owned = fleet.instances().filter(|i| i.adapter == *name && !i.refused).count();
             let known = self.scenario.adapters.get(name).map_or(0, |known| known.room.min(known.settings.max));
             let misconfigured = adapter.misconfigured().contains_key(SERVICE);
-            owned < known as usize && !misconfigured && run.engine.affordable(name, now) > 0
+            // The engine's word on money counts only where there is a cap.
+            let is_affordable = self.scenario.caps == Caps::default() || run.engine.affordable(name, now) > 0;
+            owned < known as usize && !misconfigured && is_affordable
         };
         let ready = fleet.instances().filter(|i| i.stage == Stage::Ready).count();
         ready >= self.wish as usize || by_budget || !run.engine.adapters().iter().any(has_room)

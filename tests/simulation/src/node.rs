@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::journal::Write;
-use crate::logic::burst::{Engine, Event, Listed, NotLaunched, Order, Task};
+use crate::logic::burst::{Engine, Event, Listed, NotLaunched, Order, Task, phase};
 use crate::logic::fleet::{Event as FleetEvent, Instance, Operation, Outcome, Stage};
-use crate::logic::plan::{Action, AdapterView, Cloud, Phase, PlanInput, ReplicaView, plan};
+use crate::logic::plan::{Action, Cloud, PlanInput, ReplicaView, plan};
 use crate::logic::route::Placement;
 use crate::provider::SERVICE;
 use crate::scenario::STEP;
@@ -255,26 +255,15 @@ impl World {
     fn plan_input(&mut self) -> Option<PlanInput> {
         let now = self.node_now();
         let run = self.node.run.as_ref().filter(|run| run.engine.is_reconciled())?;
-        let price = |adapter: &str| run.engine.terms(adapter).price_per_hour.units();
         let replicas = run.engine.fleet().instances().map(|instance| ReplicaView {
             id: instance.launch.clone(),
             placement: Placement::Cloud,
             adapter: Some(instance.adapter.clone()),
             phase: phase(instance),
-            price_per_hour: price(&instance.adapter),
+            price_per_hour: run.engine.terms(&instance.adapter).price_per_hour.units(),
             age: now.saturating_sub(instance.intended_at),
         });
-        let held = run.engine.held_back();
-        let adapters = run.engine.adapters().iter().map(|(name, adapter)| AdapterView {
-            name: name.clone(),
-            price_per_hour: price(name),
-            alive: count(run.engine.fleet().instances().filter(|i| i.adapter == *name && !i.refused)),
-            max: adapter.settings().max,
-            spot: adapter.settings().spot,
-            held_back: held.clone().or_else(|| adapter.held_back(SERVICE, now)),
-            affordable: run.engine.affordable(name, now),
-        });
-        let adapters: Vec<AdapterView> = adapters.collect();
+        let adapters = run.engine.adapters_for(SERVICE, now);
         let refused = adapters.iter().any(|adapter| adapter.affordable == 0);
         let input = PlanInput {
             wanted: self.wish,
@@ -313,17 +302,6 @@ impl World {
     }
 }
 
-/// As the snapshot to the scheduler has it.
-fn phase(instance: &Instance) -> Phase {
-    match instance.stage {
-        _ if instance.refused => Phase::Failed,
-        Stage::Intending | Stage::Launching | Stage::Starting => Phase::Starting,
-        Stage::Ready => Phase::Ready,
-        Stage::Draining | Stage::Ending | Stage::Terminating | Stage::Confirming => Phase::Draining,
-        Stage::Closing => Phase::Failed,
-    }
-}
-
 fn name(operation: Operation) -> &'static str {
     match operation {
         Operation::Intend => "intended",
@@ -346,8 +324,4 @@ fn told(outcome: &Outcome) -> u64 {
         Outcome::Seen(_) => 5,
         Outcome::Renewed { ready, draining } => 6 + u64::from(*ready) + 2 * u64::from(*draining),
     }
-}
-
-fn count<T>(iterator: impl Iterator<Item = T>) -> u32 {
-    u32::try_from(iterator.count()).unwrap_or(u32::MAX)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::instance::{Answer, Instance, Label, Permit, Step, Why};
-use crate::logic::burst::Listed;
+use crate::logic::burst::{Listed, RENEWAL_DEADLINE};
 use crate::logic::fleet::{Address, Operation, Outcome, Seen};
 use crate::logic::route::Transport;
 use crate::node::NodeEvent;
@@ -18,8 +18,6 @@ pub(crate) const SERVICE: &str = "digits";
 const KILL_GRACE: Duration = Duration::from_secs(5);
 /// A list that shows what is gone shows it for so long.
 const GONE_SHOWN: Duration = Duration::from_secs(300);
-/// A renewal and its answer have to be through by then, as the burst actor's calls.
-pub(crate) const RENEWAL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One provider.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::instance::{Instance, Label, Permit};
 use crate::logic::budget::Ledger;
-use crate::logic::burst::{Engine, Settings};
+use crate::logic::burst::{Engine, RENEWAL_DEADLINE, Settings};
 use crate::logic::fleet::Stage;
 use crate::node::{NodeEvent, Run};
 use crate::provider::SERVICE;
@@ -65,7 +65,7 @@ impl World {
         let settings = Settings {
             session,
             journal_since: self.disk.first_session,
-            step: STEP,
+            step: STEP + RENEWAL_DEADLINE,
             adapters: self.scenario.adapters.iter().map(|(n, a)| (n.clone(), a.settings.clone())).collect(),
             services: BTreeMap::from([(SERVICE.to_owned(), self.scenario.adapters.keys().cloned().collect())]),
         };

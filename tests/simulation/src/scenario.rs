@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::chance::Chance;
 use crate::logic::breaker::{self, Backoff};
 use crate::logic::budget::{Caps, Money, Terms};
-use crate::logic::burst::AdapterSettings;
+use crate::logic::burst::{AdapterSettings, RENEWAL_DEADLINE};
 
 /// The time between two looks at what is due. Production's is 25 ms; with a second a seed plays in milliseconds, and the
 /// horizon that the budget counts with includes it all the same.
@@ -223,7 +223,8 @@ fn caps(chance: &mut Chance, adapters: &BTreeMap<String, AdapterWorld>) -> Caps 
     }
     let launch = |adapter: &AdapterWorld| {
         let settings = &adapter.settings;
-        let lease = settings.lease_ttl.unwrap_or(Duration::from_secs(180)) + settings.drain_timeout + STEP;
+        let lease =
+            settings.lease_ttl.unwrap_or(Duration::from_secs(180)) + settings.drain_timeout + STEP + RENEWAL_DEADLINE;
         settings.terms.cost(lease.max(settings.max_life.unwrap_or_default())).micros()
     };
     let dearest = adapters.values().map(launch).max().unwrap_or(1);
