@@ -127,6 +127,31 @@ fn what_is_wrong_with_an_adapter_is_told_with_what_to_do() {
     assert!(service.stderr.contains("no service none bursts"), "{}", service.stderr);
 }
 
+/// What an operator forbids to a node is forbidden to a trial too.
+#[test]
+fn a_trial_keeps_to_the_prohibitions_of_the_node() {
+    let home = Home::new();
+    let check = |spec: &Spec, more: &[&str], env: &[(&str, &str)]| {
+        let config = home.config(spec).display().to_string();
+        home.command_with(&[&["adapter", "check", "abroad", "-c", &config, "--launch"], more].concat(), env)
+    };
+    let both = "[adapter.abroad]\nkind = 'process'\nfree = true\nsite = false\n\
+                [service.digits]\nplacement = 'site'\n[service.digits.burst]\nadapters = ['cloud', 'abroad']";
+    let refused = check(&Spec::new().with(both), &["--service", "digits"], &[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("service digits may not use adapter abroad"), "{}", refused.stderr);
+    let none = check(&Spec::new().with(both), &[], &[]);
+    assert!(none.stderr.contains("and may use it by placement and residency"), "{}", none.stderr);
+
+    let allowed = Spec::new().with(&both.replace("site = false", "site = true"));
+    let forbidden = check(&allowed, &[], &[("TIDEGATE_NO_CLOUD", "1")]);
+    assert_eq!(forbidden.code, Some(1), "{forbidden:?}");
+    assert!(forbidden.stderr.contains("bursting is forbidden: TIDEGATE_NO_CLOUD is set"), "{}", forbidden.stderr);
+    let demo = home.command_with(&["demo"], &[("TIDEGATE_NO_CLOUD", "1")]);
+    assert!(demo.code == Some(1) && demo.stderr.contains("TIDEGATE_NO_CLOUD is set"), "{demo:?}");
+    home.assert_empty_within(Duration::ZERO);
+}
+
 /// A copy of the state directory on another box: what the first one launches is under the second one's id.
 #[test]
 fn a_node_with_a_copy_of_the_state_directory_launches_nothing_and_touches_nothing() {

@@ -363,7 +363,16 @@ pub(crate) fn check_adapters(
         for (adapter_name, adapter) in known {
             if let Some(what) = service.only_here().filter(|_| !adapter.kind.takes_files()) {
                 let advice = format!(
-                    "names {:?}, which brings no files of this machine to its instances, and {what} is one; put it into                      the image and name what to run there with burst.command",
+                    "names {:?}, which brings no files of this machine to its instances, and {what} is one; put it into \
+                     the image and name what to run there with burst.command",
+                    adapter_name.as_str()
+                );
+                burst_table.refuse("adapters", advice);
+            }
+            if burst.image.is_some() && !adapter.kind.runs_images() {
+                let advice = format!(
+                    "names {:?}, which runs no images, so that burst.image would go unheeded there; take either out, or \
+                     split the service into two",
                     adapter_name.as_str()
                 );
                 burst_table.refuse("adapters", advice);

@@ -9,6 +9,7 @@ use cloud_adapters::{Finding, Verdict};
 use serde_json::{Value, json};
 
 use super::ask::failed;
+use super::run::options;
 use super::service::{ListArgs, rows};
 use super::{EXIT_USAGE, config};
 use crate::node::trial;
@@ -103,7 +104,7 @@ impl CheckArgs {
         let sound = found.iter().all(|finding| finding.verdict != Verdict::Bad);
         let keep = self.keep.unwrap_or_default();
         let say = |step: &trial::Step| self.say(&step.to_string());
-        let launched = (sound && self.launch).then(|| trial.launch(self.service.as_deref(), keep, say));
+        let launched = (sound && self.launch).then(|| trial.launch(self.service.as_deref(), keep, &options(), say));
         if self.json {
             println!("{}", as_json(&found, launched.as_ref()));
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::run::StopSignals;
+use super::run::{StopSignals, options};
 use super::terminal;
 use crate::node::trial::Trial;
 
@@ -65,6 +65,9 @@ impl Args {
     }
 
     fn perform(&self) -> anyhow::Result<bool> {
+        if let Some(why) = options().no_cloud.filter(|_| !self.no_burst) {
+            anyhow::bail!("bursting is forbidden: {why}; unset it, or play once with --no-burst");
+        }
         let interrupted = watch_for_interrupt()?;
         let screen = Screen::new();
         let machine = machine::look();

@@ -8,17 +8,15 @@ use std::time::Duration;
 use cloud_adapters::{Finding, Owner, Subject};
 use edge_config::{AdapterKind, AdapterName, Config};
 
-use crate::actors::burst::AdapterSlot;
 use crate::actors::burst::trial::{self, TrialParts};
 pub use crate::actors::burst::trial::{Report, Step};
+use crate::actors::burst::{AdapterSlot, Workload};
 use crate::actors::publisher::Identity;
 use crate::host::clock::Clock;
 use crate::journal::{Journal, StateDir};
 
-use super::parts;
+use super::{Options, parts};
 
-/// What a look at a provider may take.
-const CHECK_DEADLINE: Duration = Duration::from_secs(60);
 /// Room for the suffix of the trial's node id.
 const NODE_ID_MAX: usize = 32;
 
@@ -61,18 +59,17 @@ impl<'a> Trial<'a> {
     }
 
     fn look(&self, config: &Config) -> Vec<Finding> {
-        let bad = |words: String| vec![Finding::bad(Subject::Network, words)];
-        let slot = match self.slot_of(config) {
-            Ok(slot) => slot,
-            Err(error) => return bad(error),
-        };
-        let looked = async { tokio::time::timeout(CHECK_DEADLINE, slot.adapter.check()).await };
-        let late = || bad(format!("the provider did not answer within {CHECK_DEADLINE:?}"));
-        self.runtime.block_on(looked).unwrap_or_else(|_| late())
+        match self.slot_of(config) {
+            Ok(slot) => self.runtime.block_on(slot.adapter.check()),
+            Err(error) => vec![Finding::bad(Subject::Network, error)],
+        }
     }
 
-    /// The images that services bring to this adapter beside its own.
+    /// The images that services bring to this adapter beside its own, where it runs images at all.
     fn images_of_services(&self) -> BTreeSet<String> {
+        if !self.config.adapters[&self.name].kind.runs_images() {
+            return BTreeSet::new();
+        }
         let bursts = self.config.services.values().filter_map(|service| service.burst.as_ref());
         bursts.filter(|burst| burst.adapters.contains(&self.name)).filter_map(|burst| burst.image.clone()).collect()
     }
@@ -81,20 +78,17 @@ impl<'a> Trial<'a> {
     ///
     /// # Errors
     /// In words.
-    pub fn launch(&mut self, service: Option<&str>, keep: Duration, say: impl FnMut(&Step)) -> Result<Report, String> {
-        let workloads = parts::workloads(self.config);
-        let uses = |name: &String| {
-            let service = self.config.services.iter().find(|(known, _)| known.as_str() == name);
-            service.and_then(|(_, service)| service.burst.as_ref()).is_some_and(|b| b.adapters.contains(&self.name))
-        };
-        let chosen = match service {
-            Some(name) => workloads.get_key_value(name).ok_or_else(|| format!("no service {name} bursts"))?,
-            None => workloads
-                .iter()
-                .find(|(name, _)| uses(name))
-                .ok_or("no service names this adapter in burst.adapters")?,
-        };
-        let chosen = (chosen.0.clone(), chosen.1.clone());
+    pub fn launch(
+        &mut self,
+        service: Option<&str>,
+        keep: Duration,
+        options: &Options,
+        say: impl FnMut(&Step),
+    ) -> Result<Report, String> {
+        if let Some(why) = &options.no_cloud {
+            return Err(format!("nothing was launched: bursting is forbidden: {why}"));
+        }
+        let chosen = self.choose(service)?;
         let state_dir = StateDir::open(&self.config.node.state_dir.join("trials")).map_err(|e| e.to_string())?;
         let journal = Arc::new(Journal::open(&state_dir).map_err(|error| error.to_string())?);
         let node = self.config.node.id.as_str();
@@ -116,6 +110,24 @@ impl<'a> Trial<'a> {
             dialer: parts::dialer(self.config).map_err(|error| error.to_string())?,
         };
         self.runtime.block_on(trial::run(parts, say))
+    }
+
+    /// The service asked for, or the first that may use the adapter, with what it runs there.
+    fn choose(&self, service: Option<&str>) -> Result<(String, Workload), String> {
+        let allowed = parts::services_with_adapters(self.config);
+        let may_use = |name: &str| allowed.get(name).is_some_and(|adapters| adapters.contains(self.name.as_str()));
+        let mut workloads = parts::workloads(self.config).into_iter();
+        let Some(name) = service else {
+            let none = "no service names this adapter in burst.adapters and may use it by placement and residency";
+            return workloads.find(|(name, _)| may_use(name)).ok_or_else(|| none.to_owned());
+        };
+        let chosen = workloads.find(|(known, _)| known == name).ok_or_else(|| format!("no service {name} bursts"))?;
+        if may_use(name) {
+            Ok(chosen)
+        } else {
+            let keys = "burst.adapters, placement and residency";
+            Err(format!("service {name} may not use adapter {}; see {keys} of service.{name}", self.name))
+        }
     }
 
     /// Makes the image of this program at a Docker Engine, where the adapter is one and names no image, so that the first

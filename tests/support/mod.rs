@@ -225,8 +225,14 @@ impl Home {
 
     /// Runs another command of the program to its end.
     pub(crate) fn command(&self, arguments: &[&str]) -> Finished {
+        self.command_with(arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn command_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Finished {
         let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
-        self.finish(self.tidegate(&arguments, &[]))
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.finish(self.tidegate(&arguments, &environment.collect::<Vec<_>>()))
     }
 
     /// The program, marked as this home's, with nothing of the caller's configuration.

@@ -38,6 +38,15 @@ impl AdapterKind {
         }
     }
 
+    /// Whether the image that a service names is run.
+    pub fn runs_images(&self) -> bool {
+        match self {
+            Self::Process(_) | Self::Ssh(_) => false,
+            Self::Exec(exec) => exec.runs_images,
+            Self::Docker(_) | Self::Kubernetes(_) => true,
+        }
+    }
+
     /// Whether files of this machine are brought to the instances.
     pub fn takes_files(&self) -> bool {
         match self {

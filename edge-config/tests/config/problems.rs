@@ -390,6 +390,23 @@ fn what_is_only_on_this_machine_goes_only_where_files_are_taken() {
 }
 
 #[test]
+fn an_image_is_for_adapters_that_run_images() {
+    let text = |kind: &str| {
+        format!(
+            "[service.s.local]\nruntime = \"process\"\ncommand = [\"serve\"]\n[service.s.burst]\nadapters = [\"a\"]\n\
+             image = \"s:1\"\n[adapter.a]\nfree = true\nkind = {kind}"
+        )
+    };
+    for kind in ["\"process\"", "\"ssh\"\nhost = \"box\"", "\"exec\"\ncommand = [\"/bin/true\"]"] {
+        let found = any_problems(&text(kind));
+        assert!(found.len() == 1 && found[0].contains("\"a\", which runs no images"), "{kind}: {found:?}");
+    }
+    for kind in ["\"docker\"", "\"exec\"\ncommand = [\"/bin/true\"]\nruns_images = true"] {
+        assert_eq!(any_problems(&text(kind)), Vec::<String>::new(), "{kind}");
+    }
+}
+
+#[test]
 fn a_wrong_environment_of_a_replica_is_told_without_its_values() {
     let found = problems(&format!("{SERVICE}env = {{ TOKEN = \"hunter2\", PORT = 5 }}"));
     assert!(found.len() == 1 && found[0].contains("\"PORT\" is not") && !found[0].contains("hunter2"), "{found:?}");
