@@ -196,8 +196,8 @@ struct Reach {
 /// What the board remembers; with `days`, all that the journal knows of so long, the board's word on what is alive.
 async fn bursts(State(console): State<Console>, Query(reach): Query<Reach>) -> Response {
     let known = console.board.bursts();
-    let Some(days) = reach.days else { return Json(known).into_response() };
-    match (console.history)(days.min(MAX_DAYS)).await {
+    let Some(days) = reach.days.map(|days| days.min(MAX_DAYS)) else { return Json(known).into_response() };
+    match (console.history)(days).await {
         Ok(mut past) => {
             let since = unix_days_ago(days);
             let recent = |burst: &BurstStatus| burst.ended_at.as_deref().is_none_or(|ended| ended >= since.as_str());

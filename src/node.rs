@@ -127,7 +127,9 @@ impl Node {
         let board = Arc::new(Board::default());
         let (data, io) = (runtime("gateway", parts::data_threads())?, runtime("io", 1)?);
 
-        let gateway = Gateway::new(parts::gateway_options(config)?, parts::service_options(config), clock.epoch());
+        let dialer = parts::dialer(config)?;
+        let gateway_options = parts::gateway_options(config, dialer.clone());
+        let gateway = Gateway::new(gateway_options, parts::service_options(config), clock.epoch());
         let gateway_listener = data.block_on(listen("gateway.listen", config.gateway.listen))?;
         let console_listener = io.block_on(listen("console.listen", config.console.listen))?;
         let broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
@@ -175,6 +177,7 @@ impl Node {
             links,
             ears,
             gateway,
+            dialer,
             counters: counters.clone(),
             io: io.handle().clone(),
             pulse,

@@ -26,8 +26,8 @@ mod rows;
 mod tell;
 pub mod trial;
 
+pub use carry_out::Workload;
 use carry_out::{Operator, Work};
-pub use carry_out::{Workload, launch_token};
 pub use rows::status as status_of_row;
 
 /// How often the state machine is asked what is due: fine enough for a start of a tenth of a second.

@@ -100,12 +100,11 @@ fn show(launch: &str, list: &ListArgs) -> anyhow::Result<String> {
     let all = history(&list.target, WHOLE_JOURNAL_DAYS)?;
     let named = |burst: &&Value| burst["launch"].as_str().is_some_and(|id| id.starts_with(launch));
     let found: Vec<&Value> = all.iter().filter(named).collect();
-    let exact = found.iter().find(|burst| burst["launch"] == launch).or(found.first());
-    match (exact, found.len()) {
-        (None, _) => bail!("this node knows no instance {launch}; `tidegate burst list --days 30` lists them"),
-        (Some(burst), 1) => Ok(shown(burst, list.json)),
-        (Some(burst), _) if burst["launch"] == launch => Ok(shown(burst, list.json)),
-        (_, several) => bail!("{several} instances begin with {launch}; name one of them whole"),
+    let exact = found.iter().find(|burst| burst["launch"] == launch);
+    match (exact, found.as_slice()) {
+        (Some(burst), _) | (None, [burst]) => Ok(shown(burst, list.json)),
+        (None, []) => bail!("this node knows no instance {launch}; `tidegate burst list --days 30` lists them"),
+        (None, several) => bail!("{} instances begin with {launch}; name one of them whole", several.len()),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::journal::{Journal, StateDir};
 use crate::logic::budget::Ledger;
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::link::Link;
+use crate::tls::Dialer;
 use crate::wire::board::Board;
 use crate::wire::{Endpoints, EventData, EventKind, Message, NodeStateKind, Root, Topic};
 
@@ -40,6 +41,7 @@ pub(super) struct Parts {
     pub(super) links: Vec<(Root, Link)>,
     pub(super) ears: Arc<links::Ears>,
     pub(super) gateway: Arc<Gateway>,
+    pub(super) dialer: Dialer,
     pub(super) counters: BTreeMap<String, Arc<ServiceCounters>>,
     pub(super) io: tokio::runtime::Handle,
     pub(super) pulse: Arc<NodePulse>,
@@ -59,7 +61,6 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
     let own = std::env::current_exe()?;
     let adapters = parts::adapters(&parts.config, &own)?;
     let caps = parts::caps(&parts.config)?;
-    let dialer = parts::dialer(&parts.config)?;
     let ledger = match parts.journal.lost_at_ms() {
         Some(lost_at_ms) => Ledger::unknown_before(caps, parts.clock.from_unix_ms(lost_at_ms)),
         None => Ledger::new(caps),
@@ -75,7 +76,7 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
                 adapters,
                 workloads: parts::workloads(&parts.config),
                 services: parts::services_with_adapters(&parts.config),
-                dialer,
+                dialer: parts.dialer.clone(),
                 ledger,
                 currency: parts.config.budget.currency.clone(),
                 scheduler: scheduler.clone().recipient(),

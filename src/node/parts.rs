@@ -77,13 +77,13 @@ pub(super) fn dialer(config: &Config) -> Result<Dialer, NodeError> {
     Dialer::new(config.node.ca_file.as_deref()).map_err(|error| NodeError::Setting(format!("node.ca_file: {error}")))
 }
 
-pub(super) fn gateway_options(config: &Config) -> Result<GatewayOptions, NodeError> {
-    Ok(GatewayOptions {
-        dialer: dialer(config)?,
+pub(super) fn gateway_options(config: &Config, dialer: Dialer) -> GatewayOptions {
+    GatewayOptions {
+        dialer,
         max_connections: config.gateway.max_connections as usize,
         drain_timeout: config.node.drain_timeout.mul_f64(super::DRAIN_SHARE_OF_REQUESTS),
         ..GatewayOptions::default()
-    })
+    }
 }
 
 pub(super) fn service_options(config: &Config) -> Vec<ServiceOptions> {

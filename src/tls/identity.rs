@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use super::certificate::self_signed;
 use crate::logic::route::PublicKeyPin;
 
-/// Keeps this key apart from all else that is derived from the same secret and launch, the bearer token among it.
-const LABEL: &[u8] = b"tidegate launch key\0";
+/// Labels keep apart what is derived from the same secret and launch.
+const KEY_LABEL: &[u8] = b"tidegate launch key\0";
+const TOKEN_LABEL: &[u8] = b"tidegate launch token\0";
 
 /// PKCS #8 around an Ed25519 seed (RFC 8410 section 7): all but the 32 bytes of the seed itself.
 const PKCS8_BEFORE_SEED: [u8; 16] =
@@ -93,15 +94,21 @@ pub fn launch_pin(secret: &[u8], launch: &str) -> Result<PublicKeyPin, IdentityE
 
 fn private_key(secret: &[u8], launch: &str) -> Vec<u8> {
     let mut key = PKCS8_BEFORE_SEED.to_vec();
-    key.extend(seed(secret, launch));
+    // Any 32 bytes are an Ed25519 seed (RFC 8032 section 5.1.5).
+    key.extend(derived(secret, KEY_LABEL, launch));
     key
 }
 
-/// Any 32 bytes are an Ed25519 seed (RFC 8032 section 5.1.5), and HMAC gives bytes that nobody without the secret has.
-fn seed(secret: &[u8], launch: &str) -> [u8; 32] {
-    // HMAC takes a key of any length, so this cannot fail; a key of no secret would be one that nobody holds.
+/// What an instance asks of every caller: derived, never stored, so that adoption survives a lost journal.
+pub fn launch_token(secret: &[u8], launch: &str) -> String {
+    derived(secret, TOKEN_LABEL, launch).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// 32 bytes that nobody without the secret has, and others for each label and launch.
+fn derived(secret: &[u8], label: &[u8], launch: &str) -> [u8; 32] {
+    // HMAC takes a key of any length, so this cannot fail; bytes of no secret would be ones that nobody holds.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return [0; 32] };
-    mac.update(LABEL);
+    mac.update(label);
     mac.update(launch.as_bytes());
     mac.finalize().into_bytes().into()
 }

@@ -7,14 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
 use super::parent_death;
-
-/// Exit code of a process that a signal ended, as shells count it: this plus the signal's number.
-const SIGNAL_EXIT: i32 = 128;
+use super::shim::{SIGNAL_EXIT, block_signals};
 
 /// Whether this process is the first of its container.
 pub fn is_first_process() -> bool {
@@ -43,12 +41,6 @@ pub fn init() -> io::Result<u8> {
             _ => {}
         }
     }
-}
-
-fn block_signals() -> nix::Result<SigSet> {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
-    signals.thread_block()?;
-    Ok(signals)
 }
 
 /// In a process group of its own: a terminal's Ctrl-C would reach it twice, and two of them mean "now".

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::front::{Front, describe};
 use super::instance::since_boot;
-use super::problem::{AnswerBody, bytes_answer};
+use super::problem::{AnswerBody, bytes_answer, no_body};
 
 /// Half of Prometheus's usual 10 s for a scrape: the rest is the way there and back.
 const SERVER_DEADLINE: Duration = Duration::from_secs(5);
@@ -92,10 +92,10 @@ fn append(to: &mut BytesMut, server: &ServerText) -> &'static str {
 }
 
 async fn fetch(front: &Front, path: &str) -> Result<ServerText, String> {
-    let body: AnswerBody = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
     let uri = format!("http://{}{path}", front.authority);
     // Not OpenMetrics: its rules bind a text as a whole, and ours stands before the server's.
-    let request = Request::get(uri).header(ACCEPT, "text/plain;version=0.0.4").body(body).map_err(|e| e.to_string())?;
+    let request =
+        Request::get(uri).header(ACCEPT, "text/plain;version=0.0.4").body(no_body()).map_err(|e| e.to_string())?;
     let answer = front.client.request(request).await.map_err(|error| describe(&error))?;
     let (head, body) = answer.into_parts();
     if !head.status.is_success() {

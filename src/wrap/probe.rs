@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use http::Request;
 use http::uri::Authority;
-use http_body_util::BodyExt;
 use tokio::net::TcpStream;
 
 use super::front::{ServerClient, describe};
-use super::problem::AnswerBody;
+use super::problem::no_body;
 use super::ready_command;
 
 /// The first pause between two probes: a small server is up within a few of them.
@@ -88,8 +87,8 @@ impl Probe {
 }
 
 async fn ask(client: &ServerClient, authority: &Authority, path: &str) -> Result<(), String> {
-    let body: AnswerBody = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-    let request = Request::get(format!("http://{authority}{path}")).body(body).map_err(|error| error.to_string())?;
+    let request =
+        Request::get(format!("http://{authority}{path}")).body(no_body()).map_err(|error| error.to_string())?;
     let status = client.request(request).await.map_err(|error| describe(&error))?.status();
     if status.is_success() { Ok(()) } else { Err(format!("GET {path} was answered {status}")) }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 
 /// The body of every answer here: passed on from the server, or made by the wrapper.
 pub(super) type AnswerBody = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -93,6 +93,11 @@ impl Problem {
 }
 
 /// An answer made of bytes.
+/// The body of a request that has none.
+pub(super) fn no_body() -> AnswerBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
 pub(super) fn bytes_answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<AnswerBody> {
     let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);

@@ -18,7 +18,7 @@ use super::{group, parent_death};
 const STACK_BYTES: usize = 32 * 1024;
 
 /// Exit code of a process that a signal ended, as shells count it: this plus the signal's number.
-const SIGNAL_EXIT: i32 = 128;
+pub(super) const SIGNAL_EXIT: i32 = 128;
 
 /// Events that wait for the one reader; a sender that waits for it loses nothing, since the kernel keeps the signal.
 const WAITING_EVENTS: usize = 8;
@@ -78,8 +78,9 @@ pub fn shim(options: &ShimOptions) -> Result<u8, ShimError> {
     Ok(exit_code(status.or_else(|| ended(&mut child))))
 }
 
-/// The signals that are waited for instead of taken: the shim must survive the SIGTERM that it sends to its group.
-fn block_signals() -> nix::Result<SigSet> {
+/// The signals that are waited for instead of taken: the shim must survive the SIGTERM that it sends to its group, and the
+/// first process of a container passes them on.
+pub(super) fn block_signals() -> nix::Result<SigSet> {
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
     signals.thread_block()?;
     Ok(signals)

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloud_adapters::deadline::with_deadline;
+use tidegate::actors::burst::AdapterSlot;
 use tidegate::actors::burst::trial::{self, Step, TrialParts};
-use tidegate::actors::burst::{AdapterSlot, launch_token};
 use tidegate::actors::publisher::Identity;
 use tidegate::host::clock::Clock;
 use tidegate::journal::{Journal, StateDir};
 use tidegate::logic::breaker::{self, Backoff};
 use tidegate::logic::budget::{Caps, Money, Terms};
 use tidegate::logic::burst::AdapterSettings;
-use tidegate::tls::Dialer;
+use tidegate::tls::{Dialer, launch_token};
 
 use super::cell::Cell;
 use super::faulty::Faulty;

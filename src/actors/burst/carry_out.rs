@@ -8,8 +8,6 @@ use cloud_adapters::{
     AdapterError, CloudAdapter, InstanceState, LaunchId, LaunchRequest, Owner, Reach, ReadyCheck, Retry, Secret,
     TlsIdentity,
 };
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 
 use crate::actors::publisher::Identity;
 use crate::actors::reach::way;
@@ -19,7 +17,7 @@ use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorde
 use crate::logic::budget::Money;
 use crate::logic::burst::{Listed, RECORD_DEADLINE, RENEWAL_DEADLINE};
 use crate::logic::fleet::{Address, Instance, Operation, Outcome, Seen, Stage};
-use crate::tls::{Dialer, LaunchIdentity, launch_pin};
+use crate::tls::{Dialer, LaunchIdentity, launch_pin, launch_token};
 use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus, from_json, to_json};
 
 /// What an instance of a service runs.
@@ -244,15 +242,6 @@ fn as_listed(instance: cloud_adapters::Instance) -> Listed {
         age: instance.age,
         notice: instance.notice,
     }
-}
-
-/// What an instance asks of every caller: derived, never stored, so that adoption survives a lost journal.
-pub fn launch_token(secret: &[u8], launch: &str) -> String {
-    // HMAC takes a key of any length, so this cannot fail; an empty token would be refused by every instance.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return String::new() };
-    mac.update(b"tidegate launch token\0");
-    mac.update(launch.as_bytes());
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn launch_id(instance: &Instance) -> Result<LaunchId, AdapterError> {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Burst, InstanceView, Instances, launch_token};
+use super::{Burst, InstanceView, Instances};
 use crate::actors::publisher::Publish;
 use crate::actors::tell;
 use crate::host::clock::{rfc3339, unix_ms_now};
 use crate::logic::budget::{Money, Window};
 use crate::logic::burst::phase;
 use crate::logic::fleet::{Instance, Stage};
+use crate::tls::launch_token;
 use crate::wire::board::{AdapterStatus, Spend};
 use crate::wire::{BurstState, BurstStatus, EventData, Message as WireMessage, Placement, Topic};
 

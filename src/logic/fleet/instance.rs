@@ -49,28 +49,6 @@ pub enum Stage {
     Closing,
 }
 
-impl Stage {
-    /// The word in messages and the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Intending => "intending",
-            Self::Launching => "launching",
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-            Self::Ending => "ending",
-            Self::Terminating => "terminating",
-            Self::Confirming => "confirming",
-            Self::Closing => "closing",
-        }
-    }
-
-    /// Whether the provider may be billing it.
-    pub fn may_cost(self) -> bool {
-        self != Self::Intending && self != Self::Closing
-    }
-}
-
 /// Where an instance is reached, and how the way there is secured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
