@@ -10,10 +10,6 @@ pub struct Capabilities {
     /// How many instances the account holds at once, of all owners together; `None` where the provider sets no limit
     /// or does not tell.
     pub capacity: Option<u32>,
-    /// Whether what an instance runs comes in an image, which has to hold `tidegate` beside the server.
-    pub runs_images: bool,
-    /// Whether files of the edge's disk are brought to the instance.
-    pub takes_files: bool,
 }
 
 /// What bounds an instance's life without its owner.

@@ -79,7 +79,7 @@ mod tests {
     #[async_trait]
     impl CloudAdapter for Slow {
         fn capabilities(&self) -> Capabilities {
-            Capabilities { life_bound: LifeBound::Unbounded, capacity: Some(3), runs_images: false, takes_files: false }
+            Capabilities { life_bound: LifeBound::Unbounded, capacity: Some(3) }
         }
 
         async fn launch(&self, _: &LaunchRequest) -> Result<Instance, AdapterError> {

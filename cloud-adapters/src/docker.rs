@@ -26,7 +26,6 @@ mod spec;
 mod start;
 mod stop;
 mod target;
-mod turns;
 mod user;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -39,11 +38,16 @@ use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSumma
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::{AdapterError, Capabilities, CloudAdapter, Finding, Instance, LaunchId, LaunchRequest, LifeBound, Owner};
+use crate::{
+    AdapterError, Capabilities, CloudAdapter, Finding, Instance, LaunchId, LaunchRequest, LifeBound, Owner, turns,
+};
 use daemon::Daemon;
 use labels::Labels;
 use observe::Stage;
 use target::Target;
+
+/// The scope of our launch ids among the turns.
+const TURNS: &str = "docker";
 
 /// How many containers are inspected at once for a list: more would only wait at the daemon.
 const MAX_INSPECTIONS: usize = 8;
@@ -136,6 +140,8 @@ struct Provider {
     daemon: Daemon,
     /// Held while a container is being made, from counting them on.
     making: Mutex<()>,
+    /// Held while an image is on its way to the daemon: it may take long, and no other launch waits for it that has its own.
+    bringing: Mutex<()>,
     /// The name of the node's own image, which takes reading the whole binary.
     own_image: OnceCell<String>,
 }
@@ -147,8 +153,8 @@ impl DockerAdapter {
     /// [`AdapterError::BadConfiguration`] for an address that is none.
     pub fn new(options: DockerOptions) -> Result<Self, AdapterError> {
         let target = Target::read(&options, |name| std::env::var(name).ok())?;
-        let (daemon, making, own_image) = (Daemon::new(target), Mutex::new(()), OnceCell::new());
-        Ok(Self { provider: Arc::new(Provider { options, daemon, making, own_image }) })
+        let (making, bringing, own_image) = (Mutex::new(()), Mutex::new(()), OnceCell::new());
+        Ok(Self { provider: Arc::new(Provider { options, daemon: Daemon::new(target), making, bringing, own_image }) })
     }
 
     /// Makes the image of the node's own binary at the daemon where it is not there yet; its name.
@@ -157,9 +163,7 @@ impl DockerAdapter {
     /// As every call to the daemon, and [`AdapterError::BadConfiguration`] for a binary that cannot run there.
     pub async fn own_image(&self) -> Result<String, AdapterError> {
         let image = self.provider.own_image_name().await?;
-        if self.provider.daemon.image(&image).await?.is_none() {
-            own_image::import(&self.provider.daemon, &self.provider.options.program, &image).await?;
-        }
+        self.provider.bring_image(&image).await?;
         Ok(image)
     }
 }
@@ -167,24 +171,14 @@ impl DockerAdapter {
 #[async_trait]
 impl CloudAdapter for DockerAdapter {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            life_bound: LifeBound::Renewable,
-            capacity: self.provider.options.max_instances,
-            runs_images: true,
-            takes_files: true,
-        }
+        Capabilities { life_bound: LifeBound::Renewable, capacity: self.provider.options.max_instances }
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, AdapterError> {
         request.check()?;
-        let turn = turns::wait_for(&request.launch).await;
+        let turn = turns::wait_for(TURNS, &request.launch).await;
         let (provider, request) = (Arc::clone(&self.provider), request.clone());
-        // From here on the launch runs to its end even when the caller stops waiting, and keeps its turn until then.
-        let launching = tokio::spawn(async move {
-            let _turn = turn;
-            provider.launch(&request).await
-        });
-        launching.await.unwrap_or_else(|error| Err(AdapterError::transient("the launch broke off").because(error)))
+        turn.run(async move { provider.launch(&request).await }).await
     }
 
     async fn describe(&self, launch: &LaunchId) -> Result<Option<Instance>, AdapterError> {
@@ -196,7 +190,7 @@ impl CloudAdapter for DockerAdapter {
     }
 
     async fn terminate(&self, launch: &LaunchId) -> Result<(), AdapterError> {
-        let _turn = turns::wait_for(launch).await;
+        let _turn = turns::wait_for(TURNS, launch).await;
         self.provider.terminate(launch).await
     }
 
@@ -297,13 +291,17 @@ impl Provider {
         Ok(name.clone())
     }
 
-    /// Brings an image that the daemon does not have, or gives the error back where that is not for us to do.
-    async fn bring_image(&self, image: &str, missing: AdapterError) -> Result<(), AdapterError> {
+    /// Brings an image that the daemon does not have; leaves one away that is not for us to bring.
+    async fn bring_image(&self, image: &str) -> Result<(), AdapterError> {
+        let _one_at_a_time = self.bringing.lock().await;
+        if self.daemon.image(image).await?.is_some() {
+            return Ok(());
+        }
         if self.own_image.get().is_some_and(|own| own == image) {
             return own_image::import(&self.daemon, &self.options.program, image).await;
         }
         match self.options.pull {
-            Pull::Never => Err(missing),
+            Pull::Never => Ok(()),
             Pull::Missing => self.daemon.pull(image).await,
         }
     }

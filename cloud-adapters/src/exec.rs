@@ -58,10 +58,6 @@ pub struct ExecOptions {
     pub tls: bool,
     /// The most instances that the account holds, as [`Capabilities::capacity`] tells it; the program minds it.
     pub max_instances: Option<u32>,
-    /// What ends an instance whose owner is gone.
-    pub life_bound: LifeBound,
-    /// Whether the program runs what it launches in images.
-    pub runs_images: bool,
     /// Whether the program brings files of the edge to the instance.
     pub takes_files: bool,
 }
@@ -79,8 +75,6 @@ impl ExecOptions {
             listen: LISTEN.to_owned(),
             tls: true,
             max_instances: None,
-            life_bound: LifeBound::Renewable,
-            runs_images: false,
             takes_files: false,
         }
     }
@@ -159,12 +153,7 @@ impl ExecAdapter {
 #[async_trait]
 impl CloudAdapter for ExecAdapter {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            life_bound: self.options.life_bound,
-            capacity: self.options.max_instances,
-            runs_images: self.options.runs_images,
-            takes_files: self.options.takes_files,
-        }
+        Capabilities { life_bound: LifeBound::Renewable, capacity: self.options.max_instances }
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, AdapterError> {

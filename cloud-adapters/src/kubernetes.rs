@@ -28,7 +28,6 @@
 mod check;
 #[cfg(feature = "kubernetes")]
 mod connect;
-mod flights;
 mod pages;
 mod stop;
 mod tunnels;
@@ -50,7 +49,7 @@ use serde_json::Value;
 
 use crate::{
     AdapterError, Capabilities, CloudAdapter, Finding, Instance, LaunchId, LaunchRequest, LifeBound, Owner, Reach,
-    Retry,
+    Retry, turns,
 };
 use call::{Answer, Call, INGRESSES, JOBS, PODS, Resource, SECRETS, SERVICES, Transport, Verb};
 use failure::{failure, has_reason};
@@ -93,25 +92,15 @@ impl KubernetesAdapter {
 #[async_trait]
 impl CloudAdapter for KubernetesAdapter {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            life_bound: LifeBound::Renewable,
-            capacity: self.provider.options.max_instances,
-            runs_images: true,
-            takes_files: false,
-        }
+        Capabilities { life_bound: LifeBound::Renewable, capacity: self.provider.options.max_instances }
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, AdapterError> {
         request.check()?;
         objects::check(request, &self.provider.options)?;
-        let flight = flights::enter(&self.provider.options.namespace, &request.launch).await;
+        let turn = turns::wait_for(&self.provider.options.namespace, &request.launch).await;
         let (provider, request) = (Arc::clone(&self.provider), request.clone());
-        // From here on the launch runs to its end even when the caller stops waiting: see `flights`.
-        let launched = tokio::spawn(async move {
-            let _flight = flight;
-            provider.launch(&request).await
-        });
-        launched.await.unwrap_or_else(|error| Err(AdapterError::transient("the launch did not finish").because(error)))
+        turn.run(async move { provider.launch(&request).await }).await
     }
 
     async fn describe(&self, launch: &LaunchId) -> Result<Option<Instance>, AdapterError> {
@@ -119,15 +108,17 @@ impl CloudAdapter for KubernetesAdapter {
     }
 
     async fn list(&self, owner: &Owner) -> Result<Vec<Instance>, AdapterError> {
-        let mut instances = self.provider.list(&labels::of_node(owner)).await?;
+        let found = self.provider.list(&labels::of_node(owner)).await?;
         // Two ids may have one hash, and so one label.
-        instances.retain(|instance| instance.owner.is_same_node(owner));
-        Ok(instances)
+        let ours = found.into_iter().filter(|observed| observed.instance.owner.is_same_node(owner));
+        ours.map(|observed| Ok(self.provider.with_tunnel(observed)?.instance)).collect()
     }
 
     async fn terminate(&self, launch: &LaunchId) -> Result<(), AdapterError> {
+        // Requests in flight end while it drains, and go through the tunnel.
+        stop::terminate(&self.provider, launch).await?;
         self.provider.tunnels.close(launch);
-        stop::terminate(&self.provider, launch).await
+        Ok(())
     }
 
     async fn check(&self) -> Vec<Finding> {
@@ -267,7 +258,7 @@ impl Provider {
     /// How many instances of all nodes are alive in the namespace.
     async fn alive(&self) -> Result<usize, AdapterError> {
         let all = self.list(labels::LAUNCH).await?;
-        Ok(all.iter().filter(|instance| !instance.is_ended()).count())
+        Ok(all.iter().filter(|observed| !observed.instance.is_ended()).count())
     }
 
     async fn describe(&self, launch: &LaunchId) -> Result<Option<Instance>, AdapterError> {
@@ -314,8 +305,8 @@ impl Provider {
         }
     }
 
-    /// Every instance that a selector finds, sorted by launch id.
-    async fn list(&self, selector: &str) -> Result<Vec<Instance>, AdapterError> {
+    /// Every instance that a selector finds, sorted by launch id, without the way to it.
+    async fn list(&self, selector: &str) -> Result<Vec<Observed>, AdapterError> {
         let jobs = pages::all(self, JOBS, selector).await?.items;
         let Listed { items: pods, now } = pages::all(self, PODS, selector).await?;
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
@@ -332,19 +323,18 @@ impl Provider {
         for service in self.services(selector).await? {
             groups.entry(launch(&service)).and_modify(|group| group.service = Some(service));
         }
-        groups.values().filter_map(|group| self.read(group, now).transpose()).collect()
+        Ok(groups.values().filter_map(|group| self.read(group, now)).collect())
     }
 
     /// An object that cannot be read is somebody's damage to report, and no reason to see nothing of the others.
-    fn read(&self, group: &Group, now: Option<i64>) -> Result<Option<Instance>, AdapterError> {
+    fn read(&self, group: &Group, now: Option<i64>) -> Option<Observed> {
         let seen = Seen { job: group.job.as_ref(), pods: &group.pods, service: group.service.as_ref(), now };
         match observe::observe(seen, &self.options) {
-            Ok(Some(observed)) => Ok(Some(self.with_tunnel(observed)?.instance)),
-            Ok(None) => Ok(None),
+            Ok(observed) => observed,
             Err(problem) => {
                 let name = seen.job.or(group.pods.first()).and_then(observe::name);
                 tracing::warn!(adapter = %self.options.name, object = name, %problem, "cannot read an instance; skipped");
-                Ok(None)
+                None
             }
         }
     }

@@ -34,6 +34,7 @@ pub mod owner;
 pub mod process;
 pub mod secret;
 pub mod ssh;
+mod turns;
 pub mod wrapper;
 
 use std::sync::Arc;

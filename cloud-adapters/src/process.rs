@@ -86,12 +86,7 @@ impl ProcessAdapter {
 #[async_trait]
 impl CloudAdapter for ProcessAdapter {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            life_bound: LifeBound::Renewable,
-            capacity: self.provider.options.max_instances,
-            runs_images: false,
-            takes_files: true,
-        }
+        Capabilities { life_bound: LifeBound::Renewable, capacity: self.provider.options.max_instances }
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, AdapterError> {

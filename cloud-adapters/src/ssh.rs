@@ -46,8 +46,6 @@ const LAUNCH_ROUNDS: usize = 4;
 /// How an SSH adapter is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshOptions {
-    /// The adapter's name in the configuration, for messages.
-    pub name: String,
     /// The far machine's name or address; with a configuration file, what stands behind `Host` there.
     pub host: String,
     /// The port of its ssh server; `None` for 22, or what the configuration file says.
@@ -106,6 +104,12 @@ impl SshAdapter {
         Self { far: Arc::new(FarSide::new(options)) }
     }
 
+    /// The instance that an earlier call for the same launch made.
+    async fn launched_before(&self, request: &LaunchRequest) -> Result<Option<Instance>, AdapterError> {
+        let known = self.describe(&request.launch).await?;
+        Ok(known.filter(|instance| instance.owner.is_same_node(&request.owner)))
+    }
+
     async fn launch_once(&self, request: &LaunchRequest, goods: &Goods) -> Result<Launched, AdapterError> {
         let root = self.far.root().await?;
         let lines = request::lines(request, &self.far.options, &root, goods);
@@ -157,19 +161,18 @@ impl SshAdapter {
 #[async_trait]
 impl CloudAdapter for SshAdapter {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            life_bound: LifeBound::Renewable,
-            capacity: self.far.options.max_instances,
-            runs_images: false,
-            takes_files: true,
-        }
+        Capabilities { life_bound: LifeBound::Renewable, capacity: self.far.options.max_instances }
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, AdapterError> {
         request.check()?;
         request::check(request)?;
         check_limits(&self.far.options.limits)?;
-        let goods = Goods::of(&self.far, request).await?;
+        let goods = match Goods::of(&self.far, request).await {
+            Ok(goods) => goods,
+            // What was launched before has its files already.
+            Err(error) => return self.launched_before(request).await?.ok_or(error),
+        };
         for _ in 0..LAUNCH_ROUNDS {
             match self.launch_once(request, &goods).await? {
                 Launched::Instance(told) => return self.reached(*told).await,

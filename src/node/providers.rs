@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cloud_adapters::ssh::{self, SshLimits};
 use cloud_adapters::{
-    CloudAdapter, ExecAdapter, ExecOptions, LifeBound, ProcessAdapter, ProcessOptions, SshAdapter, SshOptions,
+    CloudAdapter, ExecAdapter, ExecOptions, ProcessAdapter, ProcessOptions, Secret, SshAdapter, SshOptions,
 };
 #[cfg(feature = "docker")]
 use cloud_adapters::{DockerAdapter, DockerOptions, DockerTls, Pull};
@@ -31,7 +31,7 @@ pub(super) fn provider(
             cpus: process.cpus.clone(),
         })),
         AdapterKind::Exec(exec) => Arc::new(ExecAdapter::new(exec_options(name, exec, &account, max_instances))),
-        AdapterKind::Ssh(ssh) => Arc::new(SshAdapter::new(ssh_options(config, name, ssh, own, max_instances))),
+        AdapterKind::Ssh(ssh) => Arc::new(SshAdapter::new(ssh_options(config, ssh, own, max_instances))),
         #[cfg(feature = "docker")]
         AdapterKind::Docker(docker) => Arc::new(docker_adapter(name, docker, own, max_instances)?),
         #[cfg(feature = "kubernetes")]
@@ -46,26 +46,18 @@ fn exec_options(name: &str, exec: &edge_config::Exec, account: &Path, max_instan
     let plain = ExecOptions::new(name, exec.command.clone(), account);
     ExecOptions {
         env: exec.env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        secrets: exec.secrets.iter().map(|(key, value)| (key.to_owned(), Secret::new(value))).collect(),
         instance_dir: exec.instance_dir.clone().unwrap_or_else(|| plain.instance_dir.clone()),
         listen: exec.listen.map_or_else(|| plain.listen.clone(), |listen| listen.to_string()),
         tls: exec.tls,
         max_instances,
-        life_bound: exec.max_life.map_or(LifeBound::Renewable, LifeBound::MaxLife),
-        runs_images: exec.runs_images,
         takes_files: exec.takes_files,
         ..plain
     }
 }
 
-fn ssh_options(
-    config: &Config,
-    name: &str,
-    ssh: &edge_config::Ssh,
-    own: &Path,
-    max_instances: Option<u32>,
-) -> SshOptions {
+fn ssh_options(config: &Config, ssh: &edge_config::Ssh, own: &Path, max_instances: Option<u32>) -> SshOptions {
     SshOptions {
-        name: name.to_owned(),
         host: ssh.host.clone(),
         port: ssh.port,
         user: ssh.user.clone(),

@@ -18,11 +18,10 @@ impl Provider {
         self.check_network()?;
         let name = container_name(&request.launch);
         for _ in 0..MAX_LOOKS {
-            let parcel = packed(request).await?;
-            if self.create(request, &name).await? {
-                self.complete(request, &name, parcel).await?;
-            }
-            let Some(container) = self.daemon.inspect(&name).await? else { continue };
+            let Some(container) = self.daemon.inspect(&name).await? else {
+                self.make(request, &name).await?;
+                continue;
+            };
             let labels = check_owner(&container, request)?;
             if observe::stage(&container) != Stage::Created {
                 let now = self.daemon.now().await?;
@@ -34,27 +33,29 @@ impl Provider {
         Err(AdapterError::transient(format!("the container {name} goes away while it is launched: who removes it?")))
     }
 
-    /// Makes the container; false where there is one of that name.
-    async fn create(&self, request: &LaunchRequest, name: &str) -> Result<bool, AdapterError> {
+    /// Makes the container and starts it, or finds that another call has made it.
+    async fn make(&self, request: &LaunchRequest, name: &str) -> Result<(), AdapterError> {
+        let parcel = packed(request).await?;
+        let image = self.image_of(request).await?;
+        let mut made = self.create(request, name, &image).await?;
+        if let Created::NoImage(_) = made {
+            self.bring_image(&image).await?;
+            made = self.create(request, name, &image).await?;
+        }
+        match made {
+            Created::Made => self.complete(request, name, parcel).await,
+            Created::NameTaken => Ok(()),
+            Created::NoImage(error) => Err(error),
+        }
+    }
+
+    async fn create(&self, request: &LaunchRequest, name: &str, image: &str) -> Result<Created, AdapterError> {
         // Held until the container counts, so that two launches do not take the same last place.
         let _room = self.making.lock().await;
         if self.is_known_or_has_room(&request.launch).await? {
-            return Ok(false);
+            return Ok(Created::NameTaken);
         }
-        let image = self.image_of(request).await?;
-        let body = || spec::container(request, &self.options, &image, self.publish());
-        match self.daemon.create(name, body()).await? {
-            Created::Made => Ok(true),
-            Created::NameTaken => Ok(false),
-            Created::NoImage(error) => {
-                self.bring_image(&image, error).await?;
-                match self.daemon.create(name, body()).await? {
-                    Created::Made => Ok(true),
-                    Created::NameTaken => Ok(false),
-                    Created::NoImage(error) => Err(error),
-                }
-            }
-        }
+        self.daemon.create(name, spec::container(request, &self.options, image, self.publish())).await
     }
 
     /// Whether the launch has its container already; where it has none, there must be room for one more.

@@ -1,41 +1,20 @@
 //! The cluster's own clock: the moments that it writes, as seconds of Unix time. Ages are differences between two of
 //! them, so a gateway that believes in 1970 gets them right.
 
-/// A moment as objects hold it (RFC 3339, always UTC): `2026-11-25T18:35:26Z`.
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A moment as objects hold it (RFC 3339, always UTC): `2026-11-25T18:35:26Z`, in leases with a fraction.
 pub fn of_object(text: &str) -> Option<i64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let mut parts = date.split('-');
-    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    // Micro times, as leases have them, carry a fraction.
-    let time = time.split('.').next()?;
-    Some(days(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?)? * 86_400 + second_of_day(time)?)
+    seconds(humantime::parse_rfc3339(text).ok()?)
 }
 
 /// A moment as the header `Date` holds it (RFC 9110, 5.6.7): `Wed, 25 Nov 2026 18:35:26 GMT`.
 pub fn of_header(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.split_once(", ")?.1.split(' ');
-    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let month = (1..).zip(MONTHS).find(|(_, name)| *name == month)?.0;
-    Some(days(year.parse().ok()?, month, day.parse().ok()?)? * 86_400 + second_of_day(time)?)
+    seconds(httpdate::parse_http_date(text).ok()?)
 }
 
-fn second_of_day(text: &str) -> Option<i64> {
-    let mut parts = text.split(':').map(|part| part.parse::<i64>().ok().filter(|number| (0..=60).contains(number)));
-    Some(parts.next()?? * 3600 + parts.next()?? * 60 + parts.next()??)
-}
-
-/// Days since 1970 of a date of the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // A year that begins in March has its leap day at its end.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some(era * 146_097 + day_of_era - 719_468)
+fn seconds(moment: SystemTime) -> Option<i64> {
+    i64::try_from(moment.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::call::{Call, JOBS, PODS, Resource, Verb};
 use super::failure::failure;
 use super::observe::{is_deleted, name};
-use super::{Provider, flights, labels};
-use crate::{AdapterError, LaunchId};
+use super::{Provider, labels};
+use crate::{AdapterError, LaunchId, turns};
 
 /// The pauses between two looks: short at first, since an instance that has nothing in flight is gone in an instant.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ const DEFAULT_GRACE_SECONDS: u64 = 30;
 
 pub(super) async fn terminate(provider: &Provider, launch: &LaunchId) -> Result<(), AdapterError> {
     // A launch that nobody waits for any more may still be making what is to be ended.
-    drop(flights::enter(&provider.options.namespace, launch).await);
+    drop(turns::wait_for(&provider.options.namespace, launch).await);
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {

@@ -444,6 +444,8 @@ verb_launch() {
     [ "$r_root" = "$root" ] || fail moved "$root"
     prepare
     lock_launches
+    # It may have waited in that queue, and what it stamps is of now.
+    read_uptime
     dir=$root/instances/$r_launch
     if [ -d "$dir" ]; then
         read_labels "$dir" || fail labels "$dir"

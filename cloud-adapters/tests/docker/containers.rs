@@ -3,6 +3,21 @@
 use super::*;
 
 #[tokio::test]
+async fn what_runs_needs_its_files_no_more() {
+    let harness = containers!();
+    let (launch, model) = (id("gw-1"), harness.engine.path("m.onnx"));
+    std::fs::write(&model, "the weights").expect("write");
+    let mut request = harness.request(&launch, &owner());
+    request.workload.files = BTreeMap::from([("model".to_owned(), model.clone())]);
+    launch_and_run(PATIENCE, &*harness.adapter(), &request).await;
+    std::fs::remove_file(&model).expect("remove");
+    let again = harness.adapter().launch(&request).await.expect("it was launched before");
+    assert_eq!((again.launch, harness.alive(&launch)), (launch, 1));
+    let new = LaunchRequest { launch: id("gw-2"), ..request };
+    assert_eq!(harness.adapter().launch(&new).await.expect_err("its file is gone").retry(), Retry::Never);
+}
+
+#[tokio::test]
 async fn an_instance_is_confined_and_its_files_are_for_its_user_alone() {
     let harness = containers!();
     harness.engine.import("as-app:1", &[("USER", "app")], &engine::image());

@@ -190,27 +190,47 @@ async fn a_far_machine_that_is_away_is_transient_and_its_instances_are_found_whe
     back.terminate(&launch).await.expect("terminate");
 }
 
+/// What every far machine gets first.
+const REMOTE_PROGRAM: &str = include_str!("../../src/ssh/remote.sh");
+/// Bytes between two cuts.
+const CUT_EVERY: usize = 3_000;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_connection_cut_after_any_number_of_bytes_leaves_one_instance() {
     let far = Far::new();
-    let sound = far.adapter();
-    // From the key exchange (some 3 kB) over the remote program and the copy to the launch itself.
-    for (index, limit) in [100, 3_000, 5_000, 8_000, 20_000, 30_000, 34_000, 36_000].into_iter().enumerate() {
-        let launch = id(&format!("gw-{index}"));
+    // From the key exchange over the remote program and the copy to the launch itself, until all of it gets through.
+    for limit in (100..).step_by(CUT_EVERY) {
+        let (sound, launch) = (far.adapter(), id(&format!("gw-{limit}")));
         let line = Proxy::start(far.port, limit);
         let request = far.request(&launch, &owner());
         let cut = with_deadline(far.client(far.host.options_at(line.port)), Duration::from_secs(10));
-        if let Err(error) = cut.launch(&request).await {
-            assert_eq!(error.retry(), Retry::Backoff, "after {limit} bytes: {}", error.with_causes());
-        }
+        let launched = cut.launch(&request).await;
         sound.launch(&request).await.expect("launch again");
         until_running(PATIENCE, &*sound, &launch).await;
         assert_eq!(far.alive(&launch), 1, "after {limit} bytes");
         sound.terminate(&launch).await.expect("terminate");
-        std::fs::remove_dir_all(far.host.root().join("store")).expect("the next one copies again");
-        std::fs::create_dir(far.host.root().join("store")).expect("mkdir");
+        assert_eq!(sound.list(&owner()).await.expect("list"), []);
+        let Err(error) = launched else {
+            assert!(limit > REMOTE_PROGRAM.len(), "the program itself did not fit into {limit} bytes");
+            return;
+        };
+        assert_eq!(error.retry(), Retry::Backoff, "after {limit} bytes: {}", error.with_causes());
+        std::fs::remove_dir_all(far.host.root()).expect("the next one brings everything again");
     }
-    assert_eq!(sound.list(&owner()).await.expect("list"), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_runs_needs_its_files_no_more() {
+    let (far, launch) = (Far::new(), id("gw-1"));
+    let model = far.host.write("model", "the weights");
+    let mut request = far.request(&launch, &owner());
+    request.workload.files.insert("model".into(), model.clone());
+    far.adapter().launch(&request).await.expect("launch");
+    std::fs::remove_file(&model).expect("remove");
+    let again = far.adapter().launch(&request).await.expect("it was launched before");
+    assert_eq!((again.launch, far.alive(&launch)), (launch, 1));
+    let new = LaunchRequest { launch: id("gw-2"), ..request };
+    assert_eq!(far.adapter().launch(&new).await.expect_err("its file is gone").retry(), Retry::Never);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

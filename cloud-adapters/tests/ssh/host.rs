@@ -140,7 +140,6 @@ impl Host {
 
     pub(crate) fn options_at(&self, port: u16) -> SshOptions {
         SshOptions {
-            name: "box".into(),
             host: "127.0.0.1".into(),
             port: Some(port),
             user: Some(User::from_uid(getuid()).expect("users").expect("this user").name),

@@ -115,12 +115,12 @@ pub struct Exec {
     pub command: Vec<String>,
     /// Its environment beside `PATH`, `HOME` and `LANG`.
     pub env: ReplicaEnv,
+    /// More of it, whose values are hidden in whatever the program says.
+    pub secrets: ReplicaEnv,
     /// Whether it launches images. Default false.
     pub runs_images: bool,
     /// Whether it brings files of this machine to the instances. Default false.
     pub takes_files: bool,
-    /// The provider itself ends each instance after so long.
-    pub max_life: Option<Duration>,
     /// Where the wrapper listens in the instance. Default `0.0.0.0:8443`.
     pub listen: Option<SocketAddr>,
     /// Where the wrapper keeps its things in the instance, `{launch}` being the launch id. Default `/run/tidegate`.
@@ -232,11 +232,7 @@ const KEYS: [(Word, &str, &[&str]); 5] = [
         "ssh",
         &["host", "port", "user", "key", "known_hosts", "ssh_config", "directory", "memory_mib", "cpus", "niceness"],
     ),
-    (
-        Word::Exec,
-        "exec",
-        &["command", "env", "runs_images", "takes_files", "max_life", "listen", "instance_dir", "tls"],
-    ),
+    (Word::Exec, "exec", &["command", "env", "secrets", "runs_images", "takes_files", "listen", "instance_dir", "tls"]),
     (
         Word::Kubernetes,
         "kubernetes",
@@ -328,11 +324,12 @@ fn read_ssh(section: &mut Section<'_>) -> Option<Ssh> {
 
 fn read_exec(section: &mut Section<'_>) -> Option<Exec> {
     let env = section.get("env", &Variables, BTreeMap::new());
+    let secrets = section.get("secrets", &Variables, BTreeMap::new());
     let exec = Exec {
         env: ReplicaEnv::new(env),
+        secrets: ReplicaEnv::new(secrets),
         runs_images: section.get("runs_images", &Flag, false),
         takes_files: section.get("takes_files", &Flag, false),
-        max_life: section.optional("max_life", &MAX_LIFE),
         listen: section.optional("listen", &Address),
         instance_dir: section.optional("instance_dir", &TEXT),
         tls: section.get("tls", &Flag, true),

@@ -311,7 +311,7 @@ fn each_kind_of_adapter_has_keys_of_its_own_and_a_price() {
     assert!(of("ssh", "host = \"-oProxyCommand=x\"").contains("does not begin with -"));
     assert!(of("ssh", "host = \"box\"\nport = 0").contains("from 1 to 65535"));
     assert!(of("exec", "").contains("command is missing"));
-    assert!(of("exec", "command = [\"a\"]\nmax_life = \"1s\"").contains("from \"1m\""));
+    assert!(of("exec", "command = [\"a\"]\nsecrets = \"KEY=hunter2\"").contains("adapter.a.secrets"));
     assert!(of("kubernetes", "reach = \"ingress\"").contains("ingress_host is missing"));
     assert!(of("kubernetes", "reach = \"pods\"").contains("did you mean \"pod\"?"));
     assert_eq!(of("kubernetes", "namespace = \"burst\"\nnode_selector = { gpu = \"a100\" }"), "");

@@ -48,7 +48,6 @@ pub(super) fn client(home: &Path) -> Arc<dyn CloudAdapter> {
     let facts = std::fs::read_to_string(home.join(FACTS)).expect("facts");
     let [port, key, known_hosts, state_dir] = facts.lines().collect::<Vec<_>>()[..] else { panic!("facts: {facts}") };
     Arc::new(SshAdapter::new(SshOptions {
-        name: "box".into(),
         host: "127.0.0.1".into(),
         port: Some(port.parse().expect("a port")),
         user: None,

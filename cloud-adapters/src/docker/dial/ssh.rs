@@ -34,11 +34,10 @@ const LAST_WORDS_MAX_BYTES: u64 = 4096;
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What `ssh`, or the docker at the other end, says where a person has to change something.
-const FOR_A_PERSON: [&str; 9] = [
+const FOR_A_PERSON: [&str; 8] = [
     "permission denied",
     "host key verification failed",
     "host identification has changed",
-    "name or service not known",
     "not found",
     "bad configuration option",
     "bad owner or permissions",
@@ -91,6 +90,9 @@ fn command(user: Option<&str>, host: &str, port: Option<u16>, config: Option<&Pa
     }
     command.args(["--", host, "docker", "system", "dial-stdio"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // Its words are sorted, so they have to be the ones that are known; and Ctrl-C in the node's terminal drains instances,
+    // for which the connection is still needed.
+    command.env("LC_ALL", "C").process_group(0);
     command
 }
 
