@@ -128,8 +128,13 @@ pub(crate) fn every_cell(round: usize, dice: &mut fastrand::Rng) -> Vec<Cell> {
     let places = STEPS.into_iter().flat_map(|step| FAULTS.into_iter().map(move |fault| (step, fault)));
     let cell = |(index, (step, fault)): (usize, (Step, Fault))| {
         let turn = round + index;
-        let kills = if turn.is_multiple_of(2) { After::Restart } else { After::Lease };
-        let after = if kills_the_node(step, fault) { kills } else { AFTERS[turn % AFTERS.len()] };
+        let after = match fault {
+            // Told to the next start only, so there has to be one.
+            Fault::Lie if kills_the_node(step, fault) => After::Restart,
+            _ if kills_the_node(step, fault) && turn.is_multiple_of(2) => After::Restart,
+            _ if kills_the_node(step, fault) => After::Lease,
+            _ => AFTERS[turn % AFTERS.len()],
+        };
         Cell { step, fault, after, seed: dice.u64(..1_000_000) }
     };
     places.enumerate().map(cell).collect()

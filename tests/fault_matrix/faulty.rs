@@ -71,13 +71,13 @@ impl Faulty {
     }
 
     fn see(&self, mut instance: Instance) -> Instance {
-        instance.reach = instance.reach.map(|reach| self.through_link(reach));
+        instance.reach = instance.reach.map(|reach| self.through_link(&instance.launch, reach));
         *self.seen.lock().expect("seen") = Some(instance.clone());
         instance
     }
 
-    fn through_link(&self, reach: Reach) -> Reach {
-        let authority = self.link.to(reach.authority());
+    fn through_link(&self, launch: &LaunchId, reach: Reach) -> Reach {
+        let authority = self.link.to(launch, &reach);
         match reach {
             Reach::Loopback { .. } => Reach::Loopback { authority },
             Reach::Direct { .. } => Reach::Direct { authority },

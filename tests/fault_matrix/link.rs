@@ -1,11 +1,17 @@
-//! The way from the node to its instances: a TCP proxy in between, which breaks the renewals at which a fault strikes.
+//! The way from the node to its instances: a proxy in between, which breaks the renewals at which a fault strikes. Where
+//! the way is secured it has the launch's own key, so that faults strike calls and not handshakes.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use std::path::PathBuf;
+
+use cloud_adapters::{LaunchId, Reach};
 use tidegate::logic::burst::RENEWAL_DEADLINE;
+use tidegate::logic::route::Transport;
+use tidegate::tls::{Acceptor, Channel, Dialer, LaunchIdentity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -18,28 +24,45 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 pub(crate) struct Link {
     mischief: Arc<Mischief>,
+    secret: Vec<u8>,
+    /// For the files of keys.
+    home: PathBuf,
     /// From where an instance is to where the node is told that it is.
     ways: Mutex<BTreeMap<String, String>>,
 }
 
 impl Link {
-    pub(crate) fn new(mischief: Arc<Mischief>) -> Arc<Self> {
-        Arc::new(Self { mischief, ways: Mutex::default() })
+    pub(crate) fn new(mischief: Arc<Mischief>, secret: Vec<u8>, home: PathBuf) -> Arc<Self> {
+        Arc::new(Self { mischief, secret, home, ways: Mutex::default() })
     }
 
-    /// Where the link to an address begins.
-    pub(crate) fn to(self: &Arc<Self>, target: &str) -> String {
+    /// Where the link to an instance begins.
+    pub(crate) fn to(self: &Arc<Self>, launch: &LaunchId, reach: &Reach) -> String {
+        let target = reach.authority();
         let mut ways = self.ways.lock().expect("ways");
         if let Some(known) = ways.get(target) {
             return known.clone();
         }
+        let ends = matches!(reach, Reach::Direct { .. }).then(|| self.ends(launch));
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         listener.set_nonblocking(true).expect("an option");
         let here = listener.local_addr().expect("an address").to_string();
         let listener = TcpListener::from_std(listener).expect("a listener");
         ways.insert(target.to_owned(), here.clone());
-        tokio::spawn(accept(Arc::clone(self), listener, target.to_owned()));
+        tokio::spawn(accept(Arc::clone(self), listener, Arc::new(Way { target: target.to_owned(), ends })));
         here
+    }
+
+    fn ends(&self, launch: &LaunchId) -> Ends {
+        let identity = LaunchIdentity::derive(&self.secret, launch.as_str()).expect("an identity");
+        let file = |ending: &str, text: String| {
+            let path = self.home.join(format!("link-{launch}.{ending}"));
+            std::fs::write(&path, text).expect("write");
+            path
+        };
+        let (certificate, key) = (file("crt", identity.certificate_pem()), file("key", identity.key_pem()));
+        let acceptor = Acceptor::from_files(&certificate, &key).expect("a pair");
+        Ends { acceptor, dialer: Dialer::default(), transport: Transport::Pinned(identity.pin()) }
     }
 
     /// Where a link leads that begins at an address.
@@ -64,15 +87,45 @@ impl Link {
     }
 }
 
-async fn accept(link: Arc<Link>, listener: TcpListener, target: String) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let (link, target) = (Arc::clone(&link), target.clone());
-        // Whatever breaks is a broken connection to both ends.
-        tokio::spawn(async move { pass(&link, stream, &target).await });
+/// From here to one instance.
+struct Way {
+    target: String,
+    /// Where it is secured.
+    ends: Option<Ends>,
+}
+
+/// What the link shows to the node and asks of the instance.
+struct Ends {
+    acceptor: Acceptor,
+    dialer: Dialer,
+    transport: Transport,
+}
+
+impl Way {
+    async fn end_at_node(&self, stream: TcpStream) -> std::io::Result<Channel> {
+        match &self.ends {
+            Some(ends) => ends.acceptor.accept(stream).await,
+            None => Ok(Channel::Plain(stream)),
+        }
+    }
+
+    async fn end_at_instance(&self) -> std::io::Result<Channel> {
+        let stream = TcpStream::connect(&self.target).await?;
+        let Some(Ends { dialer, transport, .. }) = &self.ends else { return Ok(Channel::Plain(stream)) };
+        let secured = dialer.secure(stream, "instance", transport, RENEWAL_DEADLINE).await;
+        secured.map_err(std::io::Error::other)
     }
 }
 
-async fn pass(link: &Link, mut node: TcpStream, target: &str) -> std::io::Result<()> {
+async fn accept(link: Arc<Link>, listener: TcpListener, way: Arc<Way>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (link, way) = (Arc::clone(&link), Arc::clone(&way));
+        // Whatever breaks is a broken connection to both ends.
+        tokio::spawn(async move { pass(&link, stream, &way).await });
+    }
+}
+
+async fn pass(link: &Link, node: TcpStream, way: &Way) -> std::io::Result<()> {
     if link.mischief.is_cut_off() {
         return Ok(());
     }
@@ -80,11 +133,15 @@ async fn pass(link: &Link, mut node: TcpStream, target: &str) -> std::io::Result
     match strike {
         Some(Strike::CutBefore) => return Ok(()),
         Some(Strike::Kill(Point::Before)) => kill_self(),
+        _ => {}
+    }
+    let mut node = way.end_at_node(node).await?;
+    match strike {
         Some(Strike::Error(_)) => return answer(&mut node, "500 Internal Server Error", "{}").await,
         Some(Strike::Lie(which)) => return lie(&mut node, which).await,
         _ => {}
     }
-    let mut instance = TcpStream::connect(target).await?;
+    let mut instance = way.end_at_instance().await?;
     match strike {
         None => tokio::io::copy_bidirectional(&mut node, &mut instance).await.map(drop),
         Some(Strike::CutDuring(after)) => {
@@ -105,7 +162,7 @@ async fn pass(link: &Link, mut node: TcpStream, target: &str) -> std::io::Result
             if strike == Strike::Delay {
                 // delay: the answer comes after the deadline of a renewal
                 tokio::time::sleep(RENEWAL_DEADLINE + DEADLINE_PASSES).await;
-                node.write_all(&said).await?;
+                send(&mut node, &said).await?;
             }
             Ok(())
         }
@@ -113,17 +170,22 @@ async fn pass(link: &Link, mut node: TcpStream, target: &str) -> std::io::Result
 }
 
 /// Passes one request on, and keeps what was answered.
-async fn exchange(node: &mut TcpStream, instance: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+async fn exchange(node: &mut Channel, instance: &mut Channel) -> std::io::Result<Vec<u8>> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let length = node.read(&mut buffer).await?;
-    instance.write_all(&buffer[..length]).await?;
+    send(instance, &buffer[..length]).await?;
     let length = instance.read(&mut buffer).await?;
     buffer.truncate(length);
     Ok(buffer)
 }
 
+async fn send(to: &mut Channel, bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
 /// Says that it is ready, that it is going, or nothing that makes sense; the instance hears nothing.
-async fn lie(node: &mut TcpStream, which: u32) -> std::io::Result<()> {
+async fn lie(node: &mut Channel, which: u32) -> std::io::Result<()> {
     let status = |state: &str| {
         format!(
             r#"{{"launch":"x","service":"matrix","state":"{state}","remaining_ms":60000,"in_flight":0,"served":0}}"#
@@ -137,10 +199,10 @@ async fn lie(node: &mut TcpStream, which: u32) -> std::io::Result<()> {
     answer(node, "200 OK", &body).await
 }
 
-async fn answer(node: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+async fn answer(node: &mut Channel, status: &str, body: &str) -> std::io::Result<()> {
     let mut heard = vec![0; BUFFER_BYTES];
     let _request = node.read(&mut heard).await?;
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
-    node.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await
+    send(node, &[head.as_bytes(), body.as_bytes()].concat()).await
 }

@@ -35,11 +35,12 @@ pub(crate) fn play(kind: Kind, home: &Path, cell: Cell, is_restart: bool) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     let mischief = Arc::new(Mischief::new(cell, is_restart, kind));
     runtime.block_on(async {
-        let link = Link::new(Arc::clone(&mischief));
+        let state_dir = StateDir::open(&home.join("state")).expect("a state directory");
+        let secret = state_dir.secret().to_vec();
+        let link = Link::new(Arc::clone(&mischief), secret.clone(), home.to_owned());
         let faulty = Faulty::new(kind.client(home), Arc::clone(&link), Arc::clone(&mischief), is_restart);
         let slot = AdapterSlot { adapter: Arc::new(with_deadline(faulty, kind.deadline())), settings: settings(kind) };
-        let parts = parts(kind, home, slot);
-        let secret = parts.secret.clone();
+        let parts = parts(kind, home, &state_dir, slot);
         let ended = trial::run(parts, |step| {
             tell(step, &link, &secret);
             mischief.at(step);
@@ -62,12 +63,11 @@ fn tell(step: &Step, link: &Link, secret: &[u8]) {
     }
 }
 
-fn parts(kind: Kind, home: &Path, slot: AdapterSlot) -> TrialParts {
-    let state_dir = StateDir::open(&home.join("state")).expect("a state directory");
+fn parts(kind: Kind, home: &Path, state_dir: &StateDir, slot: AdapterSlot) -> TrialParts {
     TrialParts {
         identity: Identity { fleet: "matrix".into(), node: node_of(home), session: state_dir.session() },
         clock: Clock::start(),
-        journal: Arc::new(Journal::open(&state_dir).expect("a journal")),
+        journal: Arc::new(Journal::open(state_dir).expect("a journal")),
         secret: state_dir.secret().to_vec(),
         adapter: ("cloud".into(), slot),
         service: ("matrix".into(), kind.workload(home)),

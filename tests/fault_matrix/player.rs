@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::cell::Cell;
 use super::provider::Kind;
-use super::{CELL, HOME, PART, SAYS};
+use super::{AS_PART, CELL, HOME, PART, SAYS};
 
 pub(crate) struct Player {
     child: Child,
@@ -24,7 +24,7 @@ impl Player {
         // SIGXFSZ stays ignored across exec: a write that is too large fails, and kills nobody.
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(std::env::current_exe().expect("this program"));
-        command.args(["part", "--exact", "--ignored", "--nocapture"]);
+        command.args(AS_PART);
         let inherited = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_"));
         for (name, _) in inherited {
             command.env_remove(name);

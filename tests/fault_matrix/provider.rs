@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tidegate::actors::burst::Workload;
 
+use super::AS_PART;
 use super::support::process_table::{Process, processes};
 
 #[path = "provider/docker.rs"]
@@ -83,7 +84,7 @@ impl Kind {
             Self::Docker => {
                 (vec!["tidegate", "model", "serve", "builtin:digits", "--port", "{port}"], "/v2/health/ready")
             }
-            _ => (vec![own.as_str(), "part", "--exact", "--ignored", "--nocapture"], "/ready"),
+            _ => ([&[own.as_str()], &AS_PART[..]].concat(), "/ready"),
         };
         let env = [(super::PART.to_owned(), "server".to_owned()), (super::HOME.to_owned(), home.display().to_string())];
         let argv = argv.into_iter().map(str::to_owned).collect();
