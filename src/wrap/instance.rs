@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::front::Front;
 use super::lease::Lease;
 use super::life::{EndReason, Life, Limits, Next};
-use super::listen;
+use super::listen::Connections;
 use super::probe::Probe;
 use super::run_dir::{RunDir, RunDirError};
 use super::server::{Server, free_port};
@@ -135,20 +135,38 @@ async fn run(options: &InstanceOptions, run_dir: Option<&RunDir>) -> Result<EndR
     let port = free_port().map_err(InstanceError::Start)?;
     let mut server = Server::start(&options.command, port, options.grace).map_err(InstanceError::Start)?;
     let front = Arc::new(front(options, port, token.as_deref()));
-    tokio::spawn(listen::accept(listener, tls, Arc::clone(&front)));
+    let connections = Connections::accept(listener, tls, &front);
     run_dir.map_or(Ok(()), |run_dir| run_dir.write_address(address))?;
     say(&format!("instance {} of {} listens on {scheme}://{address}", options.launch, options.service));
 
-    let reason = live(&front, &mut server, &options.ready, &mut signals).await;
+    let ending = live(&front, &mut server, &options.ready, &mut signals).await;
     // Whatever ended it: from here on nothing is passed on.
-    front.life().drain(reason.clone(), since_boot());
+    front.life().drain(ending.reason.clone(), since_boot());
+    if !ending.is_urgent {
+        let left = front.life().left_to_drain(since_boot());
+        connections.close(left).await;
+    }
     server.end().await;
+    let Ending { reason, .. } = ending;
     run_dir.map_or(Ok(()), |run_dir| run_dir.write_ended(&reason))?;
     Ok(reason)
 }
 
+/// How an instance ends.
+struct Ending {
+    reason: EndReason,
+    /// Nobody is waited for.
+    is_urgent: bool,
+}
+
+impl From<EndReason> for Ending {
+    fn from(reason: EndReason) -> Self {
+        Self { reason, is_urgent: false }
+    }
+}
+
 /// Until it is time to end.
-async fn live(front: &Front, server: &mut Server, probe: &Probe, signals: &mut Signals) -> EndReason {
+async fn live(front: &Front, server: &mut Server, probe: &Probe, signals: &mut Signals) -> Ending {
     let not_ready = |why| front.life().server_is_not_ready(why);
     let mut ready = pin!(probe.wait_until_ready(&front.client, &front.authority, not_ready));
     let (mut is_ready, mut was_signalled) = (false, false);
@@ -156,20 +174,21 @@ async fn live(front: &Front, server: &mut Server, probe: &Probe, signals: &mut S
         let now = since_boot();
         let next = front.life().next(now, front.in_flight());
         let wait = match next {
-            Next::End(reason) => return reason,
+            Next::End(reason) => return reason.into(),
             Next::WaitUntil(until) => until.saturating_sub(now).min(TICK),
         };
         tokio::select! {
-            status = server.exited() => return EndReason::ServerExited(status),
+            status = server.exited() => return EndReason::ServerExited(status).into(),
             () = &mut ready, if !is_ready => {
                 is_ready = true;
                 front.life().server_is_ready();
                 say(&format!("{} is ready", front.service));
             }
-            () = signals.received() => {
-                // A second signal means now.
-                if std::mem::replace(&mut was_signalled, true) {
-                    return EndReason::Signalled;
+            which = signals.received() => {
+                // Whoever is at the terminal asks again and means now. A provider's SIGTERM may come twice from one who
+                // crashed before it had noted the first.
+                if std::mem::replace(&mut was_signalled, true) && which == SignalKind::interrupt() {
+                    return Ending { reason: EndReason::Signalled, is_urgent: true };
                 }
                 front.life().drain(EndReason::Signalled, since_boot());
             }
@@ -224,10 +243,10 @@ impl Signals {
         })
     }
 
-    async fn received(&mut self) {
+    async fn received(&mut self) -> SignalKind {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
         }
     }
 }

@@ -142,6 +142,11 @@ impl Life {
         self.drain.get_or_insert(Drain { reason, until });
     }
 
+    /// What is left of the time to drain; all of it before it begins.
+    pub(super) fn left_to_drain(&self, now: Duration) -> Duration {
+        self.drain.as_ref().map_or(self.limits.drain_timeout, |drain| drain.until.saturating_sub(now))
+    }
+
     /// What to do, given the time and the requests in flight.
     pub(super) fn next(&mut self, now: Duration, in_flight: u64) -> Next {
         if self.lease.expired(now) {

@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::replica::{descendants, eventually, get, is_alive, try_request};
-use super::{Instance, Program, hold_request, infer};
+use super::{Instance, Program, finish_request, hold_request, infer};
 
 #[test]
 fn a_hangup_is_nothing_to_end_for() {
@@ -19,17 +19,23 @@ fn a_hangup_is_nothing_to_end_for() {
     instance.ends(0, "a signal asked for the end", &started);
 }
 
+/// A provider that crashed may ask again; only who sits at the terminal means "now" by it.
 #[test]
-fn a_second_sigterm_waits_for_nobody() {
+fn a_second_sigterm_says_nothing_new_and_an_interrupt_after_it_waits_for_nobody() {
     let mut instance = Instance::start(&["--drain-timeout", "10m", "--grace", "100ms"]);
     let address = instance.ready();
     let started = descendants(instance.program.pid());
-    let held = hold_request(&address);
+    let (first, second) = (hold_request(&address), hold_request(&address));
     instance.program.signal(Signal::SIGTERM);
     eventually("it drains", || (infer(&address).status == 503).then_some(()));
-    instance.program.signal(Signal::SIGTERM);
+    for _ in 0..5 {
+        instance.program.signal(Signal::SIGTERM);
+        assert_eq!(infer(&address).status, 503);
+    }
+    assert_eq!(finish_request(first).expect("it is answered").status, 200);
+    instance.program.signal(Signal::SIGINT);
     instance.ends(0, "a signal asked for the end", &started);
-    drop(held);
+    drop(second);
 }
 
 /// A wrapper as process 1 of its own process table; `None` where that is not allowed here.
