@@ -223,18 +223,10 @@ fn python_image() -> Vec<u8> {
     let (program, library) = text.trim().split_once('\n').expect("two paths");
     let mut tar = tar::Builder::new(Vec::new());
     engine::add(&mut tar, "etc/passwd", b"app:x:1234:567::/:/bin/sh\n", 0o644);
-    engine::add(&mut tar, program.trim_start_matches('/'), &std::fs::read(program).unwrap(), 0o755);
+    engine::add(&mut tar, engine::inside(Path::new(program)), &std::fs::read(program).unwrap(), 0o755);
     engine::link_to(&mut tar, "usr/local/bin/python3", program);
     add_library(&mut tar, Path::new(library));
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let libraries_of =
-        |linked| runtime.block_on(cloud_adapters::docker::own_image::libraries_of(Path::new(linked))).unwrap();
-    let libraries = [program, env!("CARGO_BIN_EXE_tidegate")].map(libraries_of).concat();
-    // The engine takes no path twice.
-    for found in libraries.into_iter().collect::<std::collections::BTreeSet<_>>() {
-        let path = found.display().to_string();
-        engine::add(&mut tar, path.trim_start_matches('/'), &std::fs::read(&found).unwrap(), 0o755);
-    }
+    engine::add_libraries(&mut tar, &[program, env!("CARGO_BIN_EXE_tidegate")].map(Path::new));
     tar.into_inner().unwrap()
 }
 
@@ -250,7 +242,7 @@ fn add_library(tar: &mut tar::Builder<Vec<u8>>, folder: &Path) {
         if path.is_dir() {
             add_library(tar, &path);
         } else if let Ok(content) = std::fs::read(&path) {
-            engine::add(tar, path.display().to_string().trim_start_matches('/'), &content, 0o644);
+            engine::add(tar, engine::inside(&path), &content, 0o644);
         }
     }
 }

@@ -16,6 +16,7 @@ mod certificates;
 #[path = "docker/containers.rs"]
 mod containers;
 #[path = "docker/engine.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod engine;
 #[path = "docker/proxy.rs"]
 mod proxy;

@@ -13,7 +13,7 @@ use tidegate::journal::{Journal, StateDir};
 use tidegate::logic::breaker::{self, Backoff};
 use tidegate::logic::budget::{Caps, Money, Terms};
 use tidegate::logic::burst::AdapterSettings;
-use tidegate::tls::{Dialer, launch_token};
+use tidegate::tls::{Dialer, LaunchIdentity, launch_token};
 
 use super::cell::Cell;
 use super::faulty::Faulty;
@@ -57,7 +57,8 @@ fn tell(step: &Step, link: &Link, secret: &[u8]) {
     match step {
         Step::Ready { launch, address } => {
             let authority = link.behind(&address.authority);
-            say(&format!("ready {launch} {authority} {}", launch_token(secret, launch)));
+            let pin = LaunchIdentity::derive(secret, launch).expect("an identity").pin();
+            say(&format!("ready {launch} {authority} {} {pin}", launch_token(secret, launch)));
         }
         step => say(&format!("step {step}")),
     }

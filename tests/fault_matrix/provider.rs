@@ -11,6 +11,7 @@ use cloud_adapters::{CloudAdapter, ReadyCheck};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tidegate::actors::burst::Workload;
+use tidegate::logic::route::PublicKeyPin;
 
 use super::AS_PART;
 use super::support::process_table::{Process, processes};
@@ -31,8 +32,14 @@ pub(crate) trait Provider: Send {
     /// Whatever else runs there for an instance, in words: a server that outlived its wrapper, say.
     fn strays(&self) -> Vec<String>;
 
-    /// Where a client that is not the node's reaches an instance, of which the node says that it is at `authority`.
-    fn way(&self, _launch: &str, authority: &str) -> Option<String> {
+    /// What its instances wrote, where it is kept there and not in the node's log.
+    fn log(&self) -> String {
+        String::new()
+    }
+
+    /// Where a client that is not the node's reaches an instance, of which the node says that it is at `authority`;
+    /// `None` where it has gone meanwhile.
+    fn way(&self, _launch: &str, authority: &str, _pin: PublicKeyPin) -> Option<String> {
         Some(authority.to_owned())
     }
 }
@@ -77,19 +84,16 @@ impl Kind {
         }
     }
 
-    /// What is wrapped: this program once more, and in a container, where it is not, the built-in model.
+    /// What is wrapped: this program once more.
     pub(crate) fn workload(self, home: &Path) -> Workload {
         let own = std::env::current_exe().expect("this program").display().to_string();
-        let (argv, ready) = match self {
-            Self::Docker => {
-                (vec!["tidegate", "model", "serve", "builtin:digits", "--port", "{port}"], "/v2/health/ready")
-            }
-            _ => ([&[own.as_str()], &AS_PART[..]].concat(), "/ready"),
-        };
+        let argv = [&[own.as_str()], &AS_PART[..]].concat().into_iter().map(str::to_owned).collect();
         let env = [(super::PART.to_owned(), "server".to_owned()), (super::HOME.to_owned(), home.display().to_string())];
-        let argv = argv.into_iter().map(str::to_owned).collect();
-        let workload = cloud_adapters::Workload { argv, env: env.into(), ..cloud_adapters::Workload::default() };
-        Workload { workload, ready: ReadyCheck::Http { path: ready.to_owned() }, concurrency: 4 }
+        let mut workload = cloud_adapters::Workload { argv, env: env.into(), ..cloud_adapters::Workload::default() };
+        if self == Self::Docker {
+            docker::contain(&mut workload, home);
+        }
+        Workload { workload, ready: ReadyCheck::Http { path: "/ready".to_owned() }, concurrency: 4 }
     }
 
     /// Short, so that waiting for it costs little, and longer than a start there takes on a busy machine.

@@ -1,4 +1,5 @@
-//! The part of the wrapped server: it takes a while for each request, and writes down which it got and which it answered.
+//! The part of the wrapped server: it takes a while for each request, and has written down which it got and which it
+//! answered before anybody hears of it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -7,13 +8,40 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::collector;
+
 /// So long a request is in progress: short against the drain, long against a call.
 const WORK: Duration = Duration::from_millis(300);
 
+/// Where it writes.
+enum Counts {
+    /// A file of its cell.
+    Here(File),
+    /// A collector at this address, which has the file: a server in a container cannot reach it.
+    Away { collector: String, home: String },
+}
+
+impl Counts {
+    fn of(home: &Path) -> Self {
+        if let Ok(collector) = std::env::var(collector::ADDRESS) {
+            return Self::Away { collector, home: home.display().to_string() };
+        }
+        let path = home.join(collector::COUNTS);
+        Self::Here(OpenOptions::new().create(true).append(true).open(path).expect("the counts"))
+    }
+
+    fn write(&self, line: &str) -> std::io::Result<()> {
+        match self {
+            Self::Here(file) => (&*file).write_all(format!("{line}\n").as_bytes()),
+            Self::Away { collector, home } => collector::tell(collector, home, line),
+        }
+    }
+}
+
 /// Serves until it is ended.
-pub(crate) fn play(counts: &Path) {
+pub(crate) fn play(home: &Path) {
     let port: u16 = std::env::var("PORT").expect("the wrapper's port").parse().expect("a port");
-    let counts = Arc::new(OpenOptions::new().create(true).append(true).open(counts).expect("the counts"));
+    let counts = Arc::new(Counts::of(home));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("bind");
     for stream in listener.incoming().flatten() {
         let counts = Arc::clone(&counts);
@@ -22,7 +50,7 @@ pub(crate) fn play(counts: &Path) {
     }
 }
 
-fn serve(stream: TcpStream, counts: &File) -> std::io::Result<()> {
+fn serve(stream: TcpStream, counts: &Counts) -> std::io::Result<()> {
     let mut heard = BufReader::new(stream);
     loop {
         let mut request = String::new();
@@ -42,9 +70,9 @@ fn serve(stream: TcpStream, counts: &File) -> std::io::Result<()> {
     }
 }
 
-fn work(mut counts: &File, path: &str) -> std::io::Result<()> {
-    counts.write_all(format!("got {path}\n").as_bytes())?;
+fn work(counts: &Counts, path: &str) -> std::io::Result<()> {
+    counts.write(&format!("got {path}"))?;
     // delay: a request has to be in progress when an instance goes
     std::thread::sleep(WORK);
-    counts.write_all(format!("did {path}\n").as_bytes())
+    counts.write(&format!("did {path}"))
 }

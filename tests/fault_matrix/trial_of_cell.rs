@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::cell::{After, Cell, Fault, Step};
 use super::client::{Client, Requests};
+use super::collector::COUNTS;
 use super::player::Player;
 use super::provider::{Kind, Provider};
 use super::{CAP_UNITS, DRAIN, MARGIN, MINIMUM_BILLING, TICK};
@@ -86,7 +87,7 @@ impl Watch {
         self.count_requests();
         self.count_money();
         if !self.outcome.wrong.is_empty() {
-            self.outcome.wrong.push(log_of(self.home.path()));
+            self.outcome.wrong.extend([log_of(self.home.path()), self.provider.log()]);
         }
     }
 
@@ -119,8 +120,8 @@ impl Watch {
 
     fn hear(&mut self, player: &mut Player) {
         for line in player.news() {
-            if let ["ready", launch, authority, token] = line.split(' ').collect::<Vec<_>>()[..] {
-                let way = self.provider.way(launch, authority);
+            if let ["ready", launch, authority, token, pin] = line.split(' ').collect::<Vec<_>>()[..] {
+                let way = self.provider.way(launch, authority, pin.parse().expect("a pin"));
                 self.clients.extend(way.map(|way| Client::start(launch, &way, token)));
             }
         }
@@ -240,7 +241,7 @@ impl Watch {
 
     fn count_requests(&mut self) {
         let answered: Vec<String> = self.clients.drain(..).flat_map(Client::stop).collect();
-        let requests = Requests::compare(&self.home.path().join("counts"), &answered);
+        let requests = Requests::compare(&self.home.path().join(COUNTS), &answered);
         if requests.lost + requests.doubled > 0 {
             self.wrong(format!("requests: {requests:?}"));
         }

@@ -1,13 +1,13 @@
 //! A real `dockerd` of one test's own: its data, socket, bridge and containerd are private, and all of it is gone when the
 //! test ends, however it ends. What it runs is asked of its API here, not through the adapter.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cloud_adapters::docker::own_image::libraries_of;
@@ -16,6 +16,11 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::certificates::{self, Files};
+
+#[path = "bridge.rs"]
+mod bridge;
+
+use bridge::Bridge;
 
 /// A daemon that starts beside others on two cores.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -29,13 +34,10 @@ pub(crate) const IMAGE: &str = "tidegate-test:1";
 /// The static one needs nothing else; another brings its libraries.
 const BUSYBOX: &str = "/bin/busybox";
 
-/// Numbers the bridges of one process.
-static BRIDGES: AtomicU32 = AtomicU32::new(0);
-
 pub(crate) struct Engine {
     home: TempDir,
     daemon: Child,
-    bridge: String,
+    pub(crate) bridge: Bridge,
     pub(crate) tcp_port: u16,
 }
 
@@ -49,8 +51,8 @@ impl Engine {
         let home = tempfile::Builder::new().prefix("tgd").tempdir().expect("a directory");
         let tcp_port = free_port();
         certificates::make(home.path());
-        let bridge = add_bridge();
-        let daemon = spawn(home.path(), &bridge, tcp_port);
+        let bridge = Bridge::add();
+        let daemon = spawn(home.path(), &bridge.name, tcp_port);
         let mut engine = Self { home, daemon, bridge, tcp_port };
         engine.wait_until_it_answers();
         engine.import(IMAGE, &[("USER", "")], &image());
@@ -162,7 +164,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.resume();
+        // A test that failed may have left it stopped.
+        let _ = kill(pid(&self.daemon), Signal::SIGCONT);
         self.remove_containers();
         let _ = kill(pid(&self.daemon), Signal::SIGTERM);
         let deadline = Instant::now() + END_TIMEOUT;
@@ -176,7 +179,6 @@ impl Drop for Engine {
             let _ = kill(Pid::from_raw(containerd), Signal::SIGKILL);
         }
         unmount_below(self.home.path());
-        let _ = Command::new("ip").args(["link", "del", &self.bridge]).status();
     }
 }
 
@@ -190,24 +192,6 @@ fn missing() -> Option<String> {
     };
     let missing = programs.into_iter().find(|name| !is_there(name))?;
     Some(format!("`{missing}` is not installed (docker.io, busybox-static, iproute2, openssl, util-linux)"))
-}
-
-/// A bridge of its own, so that daemons do not give one address twice, from the network for benchmarks (RFC 2544).
-fn add_bridge() -> String {
-    let number = BRIDGES.fetch_add(1, Ordering::Relaxed);
-    // Subnets of 16 addresses: 8192 of them, some dozens for each process.
-    let subnet = (std::process::id().wrapping_mul(64).wrapping_add(number)) % 8192;
-    let (name, address) = (format!("tgd{:x}-{number}", std::process::id()), subnet * 16 + 1);
-    let address = format!("198.{}.{}.{}/28", 18 + (address >> 16), (address >> 8) & 255, address & 255);
-    run("ip", &["link", "add", &name, "type", "bridge"]);
-    run("ip", &["addr", "add", &address, "dev", &name]);
-    run("ip", &["link", "set", &name, "up"]);
-    name
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().expect(program);
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn spawn(home: &Path, bridge: &str, tcp_port: u16) -> Child {
@@ -233,10 +217,8 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) fn image() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     add(&mut tar, "bin/busybox", &fs::read(BUSYBOX).expect("busybox"), 0o755);
-    for library in libraries() {
-        let path = library.display().to_string();
-        add(&mut tar, path.trim_start_matches('/'), &fs::read(&library).expect("a library"), 0o755);
-    }
+    // For one that is not the static one.
+    add_libraries(&mut tar, &[Path::new(BUSYBOX)]);
     add(&mut tar, "usr/local/bin/tidegate", include_bytes!("stand-in.sh"), 0o755);
     add(&mut tar, "etc/passwd", b"root:x:0:0::/:/bin/sh\napp:x:1234:567::/:/bin/sh\n", 0o644);
     for applet in ["sh", "sleep", "nc", "echo", "kill", "cat", "stat", "id", "dd", "head", "tail"] {
@@ -245,14 +227,23 @@ pub(crate) fn image() -> Vec<u8> {
     tar.into_inner().expect("an archive")
 }
 
-/// Of a busybox that is not the static one.
-fn libraries() -> Vec<PathBuf> {
+/// What programs are linked to, each library once and where it lies here.
+pub(crate) fn add_libraries(tar: &mut tar::Builder<Vec<u8>>, programs: &[&Path]) {
     let ask = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(libraries_of(Path::new(BUSYBOX))).expect("libraries")
+        let libraries_of = |program| runtime.block_on(libraries_of(program)).expect("libraries");
+        programs.iter().copied().flat_map(libraries_of).collect::<BTreeSet<_>>()
     };
-    // A thread of its own: the test is inside a runtime already.
-    std::thread::spawn(ask).join().expect("no panic")
+    // A thread of its own: the test may be inside a runtime already.
+    let libraries = std::thread::scope(|scope| scope.spawn(ask).join()).expect("no panic");
+    for library in libraries {
+        add(tar, inside(&library), &fs::read(&library).expect("a library"), 0o755);
+    }
+}
+
+/// The path in an archive of what lies at `path` here.
+pub(crate) fn inside(path: &Path) -> &str {
+    path.to_str().expect("a path of text").trim_start_matches('/')
 }
 
 pub(crate) fn add(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], mode: u32) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloud_adapters::{CloudAdapter, SshAdapter, SshLimits, SshOptions};
+use tidegate::logic::route::PublicKeyPin;
 
 use super::{Here, Provider};
 
@@ -38,7 +39,7 @@ impl Provider for Far {
     }
 
     /// The node's tunnel ends with the node; the far machine's own port does not.
-    fn way(&self, launch: &str, _authority: &str) -> Option<String> {
+    fn way(&self, launch: &str, _authority: &str, _pin: PublicKeyPin) -> Option<String> {
         let address = self.here.path().join("far/instances").join(launch).join("address");
         std::fs::read_to_string(address).ok().map(|address| address.trim().to_owned())
     }
