@@ -21,7 +21,8 @@ fn json(finished: &Finished) -> Value {
 
 /// A node after a burst that is over, with its console.
 fn after_a_burst(home: &Home) -> (Node, String) {
-    let node = home.start(&Spec::new());
+    // One instance, waited for: a second could be ended before it was ever ready.
+    let node = home.start(&Spec::new().with("[service.digits.burst]\nmax_replicas = 1"));
     let load = node.load(8);
     wait_for_cloud(&node, 1);
     load.stop().assert_sound();
@@ -30,7 +31,7 @@ fn after_a_burst(home: &Home) -> (Node, String) {
         let bursts = node.get_json("/api/v1/bursts");
         bursts.as_array()?.iter().all(|burst| burst["state"] == "ended").then_some(())
     });
-    let console = format!("http://{}", node.addresses.console);
+    let console = node.console_url();
     (node, console)
 }
 

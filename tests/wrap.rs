@@ -287,13 +287,13 @@ fn without_the_token_nothing_is_answered() {
 
 #[test]
 fn a_server_that_is_never_ready_ends_the_instance_with_that_reason() {
-    let mut instance = Instance::start_with(&["--ready-timeout", "500ms"], |command, _| {
+    let mut instance = Instance::start_with(&["--ready-timeout", "2s"], |command, _| {
         command.args(["--", "sh", "-c", "exec sleep 1000"]);
     });
     let address = instance.address();
     let refused = try_request(&address, "GET / HTTP/1.1\r\n", b"");
     assert!(refused.is_none_or(|answer| answer.status == 503));
-    let why = "the server was not ready within 0.5 s; at the last look: Connection refused (os error 111)";
+    let why = "the server was not ready within 2 s; at the last look: Connection refused (os error 111)";
     instance.ends(1, why, &[]);
 }
 

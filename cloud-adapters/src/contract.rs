@@ -6,12 +6,13 @@
 //! cloud_adapters::contract_tests!(MyHarness::new());
 //! ```
 //!
-//! Each case gets a harness of its own, so that cases run side by side, and counts instances with
+//! Where a case cannot apply, its adapter lists the others by name, and says why. Each case gets a harness of its own, so that cases run side by side, and counts instances with
 //! [`ContractHarness::alive`], at the provider, never in the adapter's own rows.
 
 mod faults;
 mod lifecycle;
 mod limits;
+mod privilege;
 mod repeats;
 mod sample;
 mod wait;
@@ -34,6 +35,7 @@ pub use limits::{
     bad_requests_are_refused, calls_past_their_deadline_are_transient_and_can_be_repeated,
     instances_of_others_are_neither_listed_nor_touched, the_token_is_shown_nowhere,
 };
+pub use privilege::is_left_out_without_root;
 pub use repeats::{
     a_launch_cut_off_at_any_moment_leaves_one_instance, a_termination_cut_off_at_any_moment_can_be_repeated,
     launching_again_returns_the_same_instance, launching_at_once_from_two_clients_leaves_one_instance,

@@ -295,7 +295,7 @@ async fn an_image_that_no_registry_has_ends_the_instance_with_its_words() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_instance_past_its_longest_life_is_ended_by_the_cluster() {
     let (jobs, launch) = (Jobs::new(), id("gw-1"));
-    let adapter = jobs.client(KubernetesOptions { max_life: Some(Duration::from_secs(3)), ..jobs.options() });
+    let adapter = jobs.client(KubernetesOptions { max_life: Some(Duration::from_secs(15)), ..jobs.options() });
     adapter.launch(&jobs.request(&launch, &owner())).await.expect("launch");
     until_running(PATIENCE, &*adapter, &launch).await;
     let reason = end_reason(PATIENCE, &*adapter, &launch).await;

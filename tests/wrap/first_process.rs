@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use cloud_adapters::contract::is_left_out_without_root;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -38,15 +39,13 @@ fn a_second_sigterm_says_nothing_new_and_an_interrupt_after_it_waits_for_nobody(
     drop(second);
 }
 
-/// A wrapper as process 1 of its own process table; `None` where that is not allowed here.
+/// A wrapper as process 1 of its own process table; `None` where tests that need root are left out.
 fn contained(arguments: &[&str], script: &str) -> Option<Instance> {
     use std::os::unix::process::CommandExt;
-    let new_table = ["--pid", "--fork", "--mount-proc", "--kill-child"];
-    let allowed = Command::new("unshare").args(new_table).arg("true").output().is_ok_and(|o| o.status.success());
-    if !allowed {
-        eprintln!("SKIPPED: a process table of our own (unshare --pid) is not allowed here");
+    if is_left_out_without_root("a process table of its own") {
         return None;
     }
+    let new_table = ["--pid", "--fork", "--mount-proc", "--kill-child"];
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new("unshare");
     command.args(new_table).arg(env!("CARGO_BIN_EXE_tidegate")).args(["wrap", "--service", "s", "--launch", "l-1"]);

@@ -38,23 +38,23 @@ fn a_command_that_exits_with_zero_is_ready_and_not_before() {
 #[test]
 fn the_last_words_of_a_command_that_never_agrees_are_told() {
     let mut instance =
-        instance(&["--ready-timeout", "1s"], |_| words(&["sh", "-c", "echo no GPU is free >&2; exit 3"]));
+        instance(&["--ready-timeout", "4s"], |_| words(&["sh", "-c", "echo no GPU is free >&2; exit 3"]));
     let started =
-        "the server was not ready within 1 s; at the last look: 'sh' ended with exit status: 3: no GPU is free";
+        "the server was not ready within 4 s; at the last look: 'sh' ended with exit status: 3: no GPU is free";
     instance.ends(1, started, &[]);
 }
 
 #[test]
 fn a_command_that_does_not_start_is_told_in_the_end() {
-    let mut instance = instance(&["--ready-timeout", "500ms"], |_| words(&["/no/such/check", "--deep"]));
-    let told = "the server was not ready within 0.5 s; at the last look: cannot run '/no/such/check': No such file or \
+    let mut instance = instance(&["--ready-timeout", "2s"], |_| words(&["/no/such/check", "--deep"]));
+    let told = "the server was not ready within 2 s; at the last look: cannot run '/no/such/check': No such file or \
                 directory (os error 2)";
     instance.ends(1, told, &[]);
 }
 
 #[test]
 fn a_command_that_hangs_ends_with_the_instance() {
-    let mut instance = instance(&["--ready-timeout", "2s"], |_| words(&["sh", "-c", "sleep 1000 & sleep 1001; wait"]));
+    let mut instance = instance(&["--ready-timeout", "4s"], |_| words(&["sh", "-c", "sleep 1000 & sleep 1001; wait"]));
     instance.address();
     let hanging = || {
         let started = descendants(instance.program.pid());
@@ -62,7 +62,7 @@ fn a_command_that_hangs_ends_with_the_instance() {
         (started.len() == 5).then_some(started)
     };
     let started = eventually("the command hangs", hanging);
-    instance.ends(1, "the server was not ready within 2 s", &started);
+    instance.ends(1, "the server was not ready within 4 s", &started);
 }
 
 #[test]

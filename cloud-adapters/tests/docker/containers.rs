@@ -160,7 +160,7 @@ async fn a_stubborn_instance_is_asked_once_and_then_killed() {
     let launch = id("gw-1");
     let mut stubborn = request(&launch, &owner(), &["sleep", "600"]);
     stubborn.workload.env = BTreeMap::from([("STUBBORN".to_owned(), "1".to_owned())]);
-    stubborn.drain_timeout = Duration::from_secs(2);
+    stubborn.drain_timeout = Duration::from_secs(6);
     launch_and_run(PATIENCE, &*harness.adapter(), &stubborn).await;
     let asked = || harness.engine.log("gw-1").matches("asked to end").count();
     let began = Instant::now();
@@ -171,7 +171,7 @@ async fn a_stubborn_instance_is_asked_once_and_then_killed() {
     }
     assert_eq!(asked(), 1, "a second SIGTERM could cut its drain short");
     harness.adapter().terminate(&launch).await.expect("terminate");
-    assert!(began.elapsed() >= Duration::from_secs(2), "it had its time to drain");
+    assert!(began.elapsed() >= Duration::from_secs(6), "it had its time to drain");
     assert_eq!(harness.alive(&launch), 0);
 }
 

@@ -1,7 +1,7 @@
 """Holds messages against docs/exec-adapter.schema.json: those of a page, requests in a folder, and recorded calls.
 
-usage: fits_schema.py SCHEMA PAGE REQUESTS CALLS. REQUESTS holds NAME.json, CALLS N.request and N.answer. Prints what was held, as `verb count`,
-and exits 1 with every message that does not fit. The schema is closed for this: it takes no member that it does not
+usage: fits_schema.py SCHEMA PAGE REQUESTS CALLS. REQUESTS holds NAME.json, CALLS N.request and N.answer. Prints how many
+recorded messages of each kind were held, as JSON, and exits 1 with every message that does not fit. The schema is closed for this: it takes no member that it does not
 describe, so that nothing is sent that the page is silent about. That it can refuse is tried with each message too.
 """
 import json
@@ -78,8 +78,9 @@ def main():
     published = json.loads(Path(schema_file).read_text())
     Draft202012Validator.check_schema(published)
     schema, found, held = closed(published), [], Counter()
-    for verb, message in [*page_messages(page), *requests(examples), *recorded_messages(calls)]:
-        held[definitions(message, verb)[0]] += 1
+    recorded = list(recorded_messages(calls))
+    held.update(definitions(message, verb)[0] for verb, message in recorded)
+    for verb, message in [*page_messages(page), *requests(examples), *recorded]:
         found += problems(schema, message, verb)
         for how, wrong in mutilated(message):
             if not list(validator(schema, definitions(message, verb)[0]).iter_errors(wrong)):
