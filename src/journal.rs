@@ -167,8 +167,8 @@ impl Journal {
         self.call(move |store| store.close(&launch, &closing)).await
     }
 
-    /// The id of every launch that it knows, however old.
-    pub async fn launches(&self) -> Result<Vec<String>, JournalError> {
+    /// Every launch that it knows with its session, the oldest first.
+    pub async fn launches(&self) -> Result<Vec<(String, u64)>, JournalError> {
         self.call(Store::launches).await
     }
 

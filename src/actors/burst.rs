@@ -285,7 +285,7 @@ impl Burst {
         }));
     }
 
-    fn recovered(&mut self, rows: &[crate::journal::LaunchRow], known: BTreeSet<String>) {
+    fn recovered(&mut self, rows: &[crate::journal::LaunchRow], known: Vec<(String, u64)>) {
         let clock = self.parts.clock;
         for row in rows.iter().filter(|row| row.stage == Recorded::Closed) {
             self.parts.board.remember_burst(rows::status(row, &self.parts.identity.node));

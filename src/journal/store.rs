@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, ErrorCode, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use super::{Closing, JournalError, LaunchRow, Stage};
+use crate::logic::burst::MOST_LAUNCHES;
 
 /// Raised with each change of the tables; a file with a higher number is from a newer Tidegate.
 const SCHEMA: i64 = 2;
@@ -43,26 +44,42 @@ INSERT INTO facts SELECT 'first_session', MIN(session) FROM launches HAVING MIN(
 const COLUMNS: &str = "launch, service, adapter, session, reason, stage, intended_at_ms, ready_at_ms, ended_at_ms, \
                        end_reason, price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro, currency";
 
+/// The newest closed launch that is one too many. By session and, within it, by that run's own clock: a calendar that
+/// jumped forgets nothing. What ended within a day of the latest end stays, as the budget counts it.
+const OLDEST_TOO_MANY: &str = "
+SELECT session, intended_at_ms FROM launches WHERE stage = 'closed'
+ORDER BY session DESC, intended_at_ms DESC LIMIT 1 OFFSET ?1";
+const FORGET: &str = "
+DELETE FROM launches WHERE stage = 'closed' AND (session, intended_at_ms) <= (?1, ?2)
+AND ended_at_ms < (SELECT MAX(ended_at_ms) FROM launches) - 86400000";
+
+/// Ends between two looks for what can be forgotten: each reads the whole table.
+const FORGET_EVERY: u32 = 500;
+
 /// The name of a journal that was set aside, before the Unix seconds.
 const SET_ASIDE: &str = "journal.corrupt-";
 
 /// The open database.
 pub(super) struct Store {
     connection: Connection,
+    /// Launches that were closed since the last look for what can be forgotten.
+    closed: u32,
 }
 
 impl Store {
     /// Opens the database; one that is corrupt is renamed beside itself and a new one made. One that cannot be opened for
     /// another reason (busy, read-only, full) is left alone.
     pub(super) fn open_or_set_aside(path: &Path, session: u64) -> Result<Self, JournalError> {
-        match Self::open(path, session) {
-            Ok(store) => Ok(store),
+        let mut store = match Self::open(path, session) {
             Err(OpenFailure::Corrupt(error)) => {
                 set_aside(path, &error)?;
-                Self::open(path, session).map_err(OpenFailure::into_error)
+                Self::open(path, session)
             }
-            Err(other) => Err(other.into_error()),
+            opened => opened,
         }
+        .map_err(OpenFailure::into_error)?;
+        store.forget_oldest(MOST_LAUNCHES);
+        Ok(store)
     }
 
     fn open(path: &Path, session: u64) -> Result<Self, OpenFailure> {
@@ -82,7 +99,7 @@ impl Store {
         if found != SCHEMA {
             migrate(&connection, path, found, session)?;
         }
-        Ok(Self { connection })
+        Ok(Self { connection, closed: 0 })
     }
 
     pub(super) fn insert(&mut self, row: &LaunchRow) -> Result<(), JournalError> {
@@ -120,7 +137,34 @@ impl Store {
         // A launch that was found alive after its close is closed again, later and dearer.
         let sql = "UPDATE launches SET stage = 'closed', ended_at_ms = ?2, end_reason = ?3, cost_micro = ?4 \
                    WHERE launch = ?1 AND (stage <> 'closed' OR cost_micro < ?4)";
-        self.write(sql, params![launch, closing.ended_at_ms, closing.reason, closing.cost_micro])
+        self.write(sql, params![launch, closing.ended_at_ms, closing.reason, closing.cost_micro])?;
+        self.closed += 1;
+        if self.closed >= FORGET_EVERY {
+            self.forget_oldest(MOST_LAUNCHES);
+        }
+        Ok(())
+    }
+
+    /// Keeps the latest launches, and with the first that it forgets what it knows of that session. A disk that does not
+    /// take it takes it later.
+    pub(super) fn forget_oldest(&mut self, most: usize) {
+        self.closed = 0;
+        if let Err(error) = self.try_to_forget(most) {
+            tracing::warn!(%error, "the oldest launches stay in the journal");
+        }
+    }
+
+    fn try_to_forget(&mut self, most: usize) -> rusqlite::Result<()> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let found = self.connection.query_row(OLDEST_TOO_MANY, [most], read).optional()?;
+        let Some((session, at_ms)) = found else { return Ok(()) };
+        let transaction = self.connection.transaction()?;
+        if transaction.execute(FORGET, [session, at_ms])? > 0 {
+            let sql = "UPDATE facts SET value = MAX(value, ?1) WHERE name = 'first_session'";
+            transaction.execute(sql, [session.saturating_add(1)])?;
+        }
+        transaction.commit()
     }
 
     pub(super) fn rows_since(&mut self, since_ms: i64) -> Result<Vec<LaunchRow>, JournalError> {
@@ -132,9 +176,11 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(read_failed)
     }
 
-    pub(super) fn launches(&mut self) -> Result<Vec<String>, JournalError> {
-        let mut statement = self.connection.prepare("SELECT launch FROM launches").map_err(read_failed)?;
-        let launches = statement.query_map([], |row| row.get(0)).map_err(read_failed)?;
+    pub(super) fn launches(&mut self) -> Result<Vec<(String, u64)>, JournalError> {
+        let sql = "SELECT launch, session FROM launches ORDER BY session, intended_at_ms";
+        let mut statement = self.connection.prepare(sql).map_err(read_failed)?;
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?.try_into().unwrap_or(0)));
+        let launches = statement.query_map([], read).map_err(read_failed)?;
         launches.collect::<Result<_, _>>().map_err(read_failed)
     }
 

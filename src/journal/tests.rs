@@ -50,7 +50,7 @@ async fn a_journal_of_the_version_before_is_copied_and_brought_up_to_date() {
     assert_eq!(journal.first_session(), 3, "its rows are whole since its first one");
     let rows = journal.rows_since(0).await.unwrap();
     assert_eq!((rows.len(), rows[0].stage, rows[0].currency.clone()), (2, Stage::Ready, None));
-    assert_eq!(journal.launches().await.unwrap(), ["gw-3", "gw-5"]);
+    assert_eq!(journal.launches().await.unwrap(), [("gw-3".to_owned(), 3), ("gw-5".to_owned(), 5)]);
     journal.intend(row("new", 7)).await.unwrap();
     drop(journal);
     let backup = rusqlite::Connection::open(dir.path().join("journal.schema-1.sqlite")).unwrap();
@@ -204,4 +204,38 @@ fn an_unreadable_session_counter_goes_on_higher_than_before() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("session"), "garbage").unwrap();
     assert!(StateDir::open(dir.path()).unwrap().session() > 1_000_000_000);
+}
+
+/// The latest stay, open ones and those of the budget's day as well, whatever the calendar says; and what was forgotten of
+/// a session makes all of it unknown.
+#[tokio::test]
+async fn the_oldest_closed_launches_are_forgotten_and_nothing_that_counts() {
+    const DAY_MS: i64 = 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.sqlite");
+    let mut store = Store::open_or_set_aside(&path, 1).unwrap();
+    let closing = |ended_at_ms| Closing { ended_at_ms, reason: "load fell".into(), cost_micro: 1 };
+    // Session 2 ran with a calendar that was years ahead.
+    let years = 1_000 * DAY_MS;
+    let launches =
+        [("old", 1, 10), ("open", 1, 20), ("older session", 1, 30), ("ahead", 2, years), ("new", 3, 5 * DAY_MS)];
+    for (launch, session, at) in launches {
+        store.insert(&LaunchRow { session, ..row(launch, at) }).unwrap();
+        if launch != "open" {
+            store.close(launch, &closing(at + 1)).unwrap();
+        }
+    }
+    let names = |store: &mut Store| store.launches().unwrap().into_iter().map(|(launch, _)| launch).collect::<Vec<_>>();
+    store.forget_oldest(3);
+    assert_eq!(names(&mut store), ["open", "older session", "ahead", "new"]);
+    assert_eq!(store.first_session().unwrap(), 2, "one of session 1 is forgotten");
+    store.forget_oldest(1);
+    assert_eq!(names(&mut store), ["open", "ahead", "new"], "what ended within a day of the latest end stays");
+    store.insert(&LaunchRow { session: 3, ..row("newest", years + 3 * DAY_MS) }).unwrap();
+    store.close("newest", &closing(years + 3 * DAY_MS)).unwrap();
+    drop(store);
+    let mut store = Store::open_or_set_aside(&path, 4).unwrap();
+    assert_eq!(names(&mut store), ["open", "ahead", "new", "newest"], "a few are not too many");
+    store.forget_oldest(1);
+    assert_eq!((names(&mut store), store.first_session().unwrap()), (vec!["open".into(), "newest".into()], 4));
 }

@@ -12,11 +12,14 @@ use super::budget::{Ledger, Money, Refusal, Terms};
 use super::fleet::{Event as FleetEvent, Failure, Fleet, Instance, Operation, Outcome, Stage, Timing};
 
 mod adapter;
+mod known;
 mod reconcile;
 mod start_times;
 mod view;
 
 pub use adapter::{Adapter, AdapterSettings};
+use known::Known;
+pub use known::MOST_LAUNCHES;
 pub use reconcile::{Listed, Record, Recorded};
 pub use start_times::StartTimes;
 pub use view::phase;
@@ -101,8 +104,7 @@ pub struct Engine {
     fleet: Fleet,
     ledger: Ledger,
     adapters: BTreeMap<String, Adapter>,
-    /// Every launch that the journal knows.
-    known: BTreeSet<String>,
+    known: Known,
     /// Rows that were open at the start, until they are accounted for.
     open: BTreeMap<String, Record>,
     /// The journal was read, or is known to be unreadable.
@@ -119,10 +121,10 @@ impl Engine {
         let adapters = settings.adapters.iter().map(|(name, adapter)| (name.clone(), Adapter::new(adapter.clone())));
         Self {
             adapters: adapters.collect(),
+            known: Known::since(settings.journal_since),
             settings,
             fleet: Fleet::default(),
             ledger,
-            known: BTreeSet::new(),
             open: BTreeMap::new(),
             recovered: false,
             duplicate: None,
@@ -198,7 +200,7 @@ impl Engine {
         // The one probe of a half-open circuit is taken last, by a launch that nothing else stops.
         let passes = adapter.circuit.pass(&adapter.settings.circuit, now);
         debug_assert!(passes, "an adapter that holds nothing back lets a launch pass");
-        self.known.insert(order.launch.clone());
+        self.known.insert(&order.launch, self.settings.session);
         self.fleet.launch(&order.launch, &order.service, &order.adapter, &order.reason, adapter.timing(), now);
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Between the journal's rows, which have calendar times, and the engine's records, which have the run's clock.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Burst;
@@ -14,10 +13,10 @@ use crate::wire::{BurstState, BurstStatus};
 /// The longest budget window: what ended before it matters to no decision.
 const HISTORY_MS: i64 = 24 * 3_600_000;
 
-/// Every open row and those of the last day, and the ids of all launches that the journal knows.
-pub(super) async fn read(journal: &Journal) -> Result<(Vec<LaunchRow>, BTreeSet<String>), JournalError> {
+/// Every open row and those of the last day, and all launches that the journal knows with their sessions.
+pub(super) async fn read(journal: &Journal) -> Result<(Vec<LaunchRow>, Vec<(String, u64)>), JournalError> {
     let rows = journal.rows_since(unix_ms_now() - HISTORY_MS).await?;
-    Ok((rows, journal.launches().await?.into_iter().collect()))
+    Ok((rows, journal.launches().await?))
 }
 
 /// What is said of a journal that cannot be read.

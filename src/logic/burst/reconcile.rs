@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Engine, Event, FleetEvent, LIST_RETRY, Stage};
+use super::{Engine, Event, FleetEvent, Known, LIST_RETRY, Stage};
 use crate::logic::budget::{Entry, Ledger, Money, Terms};
 use crate::logic::fleet::Timing;
 
@@ -73,16 +73,19 @@ pub struct Listed {
 }
 
 impl Engine {
-    /// Takes in the journal: its rows of the last day and all that are open, and the id of every launch that it knows.
+    /// Takes in the journal: its rows of the last day and all that are open, and every launch that it knows
+    /// with its session, the oldest first.
     /// Called once, at the start; an unreadable journal gives nothing.
-    pub fn recover(&mut self, records: Vec<Record>, known: BTreeSet<String>, now: Duration) -> Vec<Event> {
+    pub fn recover(&mut self, records: Vec<Record>, known: Vec<(String, u64)>, now: Duration) -> Vec<Event> {
         self.recovered = true;
-        self.known.extend(known);
+        for (launch, session) in known {
+            self.known.insert(&launch, session);
+        }
         // What starts take decides how long leases are, which the rows' money is counted by.
         records.iter().for_each(|record| self.learn(record, now));
         let mut events = Vec::new();
         for record in records {
-            self.known.insert(record.launch.clone());
+            self.known.insert(&record.launch, record.session);
             self.account_for(&record, now);
             if record.stage == Recorded::Closed {
                 continue;
@@ -100,7 +103,7 @@ impl Engine {
     /// as spent, and what the lists show under this node's id was a former run's.
     pub fn recover_blind(&mut self, now: Duration) {
         self.recovered = true;
-        self.settings.journal_since = self.settings.session;
+        self.known = Known::since(self.settings.session);
         self.ledger = Ledger::unknown_before(self.ledger.caps(), now);
     }
 
@@ -197,7 +200,7 @@ impl Engine {
             return Some(format!("{launch} is of session {session} under this node's id, and this is session {ours}"));
         }
         // Every launch is in the journal before its provider is asked, so what is not in a whole journal is not ours.
-        let unknown = !self.known.contains(launch) && *session >= self.settings.journal_since;
+        let unknown = !self.known.contains(launch) && self.known.is_whole_for(*session);
         unknown.then(|| format!("{launch} runs under this node's id, and the journal of this node does not know it"))
     }
 
@@ -221,7 +224,7 @@ impl Engine {
         let recorded = record.as_ref().map(|record| record.adapter.clone());
         let adapter = &recorded.filter(|name| self.adapters.contains_key(name)).unwrap_or_else(|| adapter.to_owned());
         let why_not = self.why_not_wanted(adapter, listed, record.as_ref());
-        if self.known.insert(launch.clone()) {
+        if self.known.insert(launch, listed.session) {
             events.push(Event::Unrecorded(launch.clone()));
         }
         self.account_for_found(adapter, listed, now);

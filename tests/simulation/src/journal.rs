@@ -1,6 +1,6 @@
 //! The journal's disk: what a full sync has put there survives any crash, what was on its way is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::logic::budget::{Money, Terms};
@@ -102,8 +102,10 @@ impl Disk {
     }
 
     /// What a start reads.
-    pub(crate) fn read(&self) -> (Vec<Record>, BTreeSet<String>) {
-        (self.rows.values().map(record).collect(), self.rows.keys().cloned().collect())
+    pub(crate) fn read(&self) -> (Vec<Record>, Vec<(String, u64)>) {
+        let records: Vec<Record> = self.rows.values().map(record).collect();
+        let known = records.iter().map(|record| (record.launch.clone(), record.session)).collect();
+        (records, known)
     }
 }
 
