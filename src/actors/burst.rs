@@ -16,6 +16,7 @@ use crate::logic::budget::Ledger;
 use crate::logic::burst::{AdapterSettings, Engine, Event, NotLaunched, Order, RENEWAL_DEADLINE, Settings, Task};
 use crate::logic::fleet::{Address, Event as FleetEvent, Instance, Operation, Stage};
 use crate::logic::plan::{AdapterView, Phase};
+use crate::logic::route::Bearer;
 use crate::tls::Dialer;
 use crate::wire::board::Board;
 use crate::wire::{EventData, EventKind};
@@ -116,7 +117,7 @@ pub struct InstanceView {
     /// Where requests may go now.
     pub address: Option<Address>,
     /// What it asks of every caller.
-    pub bearer: String,
+    pub bearer: Bearer,
     /// Its price.
     pub price_per_hour: f64,
     /// When it was wanted.
@@ -384,8 +385,8 @@ impl Burst {
                 Some(told) => told,
                 None => return,
             },
-            Event::Ended(instance, why, cost) => {
-                self.count_spend(&instance, cost.units());
+            Event::Ended(instance, why, cost, news) => {
+                self.count_spend(&instance, news.units());
                 self.publish_end(&instance, cost.units());
                 let about = self.about_instance(&instance);
                 let currency = Some(self.parts.currency.clone());

@@ -19,7 +19,7 @@ use crate::logic::fleet::Address;
 use crate::logic::load::{LoadSample, Window};
 use crate::logic::plan::{Action, Phase, Plan, ReplicaView};
 use crate::logic::policy::Decision;
-use crate::logic::route::{Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Transport};
+use crate::logic::route::{Bearer, Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Transport};
 use crate::logic::service::{ServiceScaling, ServiceSettings, Situation, count};
 use crate::wire::board::{Board, ReplicaStatus};
 use crate::wire::{EventData, EventKind, Message as WireMessage, ServiceOffer, ServiceStatus, Topic};
@@ -569,7 +569,7 @@ struct Routable {
     placement: Placement,
     authority: String,
     transport: Transport,
-    bearer: Option<String>,
+    bearer: Option<Bearer>,
 }
 
 impl Routable {

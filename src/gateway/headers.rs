@@ -94,7 +94,7 @@ pub(super) fn for_endpoint(headers: &mut HeaderMap, endpoint: &Endpoint, remaini
     if headers.contains_key(DEADLINE_MS) {
         headers.insert(DEADLINE_MS, made(remaining.as_millis().to_string()));
     }
-    if let Some(token) = endpoint.bearer.as_ref().and_then(|token| bearer(token)) {
+    if let Some(token) = endpoint.bearer.as_ref().and_then(|token| bearer(token.expose())) {
         headers.insert(AUTHORIZATION, token);
     }
 }

@@ -61,8 +61,9 @@ pub enum Task {
 pub enum Event {
     /// To an instance; as it was before.
     Instance(Box<Instance>, FleetEvent),
-    /// An instance is gone; what it cost.
-    Ended(Box<Instance>, String, Money),
+    /// An instance is gone; what it cost, and what of that was not told before: one that was found alive after its end has
+    /// a second one.
+    Ended(Box<Instance>, String, Money, Money),
     /// An instance of a former run was taken over.
     Adopted(String),
     /// The journal lacks an instance that was taken over: a row has to be written.
@@ -105,6 +106,8 @@ pub struct Engine {
     ledger: Ledger,
     adapters: BTreeMap<String, Adapter>,
     known: Known,
+    /// What ends have been told to cost, for as long as the budget counts them.
+    told: BTreeMap<String, Money>,
     /// Rows that were open at the start, until they are accounted for.
     open: BTreeMap<String, Record>,
     /// The journal was read, or is known to be unreadable.
@@ -125,6 +128,7 @@ impl Engine {
             settings,
             fleet: Fleet::default(),
             ledger,
+            told: BTreeMap::new(),
             open: BTreeMap::new(),
             recovered: false,
             duplicate: None,
@@ -229,6 +233,7 @@ impl Engine {
     /// What to do now, and what the budget did.
     pub fn due(&mut self, now: Duration) -> (Vec<Task>, Vec<Event>) {
         let over_budget = self.ledger.renew(now);
+        self.told.retain(|launch, _| self.ledger.entry(launch).is_some());
         for launch in &over_budget {
             self.fleet.drain(launch, "the budget bears it no longer", now);
         }
@@ -291,7 +296,8 @@ impl Engine {
             match event {
                 FleetEvent::Ended(_, why) => {
                     let cost = self.cost(before, now);
-                    told.push(Event::Ended(instance, why, cost));
+                    let known = self.told.insert(before.launch.clone(), cost).unwrap_or(Money::ZERO);
+                    told.push(Event::Ended(instance, why, cost, cost.minus(known)));
                     continue;
                 }
                 FleetEvent::Ready(_, took) => self.became_ready(before, took, now),

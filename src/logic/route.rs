@@ -14,7 +14,7 @@ mod transport;
 
 pub use balance::{Ask, Balance, Rotation, pick};
 pub use ejection::Ejection;
-pub use endpoint::{Endpoint, EndpointCounters, Verdict};
+pub use endpoint::{Bearer, Endpoint, EndpointCounters, Verdict};
 pub use peak_ewma::PeakEwma;
 pub use transport::{InvalidPin, PublicKeyPin, Transport};
 

@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tidegate::gateway::GatewayOptions;
-use tidegate::logic::route::{Endpoint, EndpointCounters, Placement, Transport};
+use tidegate::logic::route::{Bearer, Endpoint, EndpointCounters, Placement, Transport};
 use tidegate::tls::{Acceptor, Dialer, LaunchIdentity};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -87,7 +87,7 @@ fn endpoint(replica: &str, authority: String, transport: Transport) -> Arc<Endpo
         placement: Placement::Cloud,
         authority,
         transport,
-        bearer: Some("launch-secret".into()),
+        bearer: Some(Bearer::new("launch-secret")),
         concurrency: 4,
         weight: 1,
         counters: EndpointCounters::default(),

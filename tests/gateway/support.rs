@@ -20,7 +20,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tidegate::gateway::{Gateway, GatewayOptions, ServiceOptions};
 use tidegate::logic::load::{CounterReading, ServiceCounters};
-use tidegate::logic::route::{Balance, Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Transport};
+use tidegate::logic::route::{
+    Balance, Bearer, Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Transport,
+};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -126,7 +128,7 @@ pub(crate) fn placed(replica: &str, addr: SocketAddr, concurrency: u32, placemen
         placement,
         authority: addr.to_string(),
         transport: Transport::Plain,
-        bearer: (placement == Placement::Cloud).then(|| "launch-secret".into()),
+        bearer: (placement == Placement::Cloud).then(|| Bearer::new("launch-secret")),
         concurrency,
         weight: 1,
         counters: EndpointCounters::default(),

@@ -9,6 +9,7 @@ use crate::host::clock::{rfc3339, unix_ms_now};
 use crate::logic::budget::{Money, Window};
 use crate::logic::burst::phase;
 use crate::logic::fleet::{Instance, Stage};
+use crate::logic::route::Bearer;
 use crate::tls::launch_token;
 use crate::wire::board::{AdapterStatus, Spend};
 use crate::wire::{BurstState, BurstStatus, EventData, Message as WireMessage, Placement, Topic};
@@ -76,7 +77,7 @@ impl Burst {
             adapter: instance.adapter.clone(),
             phase: phase(instance),
             address: instance.address.clone().filter(|_| instance.is_routable()),
-            bearer: launch_token(&self.parts.secret, &instance.launch),
+            bearer: Bearer::new(launch_token(&self.parts.secret, &instance.launch)),
             price_per_hour: self.price(&instance.adapter),
             since: instance.intended_at,
         }

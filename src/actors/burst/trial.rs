@@ -317,7 +317,7 @@ impl Trial {
         match event {
             Event::Instance(_, FleetEvent::Ready(..)) => self.ready_at = Some(self.clock.now()),
             Event::Instance(_, FleetEvent::Failed { why, .. }) => self.failure = Some(why),
-            Event::Ended(_, _, cost) => self.cost = cost,
+            Event::Ended(_, _, cost, _) => self.cost = cost,
             Event::Unrecorded(launch) => self.record_found(&launch).await,
             _ => {}
         }

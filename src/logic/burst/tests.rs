@@ -363,9 +363,14 @@ fn an_instance_that_is_listed_after_its_confirmed_end_is_ended_again_and_costs_u
     play.alive = kept;
     play.on(60.0);
     assert_eq!(play.ended, ["l1", "l1"]);
-    let costs: Vec<Money> =
-        play.events.iter().filter_map(|e| if let Event::Ended(_, _, cost) = e { Some(*cost) } else { None }).collect();
-    assert!(costs[1] > costs[0], "{costs:?}");
+    let ends: Vec<(Money, Money)> = play
+        .events
+        .iter()
+        .filter_map(|e| if let Event::Ended(_, _, cost, news) = e { Some((*cost, *news)) } else { None })
+        .collect();
+    let [(first, all_of_first), (second, added)] = ends[..] else { panic!("{ends:?}") };
+    assert!(second > first, "{ends:?}");
+    assert_eq!((all_of_first, added), (first, second.minus(first)), "no money is told twice");
 }
 
 #[test]

@@ -6,6 +6,29 @@ use std::time::Duration;
 
 use super::{Ejection, PeakEwma, Placement, Transport};
 
+/// What proves to a replica that the node is asking. It cannot be printed by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bearer(String);
+
+impl Bearer {
+    /// Takes a token in.
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    /// The token, for the request's header.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bearer")
+    }
+}
+
 /// A replica that is ready.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -17,8 +40,8 @@ pub struct Endpoint {
     pub authority: String,
     /// How the way there is secured.
     pub transport: Transport,
-    /// What proves to it that the node is asking; `None` for a replica that nobody else can reach.
-    pub bearer: Option<String>,
+    /// What it asks of every caller; `None` for a replica that nobody else can reach.
+    pub bearer: Option<Bearer>,
     /// Requests it takes at once.
     pub concurrency: u32,
     /// Its share under weighted round robin; zero counts as one.
