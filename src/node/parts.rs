@@ -42,6 +42,9 @@ pub(super) const CIRCUIT: breaker::Config = breaker::Config {
 const FULL: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) };
 /// How often the providers' lists are compared with what is known.
 const LIST_EVERY: Duration = Duration::from_secs(30);
+/// Where instances are taken away: the shortest notice that a large cloud gives is 30 s (Azure, Google Cloud), of which some
+/// are for the requests in flight.
+const LIST_SPOT_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) fn data_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).clamp(1, 4)
@@ -357,7 +360,7 @@ fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<Ad
             max_life: None,
             circuit: CIRCUIT,
             full: FULL,
-            list_every: LIST_EVERY,
+            list_every: if adapter.spot { LIST_SPOT_EVERY } else { LIST_EVERY },
         },
     })
 }
