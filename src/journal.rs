@@ -4,6 +4,7 @@
 //! it in the state directory stand the lock (one node a directory), the session counter, and the node secret from which
 //! launch secrets derive, so that instances can be adopted even when the journal itself was lost.
 
+mod calendar;
 mod state_dir;
 mod store;
 
@@ -12,6 +13,8 @@ use std::sync::mpsc::{self, TrySendError};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
+
+use calendar::Moment;
 
 pub use crate::logic::burst::Recorded as Stage;
 pub use state_dir::{StateDir, StateDirError};
@@ -43,7 +46,8 @@ pub enum JournalError {
     Closed,
 }
 
-/// One launch from its intent to its end. Times are milliseconds since the Unix epoch, by this box's clock.
+/// One launch from its intent to its end. Times are milliseconds since the Unix epoch, by this box's calendar as it stands
+/// now: a row that was written before the calendar was set right is corrected when it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaunchRow {
     /// The launch id: idempotency token and label at the provider.
@@ -109,7 +113,7 @@ impl Journal {
     }
 
     fn open_file(path: &Path, session: u64) -> Result<Self, JournalError> {
-        let mut store = Store::open_or_set_aside(path, session)?;
+        let mut store = Store::open_or_set_aside(path, session, Moment::now)?;
         let first_session = store.first_session()?;
         let lost_at_ms = path.parent().and_then(store::last_set_aside).map(|seconds| seconds.saturating_mul(1_000));
         let (jobs, queue) = mpsc::sync_channel::<Job>(MAX_WAITING);

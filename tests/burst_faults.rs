@@ -2,6 +2,8 @@
 //!
 //! The lane `faults` repeats the kills: `TIDEGATE_FAULT_ROUNDS` rounds, each at another moment.
 
+#[path = "burst_faults/calendar.rs"]
+mod calendar;
 #[path = "burst_faults/preemption.rs"]
 mod preemption;
 mod support;

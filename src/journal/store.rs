@@ -5,11 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
+use super::calendar::{self, BEHIND, Calendar, Moment};
 use super::{Closing, JournalError, LaunchRow, Stage};
 use crate::logic::burst::MOST_LAUNCHES;
 
 /// Raised with each change of the tables; a file with a higher number is from a newer Tidegate.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS launches (
@@ -29,7 +30,6 @@ CREATE TABLE IF NOT EXISTS launches (
     cost_micro INTEGER,
     currency TEXT
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS launches_by_end ON launches (ended_at_ms);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
@@ -40,9 +40,13 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHO
 INSERT INTO facts SELECT 'first_session', MIN(session) FROM launches HAVING MIN(session) IS NOT NULL;
 ";
 
-/// The columns of a row, in the order in which [`read_row`] takes them.
+/// From schema 2: nothing is known of the calendar of former sessions.
+const FROM_2: &str = "DROP INDEX launches_by_end;";
+
+/// The columns of a row, in the order in which [`read_row`] takes them; times without their correction, which is the last.
 const COLUMNS: &str = "launch, service, adapter, session, reason, stage, intended_at_ms, ready_at_ms, ended_at_ms, \
-                       end_reason, price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro, currency";
+                       end_reason, price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro, currency, \
+                       COALESCE(behind_ms, 0)";
 
 /// The newest closed launch that is one too many. By session and, within it, by that run's own clock: a calendar that
 /// jumped forgets nothing. What ended within a day of the latest end stays, as the budget counts it.
@@ -51,7 +55,8 @@ SELECT session, intended_at_ms FROM launches WHERE stage = 'closed'
 ORDER BY session DESC, intended_at_ms DESC LIMIT 1 OFFSET ?1";
 const FORGET: &str = "
 DELETE FROM launches WHERE stage = 'closed' AND (session, intended_at_ms) <= (?1, ?2)
-AND ended_at_ms < (SELECT MAX(ended_at_ms) FROM launches) - 86400000";
+AND ended_at_ms + COALESCE((SELECT behind_ms FROM sessions WHERE session = launches.session), 0) <
+    (SELECT MAX(ended_at_ms + COALESCE(behind_ms, 0)) FROM launches LEFT JOIN sessions USING (session)) - 86400000";
 
 /// Ends between two looks for what can be forgotten: each reads the whole table.
 const FORGET_EVERY: u32 = 500;
@@ -64,16 +69,21 @@ pub(super) struct Store {
     connection: Connection,
     /// Launches that were closed since the last look for what can be forgotten.
     closed: u32,
+    calendar: Calendar,
+    clock: Clock,
 }
+
+/// How the store looks at the clocks.
+pub(super) type Clock = fn() -> Moment;
 
 impl Store {
     /// Opens the database; one that is corrupt is renamed beside itself and a new one made. One that cannot be opened for
     /// another reason (busy, read-only, full) is left alone.
-    pub(super) fn open_or_set_aside(path: &Path, session: u64) -> Result<Self, JournalError> {
-        let mut store = match Self::open(path, session) {
+    pub(super) fn open_or_set_aside(path: &Path, session: u64, clock: Clock) -> Result<Self, JournalError> {
+        let mut store = match Self::open(path, session, clock) {
             Err(OpenFailure::Corrupt(error)) => {
                 set_aside(path, &error)?;
-                Self::open(path, session)
+                Self::open(path, session, clock)
             }
             opened => opened,
         }
@@ -82,8 +92,8 @@ impl Store {
         Ok(store)
     }
 
-    fn open(path: &Path, session: u64) -> Result<Self, OpenFailure> {
-        let connection = Connection::open(path)?;
+    fn open(path: &Path, session: u64, clock: Clock) -> Result<Self, OpenFailure> {
+        let mut connection = Connection::open(path)?;
         // A gateway's journal has a few thousand rows; the page cache stays small (negative: KiB).
         connection.execute_batch("PRAGMA cache_size = -256; PRAGMA locking_mode = EXCLUSIVE;")?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
@@ -99,7 +109,9 @@ impl Store {
         if found != SCHEMA {
             migrate(&connection, path, found, session)?;
         }
-        Ok(Self { connection, closed: 0 })
+        let session = i64::try_from(session).unwrap_or(i64::MAX);
+        let calendar = Calendar::begin(&mut connection, session, &clock());
+        Ok(Self { connection, closed: 0, calendar, clock })
     }
 
     pub(super) fn insert(&mut self, row: &LaunchRow) -> Result<(), JournalError> {
@@ -107,6 +119,9 @@ impl Store {
                    price_per_hour_micro, minimum_billing_ms, billing_step_ms, currency) \
                    VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
         let session = i64::try_from(row.session).unwrap_or(i64::MAX);
+        self.keep_up()?;
+        let intended_at_ms =
+            calendar::as_of_session(&self.connection, session, row.intended_at_ms).map_err(write_failed)?;
         let values = params![
             row.launch,
             row.service,
@@ -114,7 +129,7 @@ impl Store {
             session,
             row.reason,
             word(row.stage),
-            row.intended_at_ms,
+            intended_at_ms,
             row.price_per_hour_micro,
             row.minimum_billing_ms,
             row.billing_step_ms,
@@ -128,7 +143,7 @@ impl Store {
         if stage <= current {
             return Ok(());
         }
-        let ready_at = (stage == Stage::Ready).then_some(at_ms);
+        let ready_at = (stage == Stage::Ready).then(|| self.as_of_launch(launch, at_ms)).transpose()?;
         let sql = "UPDATE launches SET stage = ?2, ready_at_ms = COALESCE(ready_at_ms, ?3) WHERE launch = ?1";
         self.write(sql, params![launch, word(stage), ready_at])
     }
@@ -137,7 +152,8 @@ impl Store {
         // A launch that was found alive after its close is closed again, later and dearer.
         let sql = "UPDATE launches SET stage = 'closed', ended_at_ms = ?2, end_reason = ?3, cost_micro = ?4 \
                    WHERE launch = ?1 AND (stage <> 'closed' OR cost_micro < ?4)";
-        self.write(sql, params![launch, closing.ended_at_ms, closing.reason, closing.cost_micro])?;
+        let ended_at_ms = self.as_of_launch(launch, closing.ended_at_ms)?;
+        self.write(sql, params![launch, ended_at_ms, closing.reason, closing.cost_micro])?;
         self.closed += 1;
         if self.closed >= FORGET_EVERY {
             self.forget_oldest(MOST_LAUNCHES);
@@ -168,8 +184,11 @@ impl Store {
     }
 
     pub(super) fn rows_since(&mut self, since_ms: i64) -> Result<Vec<LaunchRow>, JournalError> {
+        // A disk that takes nothing now still tells what it has.
+        let _as_last_noted = self.keep_up();
         let sql = format!(
-            "SELECT {COLUMNS} FROM launches WHERE stage <> 'closed' OR ended_at_ms >= ?1 ORDER BY intended_at_ms, launch"
+            "SELECT {COLUMNS} FROM launches LEFT JOIN sessions USING (session) \
+             WHERE stage <> 'closed' OR ended_at_ms + {BEHIND} >= ?1 ORDER BY intended_at_ms + {BEHIND}, launch"
         );
         let mut statement = self.connection.prepare(&sql).map_err(read_failed)?;
         let rows = statement.query_map([since_ms], read_row).map_err(read_failed)?;
@@ -190,6 +209,17 @@ impl Store {
         Ok(u64::try_from(session).unwrap_or(0))
     }
 
+    fn keep_up(&mut self) -> Result<(), JournalError> {
+        let now = (self.clock)();
+        self.calendar.keep_up(&self.connection, &now).map_err(write_failed)
+    }
+
+    /// A calendar time as the row of a launch has it.
+    fn as_of_launch(&mut self, launch: &str, at_ms: i64) -> Result<i64, JournalError> {
+        self.keep_up()?;
+        calendar::as_of_launch(&self.connection, launch, at_ms).map_err(write_failed)
+    }
+
     fn stage_of(&self, launch: &str) -> Result<Option<Stage>, JournalError> {
         let sql = "SELECT stage FROM launches WHERE launch = ?1";
         let word: Result<String, _> = self.connection.query_row(sql, [launch], |row| row.get(0));
@@ -202,7 +232,7 @@ impl Store {
 
     fn write(&mut self, sql: &str, values: impl rusqlite::Params) -> Result<(), JournalError> {
         let written = self.connection.prepare(sql).and_then(|mut statement| statement.execute(values));
-        written.map(drop).map_err(|error| JournalError::Write(error.to_string()))
+        written.map(drop).map_err(write_failed)
     }
 }
 
@@ -215,8 +245,12 @@ fn migrate(connection: &Connection, path: &Path, found: i64, session: u64) -> Re
         connection.execute("VACUUM INTO ?1", [backup.display().to_string()])?;
         tracing::info!(backup = %backup.display(), "the journal is brought up to date; its former state is kept");
     }
-    let change = if found == 1 { FROM_1 } else { CREATE };
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {change}"))?;
+    let changes = match found {
+        0 => [CREATE, ""],
+        1 => [FROM_1, FROM_2],
+        _ => ["", FROM_2],
+    };
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {} {}", changes.concat(), calendar::CREATE))?;
     let session = i64::try_from(session).unwrap_or(i64::MAX);
     connection.execute("INSERT OR IGNORE INTO facts VALUES ('first_session', ?1)", [session])?;
     connection.execute_batch(&format!("PRAGMA user_version = {SCHEMA}; COMMIT;"))?;
@@ -286,12 +320,20 @@ pub(super) fn last_set_aside(directory: &Path) -> Option<i64> {
     times.max()
 }
 
+// By value, as `map_err` hands it over.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn write_failed(error: rusqlite::Error) -> JournalError {
+    JournalError::Write(error.to_string())
+}
+
 fn read_failed(error: rusqlite::Error) -> JournalError {
     JournalError::Open(error.to_string())
 }
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<LaunchRow> {
     let stage: String = row.get(5)?;
+    let behind: i64 = row.get(15)?;
+    let corrected = |at: i64| at.saturating_add(behind);
     Ok(LaunchRow {
         launch: row.get(0)?,
         service: row.get(1)?,
@@ -300,9 +342,9 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<LaunchRow> {
         reason: row.get(4)?,
         // A stage that this build does not know is one on the way; treating it as ending keeps it from leaking.
         stage: parse(&stage).unwrap_or(Stage::Ending),
-        intended_at_ms: row.get(6)?,
-        ready_at_ms: row.get(7)?,
-        ended_at_ms: row.get(8)?,
+        intended_at_ms: corrected(row.get(6)?),
+        ready_at_ms: row.get::<_, Option<i64>>(7)?.map(corrected),
+        ended_at_ms: row.get::<_, Option<i64>>(8)?.map(corrected),
         end_reason: row.get(9)?,
         price_per_hour_micro: row.get(10)?,
         minimum_billing_ms: row.get(11)?,

@@ -41,6 +41,27 @@ fn schema_1(directory: &Path, sessions: &[i64]) {
     }
 }
 
+/// From schema 1 to 2, as 0.1.0 did it.
+const SCHEMA_2: &str = "
+ALTER TABLE launches ADD COLUMN currency TEXT;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO facts SELECT 'first_session', MIN(session) FROM launches;
+PRAGMA user_version = 2;
+";
+
+#[tokio::test]
+async fn a_journal_of_schema_2_keeps_its_rows_and_their_times() {
+    let dir = tempfile::tempdir().unwrap();
+    schema_1(dir.path(), &[5, 3]);
+    rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap().execute_batch(SCHEMA_2).unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let journal = Journal::open(&state).unwrap();
+    assert_eq!(journal.first_session(), 3);
+    let rows = journal.rows_since(0).await.unwrap();
+    assert!(rows.iter().all(|row| (row.intended_at_ms, row.ready_at_ms) == (1, Some(2))), "{rows:?}");
+    assert!(dir.path().join("journal.schema-2.sqlite").exists());
+}
+
 #[tokio::test]
 async fn a_journal_of_the_version_before_is_copied_and_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
@@ -213,7 +234,7 @@ async fn the_oldest_closed_launches_are_forgotten_and_nothing_that_counts() {
     const DAY_MS: i64 = 86_400_000;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.sqlite");
-    let mut store = Store::open_or_set_aside(&path, 1).unwrap();
+    let mut store = Store::open_or_set_aside(&path, 1, Moment::now).unwrap();
     let closing = |ended_at_ms| Closing { ended_at_ms, reason: "load fell".into(), cost_micro: 1 };
     // Session 2 ran with a calendar that was years ahead.
     let years = 1_000 * DAY_MS;
@@ -234,7 +255,7 @@ async fn the_oldest_closed_launches_are_forgotten_and_nothing_that_counts() {
     store.insert(&LaunchRow { session: 3, ..row("newest", years + 3 * DAY_MS) }).unwrap();
     store.close("newest", &closing(years + 3 * DAY_MS)).unwrap();
     drop(store);
-    let mut store = Store::open_or_set_aside(&path, 4).unwrap();
+    let mut store = Store::open_or_set_aside(&path, 4, Moment::now).unwrap();
     assert_eq!(names(&mut store), ["open", "ahead", "new", "newest"], "a few are not too many");
     store.forget_oldest(1);
     assert_eq!((names(&mut store), store.first_session().unwrap()), (vec!["open".into(), "newest".into()], 4));

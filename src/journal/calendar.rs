@@ -1,0 +1,161 @@
+//! Rows that outlive a wrong calendar.
+//!
+//! A gateway may boot in 1970 and learn the date later, or wake up with a clock that is a year ahead. Within one boot the
+//! kernel counts on whatever the calendar says, so each session is noted with where it began on that count, and how far its
+//! rows are behind the calendar as it stood when somebody last looked. Rows are written as of their own session and read with
+//! that correction: a calendar that steps moves all that this boot wrote, and never what an instance has cost.
+//!
+//! Of another boot nobody knows how long ago it was. What it says is believed unless it cannot be: a session before any
+//! Tidegate, or after now, is taken to have ended just now, so that no cap forgets its money.
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// No box ran this before 2026-01-01: an earlier calendar has not been set.
+const NOT_SET_BEFORE_MS: i64 = 1_767_225_600_000;
+
+/// A calendar that moves less is disciplined as it should be, or was read twice.
+const STEP_MS: i64 = 1_000;
+
+/// A step that somebody should hear of: no time service makes one so large once it runs.
+const WORTH_A_WORD_MS: i64 = 60_000;
+
+/// The tables of it, since schema 3.
+pub(super) const CREATE: &str = "
+CREATE TABLE sessions (
+    session INTEGER PRIMARY KEY,
+    boot TEXT NOT NULL,
+    since_boot_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    behind_ms INTEGER NOT NULL
+) STRICT;
+";
+
+/// The correction of a row, for a query over `launches LEFT JOIN sessions USING (session)`.
+pub(super) const BEHIND: &str = "COALESCE(behind_ms, 0)";
+
+/// All clocks at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// Another for each boot of the box.
+    pub(super) boot: String,
+    /// The kernel's count, suspended time included.
+    pub(super) since_boot_ms: i64,
+    /// The calendar, in Unix milliseconds.
+    pub(super) at_ms: i64,
+}
+
+impl Moment {
+    /// This box, now.
+    pub(super) fn now() -> Self {
+        static BOOT: OnceLock<String> = OnceLock::new();
+        // Without the id of the boot all that ran on this box counts as this boot's.
+        let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = BOOT.get_or_init(|| read().trim().to_owned()).clone();
+        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from).unwrap_or_default();
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Self { boot, since_boot_ms: millis(since_boot), at_ms: millis(at) }
+    }
+
+    /// The calendar when the box was booted.
+    fn booted_at_ms(&self) -> i64 {
+        self.at_ms.saturating_sub(self.since_boot_ms)
+    }
+}
+
+/// The calendar as the rows of this boot were last held against.
+#[derive(Debug)]
+pub(super) struct Calendar {
+    booted_at_ms: i64,
+}
+
+impl Calendar {
+    /// Notes a session that begins, and places the sessions of other boots that the calendar cannot place. On a disk that
+    /// does not take it, times are as they were written.
+    pub(super) fn begin(connection: &mut Connection, session: i64, now: &Moment) -> Self {
+        if let Err(error) = note(connection, session, now) {
+            tracing::warn!(%error, "the journal does not know this session's calendar; a wrong one will not be corrected");
+        }
+        Self { booted_at_ms: now.booted_at_ms() }
+    }
+
+    /// Looks whether the calendar has stepped, and moves what this boot wrote along with it.
+    pub(super) fn keep_up(&mut self, connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
+        let step = now.booted_at_ms().saturating_sub(self.booted_at_ms);
+        if step.abs() < STEP_MS {
+            return Ok(());
+        }
+        correct(connection, now)?;
+        self.booted_at_ms = now.booted_at_ms();
+        if step.abs() >= WORTH_A_WORD_MS {
+            let seconds = step / 1_000;
+            tracing::warn!(
+                seconds,
+                "the calendar of this box has stepped; leases and budgets count on by another clock, and the times of this boot's \
+                 launches are corrected. If it should not have: see that the box keeps time (timedatectl status)"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn note(connection: &mut Connection, session: i64, now: &Moment) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute("DELETE FROM sessions WHERE session NOT IN (SELECT session FROM launches)", [])?;
+    let sql = "INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, 0)";
+    transaction.execute(sql, params![session, now.boot, now.since_boot_ms, now.at_ms])?;
+    if now.at_ms >= NOT_SET_BEFORE_MS {
+        place_others(&transaction, now)?;
+    }
+    correct(&transaction, now)?;
+    transaction.commit()
+}
+
+/// Brings every session of this boot to the calendar of now.
+fn correct(connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
+    let sql = "UPDATE sessions SET behind_ms = ?1 - (at_ms - since_boot_ms) \
+               WHERE boot = ?2 AND ABS(?1 - (at_ms - since_boot_ms) - behind_ms) >= ?3";
+    connection.execute(sql, params![now.booted_at_ms(), now.boot, STEP_MS]).map(drop)
+}
+
+/// Puts sessions of other boots that ended before any Tidegate or end after now onto the count of this boot, ending now.
+fn place_others(connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
+    let sql = "SELECT session, at_ms, behind_ms, MAX(MAX(intended_at_ms, COALESCE(ended_at_ms, 0))) FROM sessions \
+               JOIN launches USING (session) WHERE boot <> ?1 GROUP BY session";
+    let mut statement = connection.prepare(sql)?;
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
+    };
+    for found in statement.query_map([&now.boot], read)?.collect::<Result<Vec<_>, _>>()? {
+        let (session, at_ms, behind_ms, last_ms) = found;
+        let last = last_ms.saturating_add(behind_ms);
+        if (NOT_SET_BEFORE_MS..=now.at_ms).contains(&last) {
+            continue;
+        }
+        let began = now.since_boot_ms.saturating_sub(last_ms.saturating_sub(at_ms));
+        let sql = "UPDATE sessions SET boot = ?2, since_boot_ms = ?3 WHERE session = ?1";
+        connection.execute(sql, params![session, now.boot, began])?;
+    }
+    Ok(())
+}
+
+/// The calendar time `at_ms` as of the session of a launch.
+pub(super) fn as_of_launch(connection: &Connection, launch: &str, at_ms: i64) -> rusqlite::Result<i64> {
+    let sql = "SELECT behind_ms FROM launches JOIN sessions USING (session) WHERE launch = ?1";
+    let behind: Option<i64> = connection.query_row(sql, [launch], |row| row.get(0)).optional()?;
+    Ok(at_ms.saturating_sub(behind.unwrap_or(0)))
+}
+
+/// The calendar time `at_ms` as of a session.
+pub(super) fn as_of_session(connection: &Connection, session: i64, at_ms: i64) -> rusqlite::Result<i64> {
+    let sql = "SELECT behind_ms FROM sessions WHERE session = ?1";
+    let behind: Option<i64> = connection.query_row(sql, [session], |row| row.get(0)).optional()?;
+    Ok(at_ms.saturating_sub(behind.unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests;
