@@ -37,13 +37,13 @@ pub(crate) fn check(
 ) {
     for (key, cap) in [("per_hour", budget.per_hour), ("per_day", budget.per_day)] {
         let Some(cap) = cap else { continue };
-        let needs = |adapter: &Adapter| committed(adapter, drain_timeout);
+        let needs = |adapter: &Adapter| needed(adapter, drain_timeout);
         let cheapest = adapters.iter().map(|(name, adapter)| (name, needs(adapter)));
         let cheapest = cheapest.min_by(|(_, one), (_, other)| one.total_cmp(other));
         if let Some((name, needed)) = cheapest.filter(|(_, needed)| *needed > cap) {
             let advice = format!(
-                "holds no instance of any adapter: one of {name} commits {needed:.4}, which is its price until its lease and \
-                 drain would end it; raise the cap, or lower adapter.{name}.lease_ttl"
+                "holds no instance of any adapter: one of {name} needs {needed:.4}, which is its price until its lease and \
+                 drain would end it, and for one lease more; raise the cap, or lower adapter.{name}.lease_ttl"
             );
             section.refuse(key, advice);
         }
@@ -53,11 +53,12 @@ pub(crate) fn check(
 /// What a renewal may take on its way to an instance, and a tick of the engine: a lease counts from its receipt.
 const ON_ITS_WAY: Duration = Duration::from_secs(3);
 
-/// What one launch commits: the price of the time that it may run without its node, rounded as it is billed.
-fn committed(adapter: &Adapter, drain_timeout: Duration) -> f64 {
-    let alone = (adapter.shortest_lease() + drain_timeout / 2 + ON_ITS_WAY).max(adapter.minimum_billing).as_secs_f64();
+/// What a launch needs: the price of the time that it may run without its node and of one lease more, rounded as it is billed.
+fn needed(adapter: &Adapter, drain_timeout: Duration) -> f64 {
+    let stay = adapter.shortest_lease() * 2 + drain_timeout / 2 + ON_ITS_WAY;
+    let billed = stay.max(adapter.minimum_billing).as_secs_f64();
     let step = adapter.billing_step.as_secs_f64();
-    (alone / step).ceil() * step * adapter.price_per_hour / 3600.0
+    (billed / step).ceil() * step * adapter.price_per_hour / 3600.0
 }
 
 /// A sum beyond a thousand million is a slip in any currency.

@@ -181,7 +181,7 @@ impl Engine {
     /// How many more launches the budget bears at an adapter.
     pub fn affordable(&self, adapter: &str, now: Duration) -> u32 {
         let Some(adapter) = self.adapters.get(adapter) else { return 0 };
-        self.ledger.affordable(now, adapter.settings.terms, adapter.tail(self.settings.step))
+        self.ledger.affordable(now, adapter.settings.terms, adapter.stay(self.settings.step))
     }
 
     /// Wants one instance.
@@ -199,7 +199,8 @@ impl Engine {
         if alive >= max {
             return Err(NotLaunched::HeldBack(format!("it is at its limit of {max} instances")));
         }
-        let tail = adapter.tail(self.settings.step);
+        let (tail, stay) = (adapter.tail(self.settings.step), adapter.stay(self.settings.step));
+        self.ledger.admits(now, adapter.settings.terms, stay).map_err(NotLaunched::Budget)?;
         self.ledger.open(&order.launch, now, adapter.settings.terms, tail).map_err(NotLaunched::Budget)?;
         // The one probe of a half-open circuit is taken last, by a launch that nothing else stops.
         let passes = adapter.circuit.pass(&adapter.settings.circuit, now);

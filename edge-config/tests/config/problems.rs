@@ -325,21 +325,20 @@ fn bursting(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_budget_that_cannot_hold_one_instance_is_told_with_what_one_commits() {
+fn a_budget_that_cannot_hold_one_instance_is_told_with_what_one_needs() {
     let found = bursting("price_per_hour = 36.0\n[budget]\nper_hour = 0.01");
     assert_eq!(found, Vec::<String>::new(), "a is free");
-    let text = "[adapter.a]\nkind = \"process\"\nprice_per_hour = 36.0\n[budget]\nper_hour = 1.97\nper_day = 100";
+    let text = "[adapter.a]\nkind = \"process\"\nprice_per_hour = 36.0\n[budget]\nper_hour = 3.77\nper_day = 100";
     let found = any_problems(text);
     assert!(
-        found.len() == 1
-            && found[0].contains("per_hour = 1.97 holds no instance of any adapter: one of a commits 1.98"),
+        found.len() == 1 && found[0].contains("per_hour = 3.77 holds no instance of any adapter: one of a needs 3.78"),
         "{found:?}"
     );
     assert!(found[0].contains("raise the cap, or lower adapter.a.lease_ttl"), "{found:?}");
-    let enough = text.replace("1.97", "1.99");
+    let enough = text.replace("3.77", "3.79");
     assert_eq!(any_problems(&enough), Vec::<String>::new());
     let minimum = text.replace("price_per_hour", "minimum_billing = \"1h\"\nprice_per_hour");
-    assert!(any_problems(&minimum)[0].contains("commits 36.0"), "the minimum counts");
+    assert!(any_problems(&minimum)[0].contains("needs 36.0"), "the minimum counts");
 }
 
 #[test]

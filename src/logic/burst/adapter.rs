@@ -123,6 +123,13 @@ impl Adapter {
         self.settings.max_life.unwrap_or(Duration::ZERO).max(lease_ttl + drain_timeout + step)
     }
 
+    /// What the budget has to bear before a launch: its life without the node, and one renewal more. With less it would be
+    /// drained as soon as it runs, and the next one launched in its place, each at its least billing and of no use.
+    pub fn stay(&self, step: Duration) -> Duration {
+        let renewed = self.tail(step).saturating_add(self.timing().lease_ttl);
+        self.settings.max_life.map_or(renewed, |bound| renewed.min(bound).max(self.tail(step)))
+    }
+
     pub(super) fn became_ready(&mut self, took: Option<Duration>, now: Duration) {
         self.circuit.succeeded();
         self.times_full = 0;

@@ -499,3 +499,29 @@ fn a_sweep_over_a_thousand_orphans_ends_each_and_nothing_else_with_few_lists() {
     assert_eq!(play.engine.fleet().instances().count(), 1000);
     assert!(HOUR > at(play.now) - at(0.0));
 }
+
+/// Otherwise it would be drained as soon as it runs, and the next one launched in its place.
+#[test]
+fn a_launch_needs_room_in_the_budget_for_a_renewal_and_lives_for_a_lease_more_at_least() {
+    let settings = settings();
+    let (terms, step) = (settings.adapters["cloud"].terms, settings.step);
+    let adapter = Adapter::new(settings.adapters["cloud"].clone());
+    assert_eq!(adapter.stay(step), adapter.tail(step) + Duration::from_secs(20));
+    let with = |per_hour: Money| {
+        let caps = Caps { per_hour: Some(per_hour), per_day: None };
+        let mut play = Play::new(settings.clone(), Vec::new());
+        play.engine.ledger.set_caps(caps);
+        play.on(1.0);
+        play
+    };
+    let mut play = with(terms.cost(adapter.stay(step)).minus(Money::from_micros(1)));
+    assert!(play.engine.affordable("cloud", at(play.now)) == 0);
+    assert!(matches!(play.order("l1"), Err(NotLaunched::Budget(_))));
+    let mut play = with(terms.cost(adapter.stay(step)));
+    play.order("l1").unwrap();
+    play.on(19.0);
+    assert_eq!(play.stage("l1"), Some(Stage::Ready));
+    play.on(5.0);
+    assert!(play.stage("l1").is_none_or(|stage| stage >= Stage::Draining), "the budget bears it no longer");
+    assert!(play.engine.affordable("cloud", at(play.now)) == 0, "and no other in its place");
+}
