@@ -144,7 +144,11 @@ async fn run(options: &InstanceOptions, run_dir: Option<&RunDir>) -> Result<EndR
     front.life().drain(ending.reason.clone(), since_boot());
     if !ending.is_urgent {
         let left = front.life().left_to_drain(since_boot());
-        connections.close(left).await;
+        tokio::select! {
+            () = connections.close(left) => {}
+            // Whoever is at the terminal asks again.
+            () = signals.interrupted() => {}
+        }
     }
     server.end().await;
     let Ending { reason, .. } = ending;
@@ -241,6 +245,10 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             _hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    async fn interrupted(&mut self) {
+        self.interrupt.recv().await;
     }
 
     async fn received(&mut self) -> SignalKind {

@@ -1,7 +1,7 @@
 //! The instance's listener: connections within a limit, each with its handshake where the instance has a certificate.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +73,13 @@ async fn accept(
             Ok((stream, _)) => {
                 let (tls, front, closing) = (tls.clone(), Arc::clone(&front), closing.clone());
                 tokio::spawn(async move {
-                    if let Some(channel) = secured(stream, tls).await {
+                    let mut closed = closing.clone();
+                    let secured = tokio::select! {
+                        secured = secured(stream, tls) => secured,
+                        // Nothing was asked yet.
+                        () = said(&mut closed) => None,
+                    };
+                    if let Some(channel) = secured {
                         serve(channel, |request| answer(Arc::clone(&front), request), closing).await;
                     }
                     drop(permit);
@@ -99,7 +105,7 @@ async fn answer(front: Arc<Front>, request: Request<Incoming>) -> Response<Answe
 
 /// Answers the requests of one connection, and when it is told to close, the one that it is at.
 async fn serve<A>(
-    channel: impl AsyncRead + AsyncWrite + Unpin,
+    mut channel: impl AsyncRead + AsyncWrite + Unpin,
     answer: impl Fn(Request<Incoming>) -> A,
     mut closing: watch::Receiver<bool>,
 ) where
@@ -107,22 +113,25 @@ async fn serve<A>(
 {
     let answer = service_fn(|request| {
         let answer = answer(request);
-        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+        async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(channel), answer);
-    let ended = tokio::select! {
-        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-        () = said(&mut closing) => {
-            Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+    let ended = {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(&mut channel), answer);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = said(&mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await
+            }
         }
     };
     // A connection that breaks concerns its two ends only; requests on it are counted where they are passed on.
     if ended.is_ok() {
-        linger(connection.into_parts().io.into_inner()).await;
+        linger(channel).await;
     }
 }
 
@@ -156,12 +165,12 @@ mod tests {
         Response::new(body.map_err(|never| match never {}).boxed_unsync())
     }
 
-    /// A client that has asked, and what serves it.
-    async fn asked() -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
+    /// A client that has asked, with these headers too, and what serves it.
+    async fn asked(headers: &str) -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
         let (mut client, server) = tokio::io::duplex(WAY_BYTES);
         let (is_closing, closing) = watch::channel(false);
         let serving = tokio::spawn(serve(server, large, closing));
-        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        client.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes()).await.unwrap();
         let mut first = [0; 12];
         client.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"HTTP/1.1 200");
@@ -170,25 +179,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_has_begun_arrives_whole_however_slowly_it_is_read() {
-        let (mut client, is_closing, serving) = asked().await;
-        is_closing.send_replace(true);
-        let (mut read, mut part) = (0, [0; WAY_BYTES]);
-        loop {
-            tokio::time::sleep(LINGER * 2).await;
-            match client.read(&mut part).await.unwrap() {
-                0 => break,
-                more => read += more,
+        for headers in ["", "connection: close\r\n"] {
+            let (mut client, is_closing, serving) = asked(headers).await;
+            is_closing.send_replace(true);
+            let (mut read, mut part) = (0, [0; WAY_BYTES]);
+            loop {
+                tokio::time::sleep(LINGER * 2).await;
+                match client.read(&mut part).await.unwrap() {
+                    0 => break,
+                    more => read += more,
+                }
             }
+            assert!(read > ANSWER_BYTES, "{read} bytes with {headers:?}");
+            drop(client);
+            serving.await.unwrap();
         }
-        assert!(read > ANSWER_BYTES, "{read} bytes");
-        drop(client);
-        serving.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_hangs_up_is_not_waited_for_and_who_does_not_is_waited_for_only_so_long() {
         for (hangs_up, expected) in [(true, Duration::ZERO), (false, LINGER)] {
-            let (mut client, is_closing, serving) = asked().await;
+            let (mut client, is_closing, serving) = asked("").await;
             is_closing.send_replace(true);
             client.read_to_end(&mut Vec::new()).await.unwrap();
             let heard_all = Instant::now();
