@@ -113,7 +113,7 @@ impl Journal {
     }
 
     fn open_file(path: &Path, session: u64) -> Result<Self, JournalError> {
-        let mut store = Store::open_or_set_aside(path, session, Moment::now)?;
+        let mut store = Store::open_or_set_aside(path, session, &Moment::now())?;
         let first_session = store.first_session()?;
         let lost_at_ms = path.parent().and_then(store::last_set_aside).map(|seconds| seconds.saturating_mul(1_000));
         let (jobs, queue) = mpsc::sync_channel::<Job>(MAX_WAITING);
@@ -156,19 +156,20 @@ impl Journal {
     /// Writes the intent to launch. Only when this returned may the provider be asked. The same launch id again is
     /// no error and changes nothing.
     pub async fn intend(&self, row: LaunchRow) -> Result<(), JournalError> {
-        self.call(move |store| store.insert(&row)).await
+        let now = Moment::now();
+        self.call(move |store| store.insert(&row, &now)).await
     }
 
     /// Records that a launch reached a stage. A stage never goes back.
     pub async fn reached(&self, launch: &str, stage: Stage, at_ms: i64) -> Result<(), JournalError> {
-        let launch = launch.to_owned();
-        self.call(move |store| store.advance(&launch, stage, at_ms)).await
+        let (launch, now) = (launch.to_owned(), Moment::now());
+        self.call(move |store| store.advance(&launch, stage, at_ms, &now)).await
     }
 
     /// Closes a launch with its cost.
     pub async fn close_row(&self, launch: &str, closing: Closing) -> Result<(), JournalError> {
-        let launch = launch.to_owned();
-        self.call(move |store| store.close(&launch, &closing)).await
+        let (launch, now) = (launch.to_owned(), Moment::now());
+        self.call(move |store| store.close(&launch, &closing, &now)).await
     }
 
     /// Every launch that it knows with its session, the oldest first.
@@ -178,7 +179,18 @@ impl Journal {
 
     /// Every launch that is not closed, and those that ended at or after `since_ms`, oldest first.
     pub async fn rows_since(&self, since_ms: i64) -> Result<Vec<LaunchRow>, JournalError> {
-        self.call(move |store| store.rows_since(since_ms)).await
+        let now = Moment::now();
+        self.call(move |store| store.rows_since(since_ms, &now)).await
+    }
+
+    /// Notes a step of the calendar, which would otherwise be noted with the next call. To be called now and then.
+    pub async fn keep_up(&self) -> Result<(), JournalError> {
+        let now = Moment::now();
+        self.call(move |store| {
+            store.keep_up(&now);
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -7,6 +7,8 @@ mod calendar;
 #[path = "burst_faults/preemption.rs"]
 mod preemption;
 mod support;
+#[path = "burst_faults/sweep.rs"]
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -177,6 +177,10 @@ pub struct Burst {
     order: u64,
     published: BTreeMap<String, Stage>,
     waiting_for_none: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// A [`Burst::catch_up`] is on its way.
+    is_catching_up: bool,
+    /// The scheduler has to hear of something that came of an operation.
+    has_news: bool,
 }
 
 impl Burst {
@@ -205,7 +209,16 @@ impl Burst {
             events: parts.events,
             board: parts.board,
         };
-        Self { parts, operator, engine, order: 0, published: BTreeMap::new(), waiting_for_none: Vec::new() }
+        Self {
+            parts,
+            operator,
+            engine,
+            order: 0,
+            published: BTreeMap::new(),
+            waiting_for_none: Vec::new(),
+            is_catching_up: false,
+            has_news: false,
+        }
     }
 }
 
@@ -219,7 +232,10 @@ impl Actor for Burst {
         // Circuits close and budgets free themselves with time, and a dropped snapshot is said again.
         context.run_interval(TELL, |burst, _| burst.tell_scheduler());
         // What a live instance costs grows; its status says so anew.
-        context.run_interval(RESTATE, |burst, _| burst.published.clear());
+        context.run_interval(RESTATE, |burst, _| {
+            burst.published.clear();
+            burst.note_the_calendar();
+        });
         self.tell_scheduler();
     }
 }
@@ -270,6 +286,16 @@ impl Handler<EndAll> for Burst {
 }
 
 impl Burst {
+    /// A step that no write comes after would be lost with the power.
+    fn note_the_calendar(&self) {
+        let journal = self.parts.journal.clone();
+        actix::spawn(async move {
+            if let Err(error) = journal.keep_up().await {
+                tracing::debug!(%error, "the calendar was not noted");
+            }
+        });
+    }
+
     /// Reads the journal, once. Nothing is launched and no list is compared before.
     fn recover(&mut self, context: &mut Context<Self>) {
         let journal = self.parts.journal.clone();
@@ -291,7 +317,7 @@ impl Burst {
         for row in rows.iter().filter(|row| row.stage == Recorded::Closed) {
             self.parts.board.remember_burst(rows::status(row, &self.parts.identity.node));
         }
-        let records = rows.iter().map(|row| rows::record(row, clock)).collect();
+        let records = rows::records(rows, clock);
         let events = self.engine.recover(records, known, clock.now());
         self.tell_events(events);
     }
@@ -321,10 +347,7 @@ impl Burst {
             let events = burst.engine.listed(&adapter, listed, now, fastrand::f64());
             let must_tell = !events.is_empty() || was_reconciled != burst.engine.is_reconciled();
             burst.tell_events(events);
-            burst.step(context);
-            if must_tell {
-                burst.tell_scheduler();
-            }
+            burst.catch_up_soon(must_tell, context);
         }));
     }
 
@@ -339,11 +362,25 @@ impl Burst {
             let after = burst.engine.fleet().get(&launch);
             let changed = !events.is_empty() || after.map(seen) != before.as_ref().map(seen);
             burst.tell_events(events);
-            if changed {
-                burst.tell_scheduler();
-            }
-            burst.step(context);
+            burst.catch_up_soon(changed, context);
         }));
+    }
+
+    /// Once for all operations that came to their end at this moment: a step looks at every instance, and so does the
+    /// scheduler.
+    fn catch_up_soon(&mut self, has_news: bool, context: &mut Context<Self>) {
+        self.has_news |= has_news;
+        if !std::mem::replace(&mut self.is_catching_up, true) {
+            context.spawn(actix::fut::ready(()).map(|(), burst: &mut Self, context| burst.catch_up(context)));
+        }
+    }
+
+    fn catch_up(&mut self, context: &mut Context<Self>) {
+        self.is_catching_up = false;
+        self.step(context);
+        if std::mem::take(&mut self.has_news) {
+            self.tell_scheduler();
+        }
     }
 
     fn work(&self, launch: &str, operation: Operation) -> Option<Work> {

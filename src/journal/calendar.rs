@@ -5,8 +5,8 @@
 //! rows are behind the calendar as it stood when somebody last looked. Rows are written as of their own session and read with
 //! that correction: a calendar that steps moves all that this boot wrote, and never what an instance has cost.
 //!
-//! Of another boot nobody knows how long ago it was. What it says is believed unless it cannot be: a session before any
-//! Tidegate, or after now, is taken to have ended just now, so that no cap forgets its money.
+//! Of another boot nobody knows how long ago it was, and its dates are believed. Only a session that never learned the date is
+//! taken to have ended just now, so that no cap forgets its money.
 
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,8 +34,8 @@ CREATE TABLE sessions (
 ) STRICT;
 ";
 
-/// The correction of a row, for a query over `launches LEFT JOIN sessions USING (session)`.
-pub(super) const BEHIND: &str = "COALESCE(behind_ms, 0)";
+/// For a query that corrects rows: the sessions in which they were begun and in which they were ended.
+pub(super) const WITH_SESSIONS: &str = "launches AS l LEFT JOIN sessions AS b ON b.session = l.session LEFT JOIN sessions AS e ON e.session = l.ended_session";
 
 /// All clocks at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,46 +70,55 @@ impl Moment {
 /// The calendar as the rows of this boot were last held against.
 #[derive(Debug)]
 pub(super) struct Calendar {
-    booted_at_ms: i64,
+    session: i64,
+    /// `None` until the session is noted.
+    booted_at_ms: Option<i64>,
 }
 
 impl Calendar {
-    /// Notes a session that begins, and places the sessions of other boots that the calendar cannot place. On a disk that
-    /// does not take it, times are as they were written.
+    /// Notes a session that begins. A disk that does not take it is asked again later.
     pub(super) fn begin(connection: &mut Connection, session: i64, now: &Moment) -> Self {
-        if let Err(error) = note(connection, session, now) {
-            tracing::warn!(%error, "the journal does not know this session's calendar; a wrong one will not be corrected");
+        let mut calendar = Self { session, booted_at_ms: None };
+        if let Err(error) = calendar.keep_up(connection, now) {
+            tracing::warn!(%error, "the journal has not noted this session's calendar yet");
         }
-        Self { booted_at_ms: now.booted_at_ms() }
+        calendar
     }
 
     /// Looks whether the calendar has stepped, and moves what this boot wrote along with it.
-    pub(super) fn keep_up(&mut self, connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
-        let step = now.booted_at_ms().saturating_sub(self.booted_at_ms);
+    pub(super) fn keep_up(&mut self, connection: &mut Connection, now: &Moment) -> rusqlite::Result<()> {
+        let Some(known) = self.booted_at_ms else {
+            note(connection, self.session, now)?;
+            self.booted_at_ms = Some(now.booted_at_ms());
+            return Ok(());
+        };
+        let step = now.booted_at_ms().saturating_sub(known);
         if step.abs() < STEP_MS {
             return Ok(());
         }
         correct(connection, now)?;
-        self.booted_at_ms = now.booted_at_ms();
+        self.booted_at_ms = Some(now.booted_at_ms());
         if step.abs() >= WORTH_A_WORD_MS {
             let seconds = step / 1_000;
             tracing::warn!(
                 seconds,
-                "the calendar of this box has stepped; leases and budgets count on by another clock, and the times of this boot's \
-                 launches are corrected. If it should not have: see that the box keeps time (timedatectl status)"
+                "the calendar of this box has stepped; leases and budgets count on by another clock, and the times of this \
+                 boot's launches are corrected. If it should not have: see that the box keeps time (timedatectl status)"
             );
         }
         Ok(())
     }
 }
 
+/// Notes a session, forgets those of which no row is left, and places those that never had a date.
 fn note(connection: &mut Connection, session: i64, now: &Moment) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    transaction.execute("DELETE FROM sessions WHERE session NOT IN (SELECT session FROM launches)", [])?;
+    let used = "SELECT session FROM launches UNION SELECT ended_session FROM launches WHERE ended_session IS NOT NULL";
+    transaction.execute(&format!("DELETE FROM sessions WHERE session NOT IN ({used})"), [])?;
     let sql = "INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, 0)";
     transaction.execute(sql, params![session, now.boot, now.since_boot_ms, now.at_ms])?;
     if now.at_ms >= NOT_SET_BEFORE_MS {
-        place_others(&transaction, now)?;
+        place_undated(&transaction, now)?;
     }
     correct(&transaction, now)?;
     transaction.commit()
@@ -122,18 +131,21 @@ fn correct(connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
     connection.execute(sql, params![now.booted_at_ms(), now.boot, STEP_MS]).map(drop)
 }
 
-/// Puts sessions of other boots that ended before any Tidegate or end after now onto the count of this boot, ending now.
-fn place_others(connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
-    let sql = "SELECT session, at_ms, behind_ms, MAX(MAX(intended_at_ms, COALESCE(ended_at_ms, 0))) FROM sessions \
+/// Puts sessions of other boots that never learned the date onto the count of this boot, ending now.
+fn place_undated(connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
+    let sql = "SELECT session, at_ms, behind_ms, MAX(MAX(intended_at_ms, COALESCE(ready_at_ms, 0))) FROM sessions \
                JOIN launches USING (session) WHERE boot <> ?1 GROUP BY session";
     let mut statement = connection.prepare(sql)?;
     let read = |row: &rusqlite::Row<'_>| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
     };
-    for found in statement.query_map([&now.boot], read)?.collect::<Result<Vec<_>, _>>()? {
-        let (session, at_ms, behind_ms, last_ms) = found;
-        let last = last_ms.saturating_add(behind_ms);
-        if (NOT_SET_BEFORE_MS..=now.at_ms).contains(&last) {
+    for (session, at_ms, behind_ms, begun_ms) in
+        statement.query_map([&now.boot], read)?.collect::<Result<Vec<_>, _>>()?
+    {
+        let sql = "SELECT COALESCE(MAX(ended_at_ms), 0) FROM launches WHERE ended_session = ?1";
+        let ended_ms: i64 = connection.query_row(sql, [session], |row| row.get(0))?;
+        let last_ms = begun_ms.max(ended_ms);
+        if last_ms.saturating_add(behind_ms) >= NOT_SET_BEFORE_MS {
             continue;
         }
         let began = now.since_boot_ms.saturating_sub(last_ms.saturating_sub(at_ms));
@@ -141,13 +153,6 @@ fn place_others(connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
         connection.execute(sql, params![session, now.boot, began])?;
     }
     Ok(())
-}
-
-/// The calendar time `at_ms` as of the session of a launch.
-pub(super) fn as_of_launch(connection: &Connection, launch: &str, at_ms: i64) -> rusqlite::Result<i64> {
-    let sql = "SELECT behind_ms FROM launches JOIN sessions USING (session) WHERE launch = ?1";
-    let behind: Option<i64> = connection.query_row(sql, [launch], |row| row.get(0)).optional()?;
-    Ok(at_ms.saturating_sub(behind.unwrap_or(0)))
 }
 
 /// The calendar time `at_ms` as of a session.

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use super::calendar::{self, BEHIND, Calendar, Moment};
+use super::calendar::{self, Calendar, Moment, WITH_SESSIONS};
 use super::{Closing, JournalError, LaunchRow, Stage};
 use crate::logic::burst::MOST_LAUNCHES;
 
@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS launches (
     minimum_billing_ms INTEGER NOT NULL,
     billing_step_ms INTEGER NOT NULL,
     cost_micro INTEGER,
-    currency TEXT
+    currency TEXT,
+    ended_session INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
@@ -41,12 +42,12 @@ INSERT INTO facts SELECT 'first_session', MIN(session) FROM launches HAVING MIN(
 ";
 
 /// From schema 2: nothing is known of the calendar of former sessions.
-const FROM_2: &str = "DROP INDEX launches_by_end;";
+const FROM_2: &str = "DROP INDEX launches_by_end; ALTER TABLE launches ADD COLUMN ended_session INTEGER;";
 
-/// The columns of a row, in the order in which [`read_row`] takes them; times without their correction, which is the last.
-const COLUMNS: &str = "launch, service, adapter, session, reason, stage, intended_at_ms, ready_at_ms, ended_at_ms, \
-                       end_reason, price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro, currency, \
-                       COALESCE(behind_ms, 0)";
+/// The columns of a row, in the order in which [`read_row`] takes them, its times corrected.
+const COLUMNS: &str = "launch, service, adapter, l.session, reason, stage, intended_at_ms + COALESCE(b.behind_ms, 0), \
+                       ready_at_ms + COALESCE(b.behind_ms, 0), ended_at_ms + COALESCE(e.behind_ms, 0), end_reason, \
+                       price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro, currency";
 
 /// The newest closed launch that is one too many. By session and, within it, by that run's own clock: a calendar that
 /// jumped forgets nothing. What ended within a day of the latest end stays, as the budget counts it.
@@ -55,8 +56,9 @@ SELECT session, intended_at_ms FROM launches WHERE stage = 'closed'
 ORDER BY session DESC, intended_at_ms DESC LIMIT 1 OFFSET ?1";
 const FORGET: &str = "
 DELETE FROM launches WHERE stage = 'closed' AND (session, intended_at_ms) <= (?1, ?2)
-AND ended_at_ms + COALESCE((SELECT behind_ms FROM sessions WHERE session = launches.session), 0) <
-    (SELECT MAX(ended_at_ms + COALESCE(behind_ms, 0)) FROM launches LEFT JOIN sessions USING (session)) - 86400000";
+AND ended_at_ms + COALESCE((SELECT behind_ms FROM sessions AS s WHERE s.session = ended_session), 0) <
+    (SELECT MAX(ended_at_ms + COALESCE(behind_ms, 0)) FROM launches LEFT JOIN sessions AS s ON s.session = ended_session)
+    - 86400000";
 
 /// Ends between two looks for what can be forgotten: each reads the whole table.
 const FORGET_EVERY: u32 = 500;
@@ -69,21 +71,18 @@ pub(super) struct Store {
     connection: Connection,
     /// Launches that were closed since the last look for what can be forgotten.
     closed: u32,
+    session: i64,
     calendar: Calendar,
-    clock: Clock,
 }
-
-/// How the store looks at the clocks.
-pub(super) type Clock = fn() -> Moment;
 
 impl Store {
     /// Opens the database; one that is corrupt is renamed beside itself and a new one made. One that cannot be opened for
     /// another reason (busy, read-only, full) is left alone.
-    pub(super) fn open_or_set_aside(path: &Path, session: u64, clock: Clock) -> Result<Self, JournalError> {
-        let mut store = match Self::open(path, session, clock) {
+    pub(super) fn open_or_set_aside(path: &Path, session: u64, now: &Moment) -> Result<Self, JournalError> {
+        let mut store = match Self::open(path, session, now) {
             Err(OpenFailure::Corrupt(error)) => {
                 set_aside(path, &error)?;
-                Self::open(path, session, clock)
+                Self::open(path, session, now)
             }
             opened => opened,
         }
@@ -92,7 +91,7 @@ impl Store {
         Ok(store)
     }
 
-    fn open(path: &Path, session: u64, clock: Clock) -> Result<Self, OpenFailure> {
+    fn open(path: &Path, session: u64, now: &Moment) -> Result<Self, OpenFailure> {
         let mut connection = Connection::open(path)?;
         // A gateway's journal has a few thousand rows; the page cache stays small (negative: KiB).
         connection.execute_batch("PRAGMA cache_size = -256; PRAGMA locking_mode = EXCLUSIVE;")?;
@@ -110,18 +109,17 @@ impl Store {
             migrate(&connection, path, found, session)?;
         }
         let session = i64::try_from(session).unwrap_or(i64::MAX);
-        let calendar = Calendar::begin(&mut connection, session, &clock());
-        Ok(Self { connection, closed: 0, calendar, clock })
+        let calendar = Calendar::begin(&mut connection, session, now);
+        Ok(Self { connection, closed: 0, session, calendar })
     }
 
-    pub(super) fn insert(&mut self, row: &LaunchRow) -> Result<(), JournalError> {
+    /// `now` is the moment in which the row was made; so below.
+    pub(super) fn insert(&mut self, row: &LaunchRow, now: &Moment) -> Result<(), JournalError> {
         let sql = "INSERT OR IGNORE INTO launches (launch, service, adapter, session, reason, stage, intended_at_ms, \
                    price_per_hour_micro, minimum_billing_ms, billing_step_ms, currency) \
                    VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
         let session = i64::try_from(row.session).unwrap_or(i64::MAX);
-        self.keep_up()?;
-        let intended_at_ms =
-            calendar::as_of_session(&self.connection, session, row.intended_at_ms).map_err(write_failed)?;
+        let intended_at_ms = self.as_of(session, row.intended_at_ms, now)?;
         let values = params![
             row.launch,
             row.service,
@@ -138,22 +136,23 @@ impl Store {
         self.write(sql, values)
     }
 
-    pub(super) fn advance(&mut self, launch: &str, stage: Stage, at_ms: i64) -> Result<(), JournalError> {
-        let Some(current) = self.stage_of(launch)? else { return Ok(()) };
+    pub(super) fn advance(&mut self, launch: &str, stage: Stage, at_ms: i64, now: &Moment) -> Result<(), JournalError> {
+        let Some((current, session)) = self.stage_of(launch)? else { return Ok(()) };
         if stage <= current {
             return Ok(());
         }
-        let ready_at = (stage == Stage::Ready).then(|| self.as_of_launch(launch, at_ms)).transpose()?;
+        let ready_at = (stage == Stage::Ready).then(|| self.as_of(session, at_ms, now)).transpose()?;
         let sql = "UPDATE launches SET stage = ?2, ready_at_ms = COALESCE(ready_at_ms, ?3) WHERE launch = ?1";
         self.write(sql, params![launch, word(stage), ready_at])
     }
 
-    pub(super) fn close(&mut self, launch: &str, closing: &Closing) -> Result<(), JournalError> {
+    pub(super) fn close(&mut self, launch: &str, closing: &Closing, now: &Moment) -> Result<(), JournalError> {
         // A launch that was found alive after its close is closed again, later and dearer.
-        let sql = "UPDATE launches SET stage = 'closed', ended_at_ms = ?2, end_reason = ?3, cost_micro = ?4 \
-                   WHERE launch = ?1 AND (stage <> 'closed' OR cost_micro < ?4)";
-        let ended_at_ms = self.as_of_launch(launch, closing.ended_at_ms)?;
-        self.write(sql, params![launch, ended_at_ms, closing.reason, closing.cost_micro])?;
+        let sql = "UPDATE launches SET stage = 'closed', ended_at_ms = ?2, end_reason = ?3, cost_micro = ?4, \
+                   ended_session = ?5 WHERE launch = ?1 AND (stage <> 'closed' OR cost_micro < ?4)";
+        let session = self.session;
+        let ended_at_ms = self.as_of(session, closing.ended_at_ms, now)?;
+        self.write(sql, params![launch, ended_at_ms, closing.reason, closing.cost_micro, session])?;
         self.closed += 1;
         if self.closed >= FORGET_EVERY {
             self.forget_oldest(MOST_LAUNCHES);
@@ -183,12 +182,11 @@ impl Store {
         transaction.commit()
     }
 
-    pub(super) fn rows_since(&mut self, since_ms: i64) -> Result<Vec<LaunchRow>, JournalError> {
-        // A disk that takes nothing now still tells what it has.
-        let _as_last_noted = self.keep_up();
+    pub(super) fn rows_since(&mut self, since_ms: i64, now: &Moment) -> Result<Vec<LaunchRow>, JournalError> {
+        self.keep_up(now);
         let sql = format!(
-            "SELECT {COLUMNS} FROM launches LEFT JOIN sessions USING (session) \
-             WHERE stage <> 'closed' OR ended_at_ms + {BEHIND} >= ?1 ORDER BY intended_at_ms + {BEHIND}, launch"
+            "SELECT {COLUMNS} FROM {WITH_SESSIONS} WHERE stage <> 'closed' OR ended_at_ms + COALESCE(e.behind_ms, 0) >= ?1 \
+             ORDER BY intended_at_ms + COALESCE(b.behind_ms, 0), launch"
         );
         let mut statement = self.connection.prepare(&sql).map_err(read_failed)?;
         let rows = statement.query_map([since_ms], read_row).map_err(read_failed)?;
@@ -209,22 +207,26 @@ impl Store {
         Ok(u64::try_from(session).unwrap_or(0))
     }
 
-    fn keep_up(&mut self) -> Result<(), JournalError> {
-        let now = (self.clock)();
-        self.calendar.keep_up(&self.connection, &now).map_err(write_failed)
+    /// Follows the calendar. A disk that does not take that is asked again with the next call.
+    pub(super) fn keep_up(&mut self, now: &Moment) {
+        if let Err(error) = self.calendar.keep_up(&mut self.connection, now) {
+            tracing::debug!(%error, "the calendar's step is not noted yet");
+        }
     }
 
-    /// A calendar time as the row of a launch has it.
-    fn as_of_launch(&mut self, launch: &str, at_ms: i64) -> Result<i64, JournalError> {
-        self.keep_up()?;
-        calendar::as_of_launch(&self.connection, launch, at_ms).map_err(write_failed)
+    /// A calendar time as rows of a session have it.
+    fn as_of(&mut self, session: i64, at_ms: i64, now: &Moment) -> Result<i64, JournalError> {
+        self.keep_up(now);
+        calendar::as_of_session(&self.connection, session, at_ms).map_err(write_failed)
     }
 
-    fn stage_of(&self, launch: &str) -> Result<Option<Stage>, JournalError> {
-        let sql = "SELECT stage FROM launches WHERE launch = ?1";
-        let word: Result<String, _> = self.connection.query_row(sql, [launch], |row| row.get(0));
-        match word {
-            Ok(word) => Ok(parse(&word)),
+    /// And the session of the launch.
+    fn stage_of(&self, launch: &str) -> Result<Option<(Stage, i64)>, JournalError> {
+        let sql = "SELECT stage, session FROM launches WHERE launch = ?1";
+        let found: Result<(String, i64), _> =
+            self.connection.query_row(sql, [launch], |row| Ok((row.get(0)?, row.get(1)?)));
+        match found {
+            Ok((word, session)) => Ok(parse(&word).map(|stage| (stage, session))),
             Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
             Err(error) => Err(read_failed(error)),
         }
@@ -332,8 +334,6 @@ fn read_failed(error: rusqlite::Error) -> JournalError {
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<LaunchRow> {
     let stage: String = row.get(5)?;
-    let behind: i64 = row.get(15)?;
-    let corrected = |at: i64| at.saturating_add(behind);
     Ok(LaunchRow {
         launch: row.get(0)?,
         service: row.get(1)?,
@@ -342,9 +342,9 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<LaunchRow> {
         reason: row.get(4)?,
         // A stage that this build does not know is one on the way; treating it as ending keeps it from leaking.
         stage: parse(&stage).unwrap_or(Stage::Ending),
-        intended_at_ms: corrected(row.get(6)?),
-        ready_at_ms: row.get::<_, Option<i64>>(7)?.map(corrected),
-        ended_at_ms: row.get::<_, Option<i64>>(8)?.map(corrected),
+        intended_at_ms: row.get(6)?,
+        ready_at_ms: row.get(7)?,
+        ended_at_ms: row.get(8)?,
         end_reason: row.get(9)?,
         price_per_hour_micro: row.get(10)?,
         minimum_billing_ms: row.get(11)?,

@@ -234,16 +234,16 @@ async fn the_oldest_closed_launches_are_forgotten_and_nothing_that_counts() {
     const DAY_MS: i64 = 86_400_000;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.sqlite");
-    let mut store = Store::open_or_set_aside(&path, 1, Moment::now).unwrap();
+    let mut store = Store::open_or_set_aside(&path, 1, &Moment::now()).unwrap();
     let closing = |ended_at_ms| Closing { ended_at_ms, reason: "load fell".into(), cost_micro: 1 };
     // Session 2 ran with a calendar that was years ahead.
     let years = 1_000 * DAY_MS;
     let launches =
         [("old", 1, 10), ("open", 1, 20), ("older session", 1, 30), ("ahead", 2, years), ("new", 3, 5 * DAY_MS)];
     for (launch, session, at) in launches {
-        store.insert(&LaunchRow { session, ..row(launch, at) }).unwrap();
+        store.insert(&LaunchRow { session, ..row(launch, at) }, &Moment::now()).unwrap();
         if launch != "open" {
-            store.close(launch, &closing(at + 1)).unwrap();
+            store.close(launch, &closing(at + 1), &Moment::now()).unwrap();
         }
     }
     let names = |store: &mut Store| store.launches().unwrap().into_iter().map(|(launch, _)| launch).collect::<Vec<_>>();
@@ -252,10 +252,10 @@ async fn the_oldest_closed_launches_are_forgotten_and_nothing_that_counts() {
     assert_eq!(store.first_session().unwrap(), 2, "one of session 1 is forgotten");
     store.forget_oldest(1);
     assert_eq!(names(&mut store), ["open", "ahead", "new"], "what ended within a day of the latest end stays");
-    store.insert(&LaunchRow { session: 3, ..row("newest", years + 3 * DAY_MS) }).unwrap();
-    store.close("newest", &closing(years + 3 * DAY_MS)).unwrap();
+    store.insert(&LaunchRow { session: 3, ..row("newest", years + 3 * DAY_MS) }, &Moment::now()).unwrap();
+    store.close("newest", &closing(years + 3 * DAY_MS), &Moment::now()).unwrap();
     drop(store);
-    let mut store = Store::open_or_set_aside(&path, 4, Moment::now).unwrap();
+    let mut store = Store::open_or_set_aside(&path, 4, &Moment::now()).unwrap();
     assert_eq!(names(&mut store), ["open", "ahead", "new", "newest"], "a few are not too many");
     store.forget_oldest(1);
     assert_eq!((names(&mut store), store.first_session().unwrap()), (vec!["open".into(), "newest".into()], 4));

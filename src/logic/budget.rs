@@ -249,6 +249,13 @@ impl Ledger {
         }
     }
 
+    /// Notes that an instance has run since `start` at the latest.
+    pub fn began(&mut self, launch: &str, start: Duration) {
+        if let Some(entry) = self.entries.get_mut(launch) {
+            entry.start = entry.start.min(start);
+        }
+    }
+
     /// Forgets a launch that is proven never to have run.
     pub fn void(&mut self, launch: &str) {
         self.entries.remove(launch);

@@ -130,10 +130,17 @@ async fn pass(link: &Link, node: TcpStream, way: &Way) -> std::io::Result<()> {
         return Ok(());
     }
     let strike = link.strike();
-    match strike {
-        Some(Strike::CutBefore) => return Ok(()),
-        Some(Strike::Kill(Point::Before)) => kill_self(),
-        _ => {}
+    let passed = pass_struck(strike, node, way).await;
+    if matches!(strike, Some(Strike::Kill(_))) {
+        // Also where the instance was not there to answer.
+        kill_self();
+    }
+    passed
+}
+
+async fn pass_struck(strike: Option<Strike>, node: TcpStream, way: &Way) -> std::io::Result<()> {
+    if let Some(Strike::CutBefore | Strike::Kill(Point::Before)) = strike {
+        return Ok(());
     }
     let mut node = way.end_at_node(node).await?;
     match strike {
@@ -151,14 +158,10 @@ async fn pass(link: &Link, node: TcpStream, way: &Way) -> std::io::Result<()> {
         }
         Some(Strike::Kill(Point::During(after))) => {
             let _cut = tokio::time::timeout(after, tokio::io::copy_bidirectional(&mut node, &mut instance)).await;
-            kill_self();
             Ok(())
         }
         Some(strike) => {
             let said = exchange(&mut node, &mut instance).await?;
-            if strike == Strike::Kill(Point::After) {
-                kill_self();
-            }
             if strike == Strike::Delay {
                 // delay: the answer comes after the deadline of a renewal
                 tokio::time::sleep(RENEWAL_DEADLINE + DEADLINE_PASSES).await;

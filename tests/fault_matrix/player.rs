@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use super::cell::Cell;
 use super::provider::Kind;
@@ -12,6 +13,7 @@ use super::{AS_PART, CELL, HOME, PART, SAYS};
 
 pub(crate) struct Player {
     child: Child,
+    reader: JoinHandle<()>,
     said: Arc<Mutex<Vec<String>>>,
     /// How much of it was heard.
     heard: usize,
@@ -35,13 +37,13 @@ impl Player {
         let mut child = command.spawn().expect("this program starts");
         let said = Arc::new(Mutex::new(Vec::new()));
         let (lines, output) = (Arc::clone(&said), child.stdout.take().expect("a pipe"));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let told = BufReader::new(output).lines().map_while(Result::ok);
             // The test harness may have begun a line of its own.
             let ours = told.filter_map(|line| Some(line.split_once(SAYS)?.1.to_owned()));
             ours.for_each(|line| lines.lock().expect("lines").push(line));
         });
-        Self { child, said, heard: 0 }
+        Self { child, reader, said, heard: 0 }
     }
 
     /// What it said since this was asked last.
@@ -57,8 +59,10 @@ impl Player {
         self.said.lock().expect("lines").clone()
     }
 
+    /// Once all that it said was heard, too.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("our child")
+        let status = self.child.try_wait().expect("our child");
+        status.filter(|_| self.reader.is_finished())
     }
 }
 

@@ -111,6 +111,10 @@ impl Watch {
         let said = player.said();
         self.outcome.struck |= !is_restart && said.iter().any(|line| line == "struck");
         let killed = status.signal() == Some(9);
+        if self.cell.kills_the_node() && !is_restart {
+            // A node that lives on was not struck, whatever it said.
+            self.outcome.struck &= killed;
+        }
         let came_to_its_end = status.success() && said.iter().any(|line| line.starts_with("ended"));
         if !killed && !came_to_its_end {
             self.wrong(format!("the node ended with {status}: {said:?}"));

@@ -24,13 +24,27 @@ pub(super) fn tell_unreadable(error: &JournalError) {
     tracing::error!(%error, "the journal cannot be read; going by the providers' lists alone, and all caps count as spent");
 }
 
-/// A row on this run's clock.
-pub(super) fn record(row: &LaunchRow, clock: Clock) -> Record {
-    let ended_at = row.ended_at_ms.map(|at| clock.from_unix_ms(at));
-    // From the end back, so that a calendar that was wrong at both times still gives the right life.
+/// Rows on this run's clock: all that are open, and those that ended within the last day.
+pub(super) fn records(rows: &[LaunchRow], clock: Clock) -> Vec<Record> {
+    let now_ms = unix_ms_now();
+    let times = rows.iter().flat_map(|row| [Some(row.intended_at_ms), row.ended_at_ms]).flatten();
+    let latest_ms = times.max().unwrap_or(now_ms);
+    // What lies after now was written by a right calendar before this one went wrong, or by a wrong one: it is counted from
+    // the latest of it, which cannot have been after now in truth.
+    let ago = |at_ms: i64| (if at_ms > now_ms { latest_ms } else { now_ms }).saturating_sub(at_ms);
+    let counts = |row: &&LaunchRow| row.ended_at_ms.is_none_or(|at| ago(at) < HISTORY_MS);
+    rows.iter().filter(counts).map(|row| record(row, clock.now(), ago)).collect()
+}
+
+fn record(row: &LaunchRow, now: Duration, ago: impl Fn(i64) -> i64) -> Record {
+    let at = |at_ms: i64| now.saturating_sub(millis(ago(at_ms)));
+    let ended_at = row.ended_at_ms.map(at);
+    // From the end back, by what was paid for: the date of another boot may be wrong.
     let started_at = match (ended_at, row.ended_at_ms) {
-        (Some(end), Some(at)) => end.saturating_sub(millis(at.saturating_sub(row.intended_at_ms))),
-        _ => clock.from_unix_ms(row.intended_at_ms),
+        (Some(end), Some(at_ms)) => {
+            end.saturating_sub(paid_life(row, millis(at_ms.saturating_sub(row.intended_at_ms))))
+        }
+        _ => at(row.intended_at_ms),
     };
     Record {
         launch: row.launch.clone(),
@@ -45,6 +59,13 @@ pub(super) fn record(row: &LaunchRow, clock: Clock) -> Record {
         terms: terms_of(row),
         cost: row.cost_micro.map(Money::from_micros),
     }
+}
+
+/// How long a closed launch lived: no longer than what it has cost.
+fn paid_life(row: &LaunchRow, life: Duration) -> Duration {
+    let Some(cost) = row.cost_micro.filter(|_| row.price_per_hour_micro > 0) else { return life };
+    let paid_ms = i128::from(cost) * 3_600_000 / i128::from(row.price_per_hour_micro);
+    life.min(Duration::from_millis(u64::try_from(paid_ms).unwrap_or(u64::MAX)))
 }
 
 /// What a row was launched at.
@@ -148,4 +169,60 @@ fn millis(ms: i64) -> Duration {
 
 fn in_millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE_MS: i64 = 60_000;
+
+    /// A closed row that ended at, and lived for, so many minutes, at 1 an hour.
+    fn closed(launch: &str, ended_at_ms: i64, life_minutes: i64) -> LaunchRow {
+        LaunchRow {
+            launch: launch.into(),
+            service: "digits".into(),
+            adapter: "cloud".into(),
+            session: 1,
+            reason: "load".into(),
+            stage: Stage::Closed,
+            intended_at_ms: ended_at_ms - life_minutes * MINUTE_MS,
+            ready_at_ms: None,
+            ended_at_ms: Some(ended_at_ms),
+            end_reason: None,
+            price_per_hour_micro: 1_000_000,
+            minimum_billing_ms: 0,
+            billing_step_ms: 1_000,
+            cost_micro: Some(life_minutes * 1_000_000 / 60),
+            currency: None,
+        }
+    }
+
+    /// The minutes ago that each launch ended and began.
+    fn told(rows: &[LaunchRow]) -> Vec<(String, u64, u64)> {
+        let clock = Clock::start();
+        let ago = |at: Duration| (clock.now().saturating_sub(at).as_secs() + 30) / 60;
+        let told = records(rows, clock).into_iter();
+        told.map(|record| (record.launch, ago(record.ended_at.unwrap()), ago(record.started_at))).collect()
+    }
+
+    #[tokio::test]
+    async fn a_calendar_that_is_behind_counts_the_latest_day_of_the_journal_and_not_all_of_it() {
+        let months_ahead = unix_ms_now() + 90 * HISTORY_MS;
+        let rows = [
+            closed("months before", months_ahead - 60 * HISTORY_MS, 5),
+            closed("an hour before", months_ahead - 60 * MINUTE_MS, 5),
+            closed("latest", months_ahead, 5),
+            closed("now", unix_ms_now() - 10 * MINUTE_MS, 5),
+            closed("yesterday", unix_ms_now() - HISTORY_MS - MINUTE_MS, 5),
+        ];
+        assert_eq!(told(&rows), [("an hour before".into(), 60, 65), ("latest".into(), 0, 5), ("now".into(), 10, 15)]);
+    }
+
+    #[tokio::test]
+    async fn a_life_that_spans_a_wrong_date_is_as_long_as_what_it_has_cost() {
+        let mut row = closed("l1", unix_ms_now(), 5);
+        row.intended_at_ms = 1_000;
+        assert_eq!(told(&[row]), [("l1".into(), 0, 5)]);
+    }
 }

@@ -167,7 +167,7 @@ impl Trial {
         let mut engine = Engine::new(settings, Ledger::new(parts.caps));
         match read {
             Ok((rows, known)) => {
-                let records = rows.iter().map(|row| rows::record(row, parts.clock)).collect();
+                let records = rows::records(&rows, parts.clock);
                 let _former = engine.recover(records, known, parts.clock.now());
             }
             Err(_) => engine.recover_blind(parts.clock.now()),

@@ -126,7 +126,8 @@ impl Adapter {
     /// What the budget has to bear before a launch: its life without the node, and one renewal more. With less it would be
     /// drained as soon as it runs, and the next one launched in its place, each at its least billing and of no use.
     pub fn stay(&self, step: Duration) -> Duration {
-        let renewed = self.tail(step).saturating_add(self.timing().lease_ttl);
+        // Not of a lease that a slow start made long: what the configuration was checked for would not be enough for it.
+        let renewed = self.tail(step).saturating_add(self.timing().lease_ttl.min(LEASE_AT_LEAST));
         self.settings.max_life.map_or(renewed, |bound| renewed.min(bound).max(self.tail(step)))
     }
 

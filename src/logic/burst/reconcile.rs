@@ -88,6 +88,7 @@ impl Engine {
             self.known.insert(&record.launch, record.session);
             self.account_for(&record, now);
             if record.stage == Recorded::Closed {
+                self.told.extend(record.cost.map(|cost| (record.launch, cost)));
                 continue;
             }
             if self.adapters.contains_key(&record.adapter) {
@@ -320,11 +321,13 @@ impl Engine {
 
     /// What is found costs money again. One that a lost journal does not know has cost since its age.
     fn account_for_found(&mut self, adapter: &str, listed: &Listed, now: Duration) {
+        let start = now.saturating_sub(listed.age.unwrap_or_default());
         if self.ledger.entry(&listed.launch).is_some() {
+            // The journal of a box without a date may not know since when.
+            self.ledger.began(&listed.launch, start);
             return self.ledger.reopen(&listed.launch);
         }
         let Some(state) = self.adapters.get(adapter) else { return };
-        let start = now.saturating_sub(listed.age.unwrap_or_default());
         let entry = Entry::started(&listed.launch, start, state.settings.terms, state.tail(self.settings.step));
         self.ledger.restore(entry.found(now));
     }
