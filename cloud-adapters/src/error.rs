@@ -72,13 +72,15 @@ impl AdapterError {
 
     /// The message with all of its causes, for a reader who sees nothing else.
     pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(inner) = cause {
-            text = format!("{text}: {inner}");
-            cause = inner.source();
+        let text = self.to_string();
+        let (mut causes, mut next) = (Vec::new(), self.source());
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
         }
-        text
+        // A message may hold one of its causes already, and with it all that lies between.
+        let said = causes.iter().rposition(|cause| text.contains(cause)).map_or(0, |last| last + 1);
+        [&[text], &causes[said..]].concat().join(": ")
     }
 
     /// What the caller does next.
@@ -108,5 +110,8 @@ mod tests {
         assert_eq!(error.to_string(), "cannot read the directory");
         assert_eq!(error.with_causes(), "cannot read the directory: disk on fire");
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("disk on fire"));
+        let inner = AdapterError::transient("client error").because(std::io::Error::other("no socket"));
+        let told = AdapterError::transient("cannot ask: no socket").because(inner);
+        assert_eq!(told.with_causes(), "cannot ask: no socket");
     }
 }

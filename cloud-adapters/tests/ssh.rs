@@ -153,8 +153,8 @@ impl ContractHarness for Far {
             self.client(options)
         };
         let mut clients = vec![
-            ("cannot read key", with(&|options| options.key = Some(missing.clone()))),
-            ("cannot read known_hosts", with(&|options| options.known_hosts = Some(missing.clone()))),
+            ("cannot be read: name a file", with(&|options| options.key = Some(missing.clone()))),
+            ("known_hosts = `", with(&|options| options.known_hosts = Some(missing.clone()))),
             ("its host key is unknown", with(&|options| options.known_hosts = Some(empty.clone()))),
             ("cannot find the program", with(&|options| options.program = missing.clone())),
             ("does not run on", with(&|options| options.program = script.clone())),

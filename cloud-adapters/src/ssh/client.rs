@@ -30,7 +30,7 @@ pub(super) fn check(options: &SshOptions) -> Result<(), Trouble> {
     check_directory(&options.directory)?;
     let key = options.key.iter().map(|path| ("key", path));
     let known = options.known_hosts.iter().map(|path| ("known_hosts", path));
-    let config = options.config_file.iter().map(|path| ("config_file", path));
+    let config = options.config_file.iter().map(|path| ("ssh_config", path));
     key.chain(known).chain(config).try_for_each(|(setting, path)| check_file(setting, path))?;
     match default_known_hosts(options) {
         Some(missing) if !missing.exists() => Err(Trouble::bad_configuration(format!(
@@ -80,7 +80,8 @@ fn check_file(setting: &str, path: &Path) -> Result<(), Trouble> {
         return Err(Trouble::bad_configuration(message));
     }
     std::fs::File::open(path).map(drop).map_err(|error| {
-        Trouble::bad_configuration(format!("cannot read {setting} {shown}")).saying(&error.to_string())
+        let message = format!("{setting} = `{shown}` cannot be read: name a file that this user can read");
+        Trouble::bad_configuration(message).saying(&error.to_string())
     })
 }
 
