@@ -1,7 +1,8 @@
-//! What touches the box: the probe, child processes, free ports, and small calls to a server's control paths.
+//! What touches the box: the probe, child processes, free ports, small calls to a server's control paths, and files fetched.
 
 pub mod call;
 pub mod clock;
+pub mod fetch;
 pub mod memory;
 pub mod port;
 pub mod probe;

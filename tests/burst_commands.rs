@@ -1,5 +1,7 @@
 //! `tidegate burst`, `spend` and `adapter`: what an operator asks of a node, and of an adapter without one.
 
+#[path = "burst_commands/fetched.rs"]
+mod fetched;
 mod support;
 
 use std::time::Duration;

@@ -87,6 +87,19 @@ impl Processes {
     }
 }
 
+impl Processes {
+    /// Until a killed wrapper is gone, and its lock with it: what it was just starting holds that a moment longer.
+    async fn until_unlocked(&self, launch: &LaunchId) {
+        let lock = self.run_dir(launch).join("lock");
+        let is_free = || {
+            let file = std::fs::File::open(&lock).expect("open");
+            file.try_lock_shared().map(|()| file.unlock()).is_ok()
+        };
+        let is_gone = || self.alive(launch) == 0 && is_free();
+        until(PATIENCE, "the wrapper to be gone", async || is_gone().then_some(())).await;
+    }
+}
+
 impl Drop for Processes {
     fn drop(&mut self) {
         let instances = std::fs::read_dir(self.home.path().join("root/instances")).into_iter().flatten().flatten();
@@ -227,6 +240,7 @@ async fn an_ended_wrapper_is_reaped_without_being_asked_about() {
     let wrapper = harness.wrapper(&launch);
     signal(wrapper, Signal::SIGKILL);
     until(PATIENCE, "the zombie to be reaped", async || (!exists(wrapper)).then_some(())).await;
+    harness.until_unlocked(&launch).await;
     let ended = adapter.describe(&launch).await.expect("describe").expect("it is kept");
     let InstanceState::Ended { reason } = ended.state else { panic!("it was killed") };
     assert!(reason.contains("signal: 9"), "{reason}");
@@ -238,7 +252,7 @@ async fn a_reused_process_id_is_not_taken_for_the_instance() {
     let adapter = harness.adapter();
     launch_and_run(PATIENCE, &*adapter, &harness.request(&launch, &owner())).await;
     harness.kill_hard(&launch);
-    until(PATIENCE, "the wrapper to be gone", async || (harness.alive(&launch) == 0).then_some(())).await;
+    harness.until_unlocked(&launch).await;
     let mut bystander = tokio::process::Command::new("sleep").arg("600").kill_on_drop(true).spawn().expect("spawn");
     let pid = bystander.id().expect("it runs");
     std::fs::write(harness.run_dir(&launch).join("lock"), pid.to_string()).expect("write");
@@ -255,7 +269,7 @@ async fn a_lock_held_by_a_bystander_does_not_get_it_killed() {
     let adapter = harness.adapter();
     launch_and_run(PATIENCE, &*adapter, &harness.request(&launch, &owner())).await;
     harness.kill_hard(&launch);
-    until(PATIENCE, "the wrapper to be gone", async || (harness.alive(&launch) == 0).then_some(())).await;
+    harness.until_unlocked(&launch).await;
     let lock = harness.run_dir(&launch).join("lock");
     let mut holder = tokio::process::Command::new("flock");
     holder.arg("--no-fork").arg(&lock).args(["sleep", "600"]);

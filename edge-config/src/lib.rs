@@ -76,7 +76,7 @@ pub use origin::Origin;
 pub use problem::{ConfigErrors, Problem};
 pub use profile::{Profile, UnknownProfile};
 pub use scaling::{Metric, Scaling, ScalingPolicy};
-pub use service::{Burst, Local, ModelSource, PlacementRule, Ready, ReplicaEnv, Runtime, Service};
+pub use service::{Burst, FetchedModel, Local, ModelSource, PlacementRule, Ready, ReplicaEnv, Runtime, Service};
 pub use sources::{INSTALLED_FILE, Machine, Override, Sources};
 
 use section::{Context, Section};

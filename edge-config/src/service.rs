@@ -171,6 +171,8 @@ pub struct Burst {
     pub command: Option<Vec<String>>,
     /// The image that holds it, for adapters that run images; without it, the adapter's own.
     pub image: Option<String>,
+    /// Where an instance fetches the model by itself; without it, the model of this machine goes along.
+    pub model: Option<FetchedModel>,
     /// Files of this machine that an instance gets, by the name that `{file:NAME}` in the command stands for.
     pub files: BTreeMap<String, PathBuf>,
     /// So many instances first are launched where nobody takes them away. Default 0.
@@ -181,6 +183,16 @@ pub struct Burst {
     pub memory_bytes: Option<u64>,
     /// GPUs for each instance. Default 0.
     pub gpus: u32,
+}
+
+/// A model that stands in the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FetchedModel {
+    /// Its address, `http://` or `https://`.
+    pub url: String,
+    /// What it must be: the SHA-256 in 64 hexadecimal digits.
+    pub sha256: String,
 }
 
 /// What services need to know of the rest of the configuration.
@@ -218,6 +230,7 @@ fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service>
     let scaling = scaling::read(&mut parts.scaling, around.node);
     if let Some(local) = &local {
         parts.check_minimum(local, burst.as_ref(), &scaling);
+        parts.check_fetched_model(local, burst.as_ref());
     }
     parts.finish();
     Some(Service { placement, residency, queue, request_timeout, repeatable, balance, local: local?, burst, scaling })
@@ -236,6 +249,17 @@ impl Parts<'_> {
         if sound && self.scaling.sound(&["min_replicas"]) && scaling.min_replicas > most {
             let advice = format!("must be at most {most}, which is local.max_replicas and burst.max_replicas together");
             self.scaling.refuse("min_replicas", advice);
+        }
+    }
+
+    /// A model is for the built-in server; a command of one's own fetches what it needs.
+    fn check_fetched_model(&mut self, local: &Local, burst: Option<&Burst>) {
+        let is_served = matches!(local.runtime, Runtime::Onnx { .. });
+        let Some(burst) = burst.filter(|burst| burst.model.is_some()) else { return };
+        if burst.command.is_some() || !is_served {
+            let advice = "is for what the built-in server runs (runtime = \"onnx\" and no burst.command); remove it, and \
+                          have your own command fetch what it needs";
+            self.burst.refuse("model", advice.to_owned());
         }
     }
 
@@ -308,6 +332,7 @@ fn read_burst(section: &mut Section<'_>, known: &[&str]) -> Burst {
         max_replicas: section.get("max_replicas", &Count(0..=10_000), 1),
         command: section.optional("command", &COMMAND),
         image: section.optional("image", &TEXT),
+        model: read_fetched_model(section),
         files: read_files(section),
         on_demand_floor: section.get("on_demand_floor", &Count(0..=10_000), 0),
         cpu_millis: section.optional("cpus", &CPUS).map(millis),
@@ -315,6 +340,46 @@ fn read_burst(section: &mut Section<'_>, known: &[&str]) -> Burst {
         gpus: section.get("gpus", &Count(0..=64), 0),
     }
 }
+
+/// An address and a digest, or neither.
+fn read_fetched_model(section: &mut Section<'_>) -> Option<FetchedModel> {
+    let (url, sha256) = (section.optional("model", &MODEL_URL), section.optional("model_sha256", &SHA256));
+    match (url, sha256) {
+        (Some(url), Some(sha256)) => Some(FetchedModel { url, sha256 }),
+        (Some(_), None) if section.sound(&["model_sha256"]) => {
+            section.refuse("model_sha256", format!("is missing; with burst.model it must be {}", SHA256.allowed));
+            None
+        }
+        (None, Some(_)) if section.sound(&["model"]) => {
+            section.refuse("model", format!("is missing; with burst.model_sha256 it must be {}", MODEL_URL.allowed));
+            None
+        }
+        _ => None,
+    }
+}
+
+const MODEL_URL: Parsed<String> = Parsed {
+    allowed: "the address of an ONNX file, as in \"https://models.example/digits.onnx\"",
+    parse: |text| {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        match rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) {
+            true => Ok(text.to_owned()),
+            false => Err("must be an address that begins with https:// or http://".to_owned()),
+        }
+    },
+    show: String::clone,
+    secret: false,
+};
+
+const SHA256: Parsed<String> = Parsed {
+    allowed: "64 hexadecimal digits, as `sha256sum FILE` shows them",
+    parse: |text| match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text.to_owned()),
+        false => Err("must be 64 hexadecimal digits, as `sha256sum FILE` shows them".to_owned()),
+    },
+    show: String::clone,
+    secret: false,
+};
 
 /// The files by name, each told where it is missing.
 fn read_files(section: &mut Section<'_>) -> BTreeMap<String, PathBuf> {
@@ -363,8 +428,9 @@ pub(crate) fn check_adapters(
         for (adapter_name, adapter) in known {
             if let Some(what) = service.only_here().filter(|_| !adapter.kind.takes_files()) {
                 let advice = format!(
-                    "names {:?}, which brings no files of this machine to its instances, and {what} is one; put it into \
-                     the image and name what to run there with burst.command",
+                    "names {:?}, which brings no files of this machine to its instances, and {what} is one; have instances \
+                     fetch a model with burst.model and burst.model_sha256, or put the file into the image and name what \
+                     to run there with burst.command",
                     adapter_name.as_str()
                 );
                 burst_table.refuse("adapters", advice);
@@ -424,7 +490,7 @@ impl Service {
         let burst = self.burst.as_ref()?;
         let file = burst.files.values().next().map(|path| format!("the file {}", path.display()));
         let model = match (&self.local.runtime, &burst.command) {
-            (Runtime::Onnx { model: ModelSource::File(path), .. }, None) => {
+            (Runtime::Onnx { model: ModelSource::File(path), .. }, None) if burst.model.is_none() => {
                 Some(format!("the model {}", path.display()))
             }
             _ => None,

@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use crate::host::fetch::{FetchError, fetch};
 use crate::model::{Engine, LoadError, ModelSource, ServeError, ServeOptions, serve};
+use crate::tls::Dialer;
 use crate::wrap::CpuList;
 
 /// Work with ONNX models.
@@ -25,9 +27,19 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 usable, 2 not")]
 struct CheckArgs {
-    /// The ONNX file, or `builtin:digits`.
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Which model.
+#[derive(Debug, clap::Args)]
+struct ModelArgs {
+    /// The ONNX file, its address (http:// or https://), or `builtin:digits`.
     #[arg(value_name = "FILE.onnx")]
     model: String,
+    /// The SHA-256 that a fetched file must have, in hexadecimal; needed with an address.
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    sha256: Option<[u8; 32]>,
 }
 
 /// Serve one ONNX model over the Open Inference Protocol v2 on 127.0.0.1.
@@ -38,9 +50,8 @@ struct CheckArgs {
                         curl http://127.0.0.1:9000/v2/models/digits\n\n\
                         Exit codes: 0 ended as asked, 1 failed (port taken), 2 bad usage or unusable model")]
 struct ServeArgs {
-    /// The ONNX file, or `builtin:digits`.
-    #[arg(value_name = "FILE.onnx")]
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The model's name in the protocol's paths [default: the file's name without .onnx].
     #[arg(long, value_parser = model_name)]
     name: Option<String>,
@@ -72,9 +83,13 @@ impl Args {
 
 impl CheckArgs {
     fn run(self) -> ExitCode {
-        match ModelSource::parse(&self.model).and_then(|source| Engine::load(&source)) {
+        let source = match self.model.source() {
+            Ok(source) => source,
+            Err(error) => return super::wrap::fail(super::EXIT_USAGE, &error),
+        };
+        match Engine::load(&source) {
             Ok(_) => {
-                println!("ok: {}", self.model);
+                println!("ok: {}", self.model.model);
                 ExitCode::SUCCESS
             }
             Err(error) => super::wrap::fail(super::EXIT_USAGE, &error),
@@ -88,24 +103,68 @@ impl ServeArgs {
         if let Some(error) = self.cpus.as_ref().and_then(|cpus| cpus.apply().err()) {
             return super::wrap::fail(super::EXIT_USAGE, &error);
         }
-        match self.options().map_err(ServeError::Model).and_then(|options| serve(&options)) {
+        let source = match self.model.source() {
+            Ok(source) => source,
+            Err(Unfetched::Model(error)) => return super::wrap::fail(super::EXIT_USAGE, &error),
+            Err(error) => return super::wrap::fail(super::wrap::EXIT_FAILED, &error),
+        };
+        match serve(&self.options(source)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error @ ServeError::Model(_)) => super::wrap::fail(super::EXIT_USAGE, &error),
             Err(error) => super::wrap::fail(super::wrap::EXIT_FAILED, &error),
         }
     }
 
-    fn options(self) -> Result<ServeOptions, LoadError> {
-        let source = ModelSource::parse(&self.model)?;
-        Ok(ServeOptions {
+    fn options(self, source: ModelSource) -> ServeOptions {
+        ServeOptions {
             name: self.name.unwrap_or_else(|| source.default_name()),
             source,
             port: self.port,
             threads: self.threads,
             concurrency: self.concurrency,
             watch_stdin: self.watch_stdin,
-        })
+        }
     }
+}
+
+/// Why there is no model to load.
+#[derive(Debug, thiserror::Error)]
+enum Unfetched {
+    #[error("{0} is fetched only with --sha256 and the digest that it must have (`sha256sum FILE` tells it)")]
+    NoDigest(String),
+    #[error(transparent)]
+    Model(#[from] LoadError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("cannot start: {0}")]
+    Start(#[from] std::io::Error),
+}
+
+impl ModelArgs {
+    /// Where it is; one that stands in the network is fetched.
+    fn source(&self) -> Result<ModelSource, Unfetched> {
+        if !["http://", "https://"].iter().any(|scheme| self.model.starts_with(scheme)) {
+            return Ok(ModelSource::parse(&self.model)?);
+        }
+        let sha256 = self.sha256.ok_or_else(|| Unfetched::NoDigest(self.model.clone()))?;
+        let url = self.model.parse().map_err(|_| FetchError::Address(self.model.clone()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let bytes = runtime.block_on(fetch(&url, sha256, &Dialer::default()))?;
+        Ok(ModelSource::Fetched { url: self.model.clone(), bytes })
+    }
+}
+
+/// A SHA-256 as `sha256sum` shows it.
+fn digest(text: &str) -> Result<[u8; 32], &'static str> {
+    const ADVICE: &str = "a SHA-256 is 64 hexadecimal digits, as sha256sum shows it";
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(ADVICE);
+    }
+    let mut digest = [0; 32];
+    for (byte, at) in digest.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| ADVICE)?;
+    }
+    Ok(digest)
 }
 
 /// A name is one segment of a path.

@@ -19,6 +19,13 @@ const BUILTIN_PREFIX: &str = "builtin:";
 pub enum ModelSource {
     /// An ONNX file; weights in external files are found beside it.
     File(PathBuf),
+    /// An ONNX file that was fetched; its weights are all in it.
+    Fetched {
+        /// Where it came from.
+        url: String,
+        /// The file.
+        bytes: Vec<u8>,
+    },
     /// Compiled into the program.
     Builtin {
         /// Its name after `builtin:`.
@@ -47,6 +54,11 @@ impl ModelSource {
             Self::File(path) => {
                 path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned())
             }
+            // The last part of the address, as that of a file.
+            Self::Fetched { url, .. } => {
+                let file = url.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+                file.strip_suffix(".onnx").unwrap_or(file).to_owned()
+            }
             Self::Builtin { name, .. } => (*name).to_owned(),
         }
     }
@@ -54,6 +66,7 @@ impl ModelSource {
     fn describe(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
+            Self::Fetched { url, .. } => url.clone(),
             Self::Builtin { name, .. } => format!("{BUILTIN_PREFIX}{name}"),
         }
     }
@@ -191,8 +204,9 @@ fn corrupt(source: &ModelSource, reason: String) -> LoadError {
 }
 
 /// The whole file. The engine reads it again, since it finds external weights by the path; ours is dropped after.
-fn read(source: &ModelSource) -> Result<Cow<'static, [u8]>, LoadError> {
+fn read(source: &ModelSource) -> Result<Cow<'_, [u8]>, LoadError> {
     match source {
+        ModelSource::Fetched { bytes, .. } => Ok(Cow::Borrowed(bytes)),
         ModelSource::Builtin { bytes, .. } => Ok(Cow::Borrowed(bytes)),
         ModelSource::File(path) => match std::fs::read(path) {
             Ok(bytes) => Ok(Cow::Owned(bytes)),
@@ -205,6 +219,7 @@ fn instantiate(source: &ModelSource) -> Result<Model, LoadError> {
     // The loader asserts what a valid file has; a hostile or broken one must be an error here, not a crash.
     let loaded = catch_unwind(|| match source {
         ModelSource::Builtin { bytes, .. } => Model::load_static_slice(bytes),
+        ModelSource::Fetched { bytes, .. } => Model::load(bytes.clone()),
         ModelSource::File(path) => Model::load_file(path),
     });
     let reason = match loaded {

@@ -294,7 +294,7 @@ pub(super) fn workloads(config: &Config) -> BTreeMap<String, Workload> {
     bursting.collect()
 }
 
-/// The command, and the files of this box that it needs: a model that stands in a file goes along.
+/// The command, and the files of this box that it needs: a model that stands in a file goes along, unless instances fetch it.
 fn instance_command(
     name: &str,
     service: &Service,
@@ -303,14 +303,18 @@ fn instance_command(
     match (&burst.command, &service.local.runtime) {
         (Some(command), _) | (None, Runtime::Process { command }) => (command.clone(), None),
         (None, Runtime::Onnx { model, .. }) => {
-            let (model, file) = match model {
-                ModelSource::File(path) => {
+            let (model, file) = match (&burst.model, model) {
+                (Some(fetched), _) => (fetched.url.clone(), None),
+                (None, ModelSource::File(path)) => {
                     (format!("{{file:{MODEL_FILE}}}"), Some((MODEL_FILE.to_owned(), path.clone())))
                 }
-                builtin => (builtin.to_string(), None),
+                (None, builtin) => (builtin.to_string(), None),
             };
             let mut argv = vec![cloud_adapters::wrapper::PROGRAM.to_owned()];
             argv.extend(model_arguments(name, service, &model));
+            if let Some(fetched) = &burst.model {
+                argv.extend(strings(&["--sha256", &fetched.sha256]));
+            }
             (argv, file)
         }
         _ => (Vec::new(), None),

@@ -428,3 +428,32 @@ fn durations_that_would_overflow_are_refused_and_long_values_are_cut() {
     let found = problems(&format!("[node]\nid = \"{}\"", "x".repeat(5000)));
     assert!(found.len() == 1 && found[0].len() < 200, "{found:?}");
 }
+
+#[test]
+fn a_model_that_instances_fetch_has_an_address_and_a_digest_and_is_for_the_built_in_server() {
+    let model = "runtime = \"onnx\"\nmodel = \"builtin:digits\"\n";
+    let with = |local: &str, burst: &str| {
+        any_problems(&format!(
+            "[service.s.local]\n{local}[service.s.burst]\nadapters = [\"a\"]\n{burst}\n[adapter.a]\nkind = \"exec\"\n\
+             command = [\"x\"]\nfree = true"
+        ))
+    };
+    let digest = format!("model_sha256 = \"{}\"", "0a".repeat(32));
+    let url = "model = \"https://models.example/digits.onnx\"";
+    assert_eq!(with(model, &format!("{url}\n{digest}")), Vec::<String>::new());
+    let told = |local: &str, burst: &str, words: &str| {
+        let found = with(local, burst);
+        assert!(found.iter().any(|problem| problem.contains(words)), "{burst}: {found:?}");
+    };
+    told(model, url, "model_sha256 is missing; with burst.model it must be 64 hexadecimal digits");
+    told(model, &digest, "model is missing; with burst.model_sha256 it must be the address of an ONNX file");
+    told(
+        model,
+        &format!("model = \"models/digits.onnx\"\n{digest}"),
+        "must be an address that begins with https:// or http://",
+    );
+    told(model, &format!("{url}\nmodel_sha256 = \"0a\""), "must be 64 hexadecimal digits");
+    told(model, &format!("{url}\n{digest}\ncommand = [\"y\"]"), "is for what the built-in server runs");
+    let process = "runtime = \"process\"\ncommand = [\"z\"]\n";
+    told(process, &format!("{url}\n{digest}"), "is for what the built-in server runs");
+}
