@@ -344,6 +344,7 @@ impl Burst {
         context.spawn(listed.map(move |listed, burst, context| {
             let now = burst.parts.clock.now();
             let was_reconciled = burst.engine.is_reconciled();
+            let listed = listed.map(|listed| burst.operator.as_listed(listed, burst.engine.fleet()));
             let events = burst.engine.listed(&adapter, listed, now, fastrand::f64());
             let must_tell = !events.is_empty() || was_reconciled != burst.engine.is_reconciled();
             burst.tell_events(events);

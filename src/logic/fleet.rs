@@ -154,6 +154,13 @@ impl Fleet {
         self.instances.entry(launch.to_owned()).or_insert(instance);
     }
 
+    /// Notes where an instance is that was just taken over: with that it is renewed at once.
+    pub fn reached_at(&mut self, launch: &str, address: Option<Address>) {
+        if let Some(instance) = self.instances.get_mut(launch).filter(|instance| instance.stage == Stage::Starting) {
+            instance.address = address.or(instance.address.take());
+        }
+    }
+
     /// Takes over an instance only to end it.
     pub fn adopt_to_end(
         &mut self,

@@ -1,5 +1,6 @@
-//! A provider with two thousand instances of this node, half of which nobody wants, and some of others beside them; its
-//! lists come in pages, one of which fails now and then, and are as old as the list before. Counted at the provider.
+//! A provider with hundreds of instances of this node, half of which nobody wants, and some of others beside them; its
+//! lists come in pages, one of which fails now and then, and are as old as the list before. Counted at the provider. The
+//! lane `faults` plays it with two thousand.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -11,14 +12,25 @@ use tidegate::journal::{Closing, Journal, LaunchRow, Stage, StateDir};
 
 use super::support::{Home, Spec, wait_until};
 
-const OWNED: usize = 1_000;
-/// Half of them closed in the journal and listed all the same, half of a service that is not configured any more.
-const ORPHANS: usize = 1_000;
-const FOREIGN: usize = 100;
+/// Orphans are half of them closed in the journal and listed all the same, half of a service that is not configured any
+/// more.
+struct Sizes {
+    owned: usize,
+    orphans: usize,
+    foreign: usize,
+}
+
+fn sizes() -> Sizes {
+    match std::env::var_os("TIDEGATE_FAULT_ROUNDS") {
+        None => Sizes { owned: 200, orphans: 200, foreign: 50 },
+        Some(_) => Sizes { owned: 1_000, orphans: 1_000, foreign: 100 },
+    }
+}
+
 /// Instances on a page of the provider's list.
 const PAGE: usize = 100;
 
-/// Two thousand processes of the program, on a machine that does other things as well.
+/// Up to two thousand processes of the program, on a machine that does other things as well.
 const SWEEP: Duration = Duration::from_secs(140);
 
 /// The provider: a folder for each page, a file for each instance. Every third list breaks off at its fifth page, and every
@@ -140,18 +152,18 @@ fn now_ms() -> i64 {
 
 /// What a former run left in its journal and at the provider.
 #[tokio::main(flavor = "current_thread")]
-async fn leave_behind(state_dir: &Path, account: &mut Account, authority: &str) {
+async fn leave_behind(sizes: &Sizes, state_dir: &Path, account: &mut Account, authority: &str) {
     let state = StateDir::open(state_dir).unwrap();
     let journal = Journal::open(&state).unwrap();
     let ours = ("test", "gateway-t");
-    for number in 0..OWNED.max(ORPHANS) {
+    for number in 0..sizes.owned.max(sizes.orphans) {
         let (owned, orphan) = (format!("owned-{number}"), format!("orphan-{number}"));
-        if number < OWNED {
+        if number < sizes.owned {
             account.add(&owned, ours, "many", authority);
             journal.intend(row(&owned, "many")).await.unwrap();
             journal.reached(&owned, Stage::Ready, now_ms()).await.unwrap();
         }
-        if number < ORPHANS {
+        if number < sizes.orphans {
             let service = if number % 2 == 0 { "many" } else { "gone" };
             account.add(&orphan, ours, service, authority);
             journal.intend(row(&orphan, service)).await.unwrap();
@@ -160,7 +172,7 @@ async fn leave_behind(state_dir: &Path, account: &mut Account, authority: &str) 
                 journal.close_row(&orphan, closing).await.unwrap();
             }
         }
-        if number < FOREIGN {
+        if number < sizes.foreign {
             let owner = if number % 2 == 0 { ("test", "another") } else { ("another", "gateway-t") };
             account.add(&format!("foreign-{number}"), owner, "many", authority);
         }
@@ -168,30 +180,32 @@ async fn leave_behind(state_dir: &Path, account: &mut Account, authority: &str) 
 }
 
 #[test]
-fn a_sweep_among_thousands_ends_every_orphan_and_nothing_else() {
+fn a_sweep_among_many_ends_every_orphan_and_nothing_else() {
+    let sizes = sizes();
+    let owned = sizes.owned;
     let home = Home::new();
     let mut account = Account::new(&home);
     std::fs::create_dir(home.state_dir()).unwrap();
-    leave_behind(&home.state_dir(), &mut account, &instances());
+    leave_behind(&sizes, &home.state_dir(), &mut account, &instances());
     let program = home.file("provider.sh", PROVIDER);
     let spec = Spec::without_services().with(&format!(
         "[service.many.local]\nruntime = 'process'\n\
          command = ['python3', '-m', 'http.server', '--bind', '127.0.0.1', '{{port}}']\n[service.many.burst]\n\
-         adapters = ['market']\nmax_replicas = {OWNED}\n[service.many.scaling]\npolicy = 'threshold'\n\
+         adapters = ['market']\nmax_replicas = {owned}\n[service.many.scaling]\npolicy = 'threshold'\n\
          min_replicas = {}\nscale_factor = 6000\ninterval = '1s'\n[adapter.market]\nkind = 'exec'\n\
          command = ['sh', '{}']\ntls = false\nfree = true\nlease_ttl = '60s'\n[adapter.market.env]\nACCOUNT = '{}'",
-        OWNED + 1,
+        owned + 1,
         program.display(),
         account.folder.display(),
     ));
     let mut node = home.start_unready(&spec);
     wait_until(SWEEP, "every orphan is gone", || (account.count("orphan-") == 0).then_some(()));
     wait_until(SWEEP, "what is owned is ready", || {
-        (node.service("many")["ready_cloud"].as_u64()? == OWNED as u64).then_some(())
+        (node.service("many")["ready_cloud"].as_u64()? == owned as u64).then_some(())
     });
-    assert_eq!((account.count("owned-"), account.count("foreign-")), (OWNED, FOREIGN));
+    assert_eq!((account.count("owned-"), account.count("foreign-")), (owned, sizes.foreign));
     let failed = node.events("node.duplicate");
     assert!(failed.is_empty() && node.is_alive(), "{failed:?}");
-    // Two thousand terminations more would take minutes; their leases are not this test's matter.
+    // As many terminations more would take long; the leases are not this test's matter.
     node.kill9();
 }

@@ -16,7 +16,7 @@ use crate::host::clock::unix_ms_now;
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage as Recorded};
 use crate::logic::budget::Money;
 use crate::logic::burst::{Listed, RECORD_DEADLINE, RENEWAL_DEADLINE};
-use crate::logic::fleet::{Address, Instance, Operation, Outcome, Seen, Stage};
+use crate::logic::fleet::{Address, Fleet, Instance, Operation, Outcome, Seen, Stage};
 use crate::tls::{Dialer, LaunchIdentity, launch_pin, launch_token};
 use crate::wire::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus, from_json, to_json};
 
@@ -180,15 +180,34 @@ impl Operator {
     }
 
     /// Every instance of this node at an adapter, or why there is no list.
-    pub(super) async fn list(&self, adapter: &str) -> Result<Vec<Listed>, String> {
+    pub(super) async fn list(&self, adapter: &str) -> Result<Vec<cloud_adapters::Instance>, String> {
         let listed = match self.adapter(adapter) {
             Ok(found) => found.list(&self.owner).await,
             Err(error) => Err(error),
         };
-        let listed = listed.map_err(|error| error.with_causes()).inspect_err(|why| {
+        listed.map_err(|error| error.with_causes()).inspect_err(|why| {
             tracing::warn!(adapter, why, "the provider does not list our instances; asking again");
-        })?;
-        Ok(listed.into_iter().map(as_listed).collect())
+        })
+    }
+
+    /// A list as the engine takes it.
+    pub(super) fn as_listed(&self, listed: Vec<cloud_adapters::Instance>, fleet: &Fleet) -> Vec<Listed> {
+        listed.into_iter().map(|instance| self.row_of(instance, fleet)).collect()
+    }
+
+    /// Where an instance is that is known already is not worked out: that costs a derived key each.
+    fn row_of(&self, instance: cloud_adapters::Instance, fleet: &Fleet) -> Listed {
+        let is_news = fleet.get(instance.launch.as_str()).is_none();
+        let reach = instance.reach.as_ref().filter(|_| is_news && instance.state == InstanceState::Running);
+        Listed {
+            launch: instance.launch.to_string(),
+            ended: instance.is_ended(),
+            address: reach.and_then(|reach| self.address(reach, instance.launch.as_str()).ok()),
+            service: instance.service,
+            session: instance.owner.session,
+            age: instance.age,
+            notice: instance.notice,
+        }
     }
 
     async fn renew(&self, instance: &Instance) -> Outcome {
@@ -230,17 +249,6 @@ impl Operator {
     fn adapter(&self, name: &str) -> Result<&Arc<dyn CloudAdapter>, AdapterError> {
         let gone = || AdapterError::transient(format!("no adapter {name} is configured any more"));
         self.adapters.get(name).ok_or_else(gone)
-    }
-}
-
-fn as_listed(instance: cloud_adapters::Instance) -> Listed {
-    Listed {
-        launch: instance.launch.to_string(),
-        ended: instance.is_ended(),
-        service: instance.service,
-        session: instance.owner.session,
-        age: instance.age,
-        notice: instance.notice,
     }
 }
 

@@ -294,6 +294,7 @@ impl Trial {
             let events = match task {
                 Task::List(adapter) => {
                     let listed = self.operator.list(&adapter).await;
+                    let listed = listed.map(|listed| self.operator.as_listed(listed, self.engine.fleet()));
                     self.engine.listed(&adapter, listed, self.clock.now(), fastrand::f64())
                 }
                 Task::Instance(launch, operation) => self.carry_out(&launch, operation).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Engine, Event, FleetEvent, Known, LIST_RETRY, Stage};
 use crate::logic::budget::{Entry, Ledger, Money, Terms};
-use crate::logic::fleet::Timing;
+use crate::logic::fleet::{Address, Timing};
 
 /// Instances that end within this time are confirmed by one list: a thousand orphans must not cost a thousand lists.
 const CONFIRM_TOGETHER: Duration = Duration::from_millis(50);
@@ -66,6 +66,8 @@ pub struct Listed {
     pub session: u64,
     /// How long it has run, where the provider knows.
     pub age: Option<Duration>,
+    /// Where it is reached, where the list tells that: it need not be asked about one by one.
+    pub address: Option<Address>,
     /// It does not run any more.
     pub ended: bool,
     /// The provider will take it away soon, for this reason.
@@ -235,6 +237,7 @@ impl Engine {
             None => {
                 self.ledger.own(launch, self.tail(adapter));
                 self.fleet.adopt(launch, service, adapter, reason, timing, now);
+                self.fleet.reached_at(launch, listed.address.clone());
                 events.insert(0, Event::Adopted(launch.clone()));
             }
             Some(why) => {

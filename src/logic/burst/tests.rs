@@ -60,8 +60,15 @@ impl Play {
 
     fn found(&mut self, launch: &str, service: &str, session: u64) {
         let age = Some(Duration::from_secs(100));
-        let listed =
-            Listed { launch: launch.into(), service: service.into(), session, age, ended: false, notice: None };
+        let listed = Listed {
+            launch: launch.into(),
+            service: service.into(),
+            session,
+            age,
+            address: None,
+            ended: false,
+            notice: None,
+        };
         self.alive.insert(launch.to_owned(), listed);
     }
 
@@ -230,7 +237,15 @@ fn the_assumed_lease_of_a_former_run_buys_nothing() {
     engine.recover(vec![Record { terms, ..record("l1", Recorded::Ready) }], Vec::new(), at(0.0));
     assert_eq!(engine.due(at(0.0)).1, [], "nobody renews it yet");
     let age = Some(Duration::from_secs(100));
-    let found = Listed { launch: "l1".into(), service: "digits".into(), session: 6, age, ended: false, notice: None };
+    let found = Listed {
+        launch: "l1".into(),
+        service: "digits".into(),
+        session: 6,
+        age,
+        address: None,
+        ended: false,
+        notice: None,
+    };
     engine.listed("cloud", Ok(vec![found]), at(0.1), 0.5);
     assert_eq!(engine.due(at(0.1)).1, [Event::OverBudget("l1".into())]);
 }
@@ -524,4 +539,15 @@ fn a_launch_needs_room_in_the_budget_for_a_renewal_and_lives_for_a_lease_more_at
     play.on(5.0);
     assert!(play.stage("l1").is_none_or(|stage| stage >= Stage::Draining), "the budget bears it no longer");
     assert!(play.engine.affordable("cloud", at(play.now)) == 0, "and no other in its place");
+}
+
+/// Thousands are taken over at a start, and a provider that is asked about each of them takes longer than their leases.
+#[test]
+fn an_instance_whose_list_says_where_it_is_is_renewed_without_asking_about_it() {
+    let mut play = Play::new(settings(), vec![record("l1", Recorded::Ready)]);
+    play.found("l1", "digits", 6);
+    play.alive.get_mut("l1").unwrap().address =
+        Some(Address { authority: "127.0.0.1:9".into(), transport: Transport::Plain });
+    play.on_with(2.0, |operation| (operation == Operation::Describe).then(|| Outcome::Failed("too slow".into())));
+    assert_eq!(play.stage("l1"), Some(Stage::Ready));
 }

@@ -338,6 +338,7 @@ impl World {
                 continue;
             }
             listed.push(Listed {
+                address: None,
                 launch: instance.label.launch.clone(),
                 service: SERVICE.into(),
                 session: instance.label.session,
