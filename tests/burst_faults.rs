@@ -75,6 +75,8 @@ fn a_surge_bursts_answers_agree_and_the_tide_falls_again() {
         assert!(members.iter().all(|member| burst.get(member).is_some()), "{burst}");
         assert_eq!((&burst["service"], &burst["adapter"]), (&"digits".into(), &"cloud".into()));
         assert!(burst["reason"].as_str().is_some_and(|reason| reason.contains("utilisation")), "{burst}");
+        let left = burst["lease_remaining_s"].as_u64();
+        assert!(burst["state"] != "ready" || left.is_some_and(|seconds| seconds <= 20), "{burst}");
     }
     assert_eq!(launches(&home), names(&bursts), "rows and processes");
     assert!(node.console("/metrics").text().contains("tidegate_burst_start_seconds_count{adapter=\"cloud\""));

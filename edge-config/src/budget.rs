@@ -41,9 +41,14 @@ pub(crate) fn check(
         let cheapest = adapters.iter().map(|(name, adapter)| (name, needs(adapter)));
         let cheapest = cheapest.min_by(|(_, one), (_, other)| one.total_cmp(other));
         if let Some((name, needed)) = cheapest.filter(|(_, needed)| *needed > cap) {
+            let (why, else_lower) = if stay(&adapters[name], drain_timeout) > adapters[name].minimum_billing {
+                ("its price until its lease and drain would end it, and for one lease more", "lease_ttl")
+            } else {
+                ("the least that it is billed for", "minimum_billing, where the provider asks for less")
+            };
             let advice = format!(
-                "holds no instance of any adapter: one of {name} needs {needed:.4}, which is its price until its lease and \
-                 drain would end it, and for one lease more; raise the cap, or lower adapter.{name}.lease_ttl"
+                "holds no instance of any adapter: one of {name} needs {needed:.4}, which is {why}; raise the cap, or lower \
+                 adapter.{name}.{else_lower}"
             );
             section.refuse(key, advice);
         }
@@ -55,10 +60,14 @@ const ON_ITS_WAY: Duration = Duration::from_secs(3);
 
 /// What a launch needs: the price of the time that it may run without its node and of one lease more, rounded as it is billed.
 fn needed(adapter: &Adapter, drain_timeout: Duration) -> f64 {
-    let stay = adapter.shortest_lease() * 2 + drain_timeout / 2 + ON_ITS_WAY;
-    let billed = stay.max(adapter.minimum_billing).as_secs_f64();
+    let billed = stay(adapter, drain_timeout).max(adapter.minimum_billing).as_secs_f64();
     let step = adapter.billing_step.as_secs_f64();
     (billed / step).ceil() * step * adapter.price_per_hour / 3600.0
+}
+
+/// How long a launch must be able to stay.
+fn stay(adapter: &Adapter, drain_timeout: Duration) -> Duration {
+    adapter.shortest_lease() * 2 + drain_timeout / 2 + ON_ITS_WAY
 }
 
 /// A sum beyond a thousand million is a slip in any currency.

@@ -92,7 +92,7 @@ fn scaling(services: &[Value]) -> String {
 
 fn money(node: &Value, spend: &Value) -> String {
     let amount = |key: &str| spend[key].as_f64().unwrap_or(0.0);
-    let limit = |key: &str| spend[key].as_f64().map_or(String::new(), |limit| format!(" of {limit:.2}"));
+    let limit = |key: &str| spend[key].as_f64().map_or(String::new(), |limit| format!(" of {limit:.4}"));
     let forbidden = if flag(node, "no_cloud") { "; TIDEGATE_NO_CLOUD is set: no instance is launched" } else { "" };
     format!(
         "spend    {:.4}{} in the last hour, {:.4}{} in the last day, {:.4} committed, {}{forbidden}",

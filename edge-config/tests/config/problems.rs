@@ -338,7 +338,8 @@ fn a_budget_that_cannot_hold_one_instance_is_told_with_what_one_needs() {
     let enough = text.replace("3.77", "3.79");
     assert_eq!(any_problems(&enough), Vec::<String>::new());
     let minimum = text.replace("price_per_hour", "minimum_billing = \"1h\"\nprice_per_hour");
-    assert!(any_problems(&minimum)[0].contains("needs 36.0"), "the minimum counts");
+    let found = any_problems(&minimum);
+    assert!(found[0].contains("needs 36.0") && found[0].contains("or lower adapter.a.minimum_billing"), "{found:?}");
 }
 
 #[test]

@@ -140,6 +140,7 @@ impl Burst {
             cost: self.engine.cost(instance, clock.now()).units(),
             currency: Some(self.parts.currency.clone()),
             price_per_hour: Some(self.price(&instance.adapter)),
+            lease_remaining_s: instance.lease_left(clock.now()).map(|left| left.as_secs()),
             ..BurstStatus::default()
         }
     }

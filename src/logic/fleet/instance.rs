@@ -142,6 +142,12 @@ impl Instance {
         self.stage <= Stage::Ready
     }
 
+    /// How long it would live on if it heard nothing more; `None` before it was renewed.
+    pub fn lease_left(&self, now: Duration) -> Option<Duration> {
+        let renewed = self.last_renewed.filter(|_| self.stage <= Stage::Draining)?;
+        Some((renewed + self.timing.lease_ttl).saturating_sub(now))
+    }
+
     /// How long its lease is.
     pub fn timing(&self) -> Timing {
         self.timing
