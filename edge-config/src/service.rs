@@ -362,9 +362,13 @@ const MODEL_URL: Parsed<String> = Parsed {
     allowed: "the address of an ONNX file, as in \"https://models.example/digits.onnx\"",
     parse: |text| {
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-        match rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) {
+        let host = rest.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+        match !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace) {
             true => Ok(text.to_owned()),
-            false => Err("must be an address that begins with https:// or http://".to_owned()),
+            false => {
+                Err("must be an address that begins with https:// or http:// and a host, without user and password"
+                    .to_owned())
+            }
         }
     },
     show: String::clone,

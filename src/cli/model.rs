@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::host::fetch::{FetchError, fetch};
 use crate::model::{Engine, LoadError, ModelSource, ServeError, ServeOptions, serve};
@@ -105,8 +106,11 @@ impl ServeArgs {
         }
         let source = match self.model.source() {
             Ok(source) => source,
-            Err(Unfetched::Model(error)) => return super::wrap::fail(super::EXIT_USAGE, &error),
-            Err(error) => return super::wrap::fail(super::wrap::EXIT_FAILED, &error),
+            // Nobody answers, or there is no runtime: the same may work another time.
+            Err(error @ (Unfetched::Start(_) | Unfetched::Fetch(FetchError::Broken { .. }))) => {
+                return super::wrap::fail(super::wrap::EXIT_FAILED, &error);
+            }
+            Err(error) => return super::wrap::fail(super::EXIT_USAGE, &error),
         };
         match serve(&self.options(source)) {
             Ok(()) => ExitCode::SUCCESS,
@@ -150,7 +154,7 @@ impl ModelArgs {
         let url = self.model.parse().map_err(|_| FetchError::Address(self.model.clone()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let bytes = runtime.block_on(fetch(&url, sha256, &Dialer::default()))?;
-        Ok(ModelSource::Fetched { url: self.model.clone(), bytes })
+        Ok(ModelSource::Fetched { url: self.model.clone(), bytes: Arc::new(bytes) })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, LOCATION, USER_AGENT};
+use http::header::{CONTENT_LENGTH, HOST, LOCATION, USER_AGENT};
 use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
@@ -147,17 +147,26 @@ async fn in_time<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E
 fn sent_on(from: &Uri, answer: &Response<Incoming>) -> Result<Uri, FetchError> {
     let refused = || FetchError::Refused { url: from.clone(), status: answer.status() };
     let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).ok_or_else(refused)?;
-    let to: Uri = location.parse().map_err(|_| refused())?;
-    if to.authority().is_some() {
-        return Ok(to);
-    }
-    let mut parts = from.clone().into_parts();
-    parts.path_and_query = to.into_parts().path_and_query;
-    Uri::from_parts(parts).map_err(|_| refused())
+    let (scheme, authority) = (from.scheme_str().unwrap_or_default(), from.authority().map_or("", |a| a.as_str()));
+    // RFC 3986 section 4.2: whole, of another host, of another path, and beside this one.
+    let to = if location.contains("://") {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else {
+        let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{scheme}://{authority}{folder}/{location}")
+    };
+    to.parse().map_err(|_| refused())
 }
 
 async fn keep(url: &Uri, answer: Response<Incoming>, sha256: [u8; 32]) -> Result<Vec<u8>, FetchError> {
+    let promised = answer.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let (mut body, mut file) = (answer.into_body(), Vec::new());
+    // Once, instead of by doubling; what is not there for it shows when the bytes come.
+    let _no_room = file.try_reserve_exact(promised.unwrap_or(0).min(MOST_BYTES));
     loop {
         let part = tokio::time::timeout(SILENCE, body.frame()).await;
         let broken = |why: String| FetchError::Broken { url: url.clone(), why };

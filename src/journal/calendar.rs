@@ -96,7 +96,13 @@ impl Calendar {
         if step.abs() < STEP_MS {
             return Ok(());
         }
-        correct(connection, now)?;
+        let transaction = connection.transaction()?;
+        if known.saturating_add(now.since_boot_ms) < NOT_SET_BEFORE_MS && now.at_ms >= NOT_SET_BEFORE_MS {
+            // The date is known from now on.
+            place_undated(&transaction, now)?;
+        }
+        correct(&transaction, now)?;
+        transaction.commit()?;
         self.booted_at_ms = Some(now.booted_at_ms());
         if step.abs() >= WORTH_A_WORD_MS {
             let seconds = step / 1_000;
@@ -131,21 +137,23 @@ fn correct(connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
     connection.execute(sql, params![now.booted_at_ms(), now.boot, STEP_MS]).map(drop)
 }
 
-/// Puts sessions of other boots that never learned the date onto the count of this boot, ending now.
+/// Each session of another boot with its start, its correction, and the last that it wrote.
+const OTHERS: &str = "
+SELECT session, at_ms, behind_ms, MAX(
+    COALESCE((SELECT MAX(MAX(intended_at_ms, COALESCE(ready_at_ms, 0))) FROM launches AS l WHERE l.session = s.session), 0),
+    COALESCE((SELECT MAX(ended_at_ms) FROM launches AS l WHERE l.ended_session = s.session), 0))
+FROM sessions AS s WHERE boot <> ?1";
+
+/// Puts sessions of other boots that never learned the date onto the count of this boot, ending now. To be called once the
+/// date is known.
 fn place_undated(connection: &Connection, now: &Moment) -> rusqlite::Result<()> {
-    let sql = "SELECT session, at_ms, behind_ms, MAX(MAX(intended_at_ms, COALESCE(ready_at_ms, 0))) FROM sessions \
-               JOIN launches USING (session) WHERE boot <> ?1 GROUP BY session";
-    let mut statement = connection.prepare(sql)?;
+    let mut statement = connection.prepare(OTHERS)?;
     let read = |row: &rusqlite::Row<'_>| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
     };
-    for (session, at_ms, behind_ms, begun_ms) in
-        statement.query_map([&now.boot], read)?.collect::<Result<Vec<_>, _>>()?
-    {
-        let sql = "SELECT COALESCE(MAX(ended_at_ms), 0) FROM launches WHERE ended_session = ?1";
-        let ended_ms: i64 = connection.query_row(sql, [session], |row| row.get(0))?;
-        let last_ms = begun_ms.max(ended_ms);
-        if last_ms.saturating_add(behind_ms) >= NOT_SET_BEFORE_MS {
+    let others = statement.query_map([&now.boot], read)?.collect::<Result<Vec<_>, _>>()?;
+    for (session, at_ms, behind_ms, last_ms) in others {
+        if last_ms == 0 || last_ms.saturating_add(behind_ms) >= NOT_SET_BEFORE_MS {
             continue;
         }
         let began = now.since_boot_ms.saturating_sub(last_ms.saturating_sub(at_ms));

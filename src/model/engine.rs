@@ -24,7 +24,7 @@ pub enum ModelSource {
         /// Where it came from.
         url: String,
         /// The file.
-        bytes: Vec<u8>,
+        bytes: Arc<Vec<u8>>,
     },
     /// Compiled into the program.
     Builtin {
@@ -219,7 +219,7 @@ fn instantiate(source: &ModelSource) -> Result<Model, LoadError> {
     // The loader asserts what a valid file has; a hostile or broken one must be an error here, not a crash.
     let loaded = catch_unwind(|| match source {
         ModelSource::Builtin { bytes, .. } => Model::load_static_slice(bytes),
-        ModelSource::Fetched { bytes, .. } => Model::load(bytes.clone()),
+        ModelSource::Fetched { bytes, .. } => Model::load(bytes.to_vec()),
         ModelSource::File(path) => Model::load_file(path),
     });
     let reason = match loaded {

@@ -453,6 +453,9 @@ fn a_model_that_instances_fetch_has_an_address_and_a_digest_and_is_for_the_built
         &format!("model = \"models/digits.onnx\"\n{digest}"),
         "must be an address that begins with https:// or http://",
     );
+    for wrong in ["https:///digits.onnx", "https://user:secret@models.example/digits.onnx"] {
+        told(model, &format!("model = \"{wrong}\"\n{digest}"), "and a host, without user and password");
+    }
     told(model, &format!("{url}\nmodel_sha256 = \"0a\""), "must be 64 hexadecimal digits");
     told(model, &format!("{url}\n{digest}\ncommand = [\"y\"]"), "is for what the built-in server runs");
     let process = "runtime = \"process\"\ncommand = [\"z\"]\n";

@@ -1,5 +1,6 @@
 //! Between the journal's rows, which have calendar times, and the engine's records, which have the run's clock.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Burst;
@@ -27,13 +28,19 @@ pub(super) fn tell_unreadable(error: &JournalError) {
 /// Rows on this run's clock: all that are open, and those that ended within the last day.
 pub(super) fn records(rows: &[LaunchRow], clock: Clock) -> Vec<Record> {
     let now_ms = unix_ms_now();
-    let times = rows.iter().flat_map(|row| [Some(row.intended_at_ms), row.ended_at_ms]).flatten();
-    let latest_ms = times.max().unwrap_or(now_ms);
+    let mut latest: BTreeMap<u64, i64> = BTreeMap::new();
+    for row in rows {
+        let known = latest.entry(row.session).or_insert(row.intended_at_ms);
+        *known = (*known).max(row.intended_at_ms).max(row.ended_at_ms.unwrap_or(i64::MIN));
+    }
     // What lies after now was written by a right calendar before this one went wrong, or by a wrong one: it is counted from
-    // the latest of it, which cannot have been after now in truth.
-    let ago = |at_ms: i64| (if at_ms > now_ms { latest_ms } else { now_ms }).saturating_sub(at_ms);
-    let counts = |row: &&LaunchRow| row.ended_at_ms.is_none_or(|at| ago(at) < HISTORY_MS);
-    rows.iter().filter(counts).map(|row| record(row, clock.now(), ago)).collect()
+    // the latest of its own and later sessions, which cannot have been after now in truth.
+    let ago = |row: &LaunchRow, at_ms: i64| {
+        let latest_ms = latest.range(row.session..).map(|(_, at)| *at).max().unwrap_or(now_ms);
+        (if at_ms > now_ms { latest_ms } else { now_ms }).saturating_sub(at_ms)
+    };
+    let counts = |row: &&LaunchRow| row.ended_at_ms.is_none_or(|at| ago(row, at) < HISTORY_MS);
+    rows.iter().filter(counts).map(|row| record(row, clock.now(), |at_ms| ago(row, at_ms))).collect()
 }
 
 fn record(row: &LaunchRow, now: Duration, ago: impl Fn(i64) -> i64) -> Record {
@@ -61,11 +68,12 @@ fn record(row: &LaunchRow, now: Duration, ago: impl Fn(i64) -> i64) -> Record {
     }
 }
 
-/// How long a closed launch lived: no longer than what it has cost.
+/// How long a closed launch lived, as far as its dates agree with what it has cost: that was counted by a better clock.
 fn paid_life(row: &LaunchRow, life: Duration) -> Duration {
     let Some(cost) = row.cost_micro.filter(|_| row.price_per_hour_micro > 0) else { return life };
     let paid_ms = i128::from(cost) * 3_600_000 / i128::from(row.price_per_hour_micro);
-    life.min(Duration::from_millis(u64::try_from(paid_ms).unwrap_or(u64::MAX)))
+    let paid = Duration::from_millis(u64::try_from(paid_ms).unwrap_or(u64::MAX));
+    if life > paid || terms_of(row).cost(life) < Money::from_micros(cost) { paid } else { life }
 }
 
 /// What a row was launched at.
@@ -220,9 +228,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_date_that_is_far_ahead_does_not_hide_what_later_sessions_spent() {
+        let rows = [
+            closed("far ahead", unix_ms_now() + 365 * HISTORY_MS, 5),
+            LaunchRow { session: 2, ..closed("an hour ahead", unix_ms_now() + 60 * MINUTE_MS, 5) },
+        ];
+        assert_eq!(told(&rows), [("far ahead".into(), 0, 5), ("an hour ahead".into(), 0, 5)]);
+    }
+
+    #[tokio::test]
     async fn a_life_that_spans_a_wrong_date_is_as_long_as_what_it_has_cost() {
-        let mut row = closed("l1", unix_ms_now(), 5);
-        row.intended_at_ms = 1_000;
-        assert_eq!(told(&[row]), [("l1".into(), 0, 5)]);
+        for intended_at_ms in [1_000, unix_ms_now() + 300 * HISTORY_MS] {
+            let row = LaunchRow { intended_at_ms, ..closed("l1", unix_ms_now(), 5) };
+            assert_eq!(told(&[row]), [("l1".into(), 0, 5)]);
+        }
     }
 }

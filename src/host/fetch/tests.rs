@@ -41,11 +41,14 @@ async fn fetched(url: &str, sha256: [u8; 32]) -> Result<Vec<u8>, FetchError> {
 async fn a_file_comes_whole_also_by_way_of_another_address() {
     let (base, _) = server(|path, _| match path {
         "/a?v=1" => ok(MODEL),
-        _ => b"HTTP/1.1 302 Found\r\nlocation: /a?v=1\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        "/latest" => b"HTTP/1.1 302 Found\r\nlocation: /a?v=1\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        "/models/v2" => ok(MODEL),
+        _ => b"HTTP/1.1 302 Found\r\nlocation: v2\r\ncontent-length: 0\r\n\r\n".to_vec(),
     })
     .await;
-    assert_eq!(fetched(&format!("{base}/a?v=1"), digest(MODEL)).await.unwrap(), MODEL);
-    assert_eq!(fetched(&format!("{base}/latest"), digest(MODEL)).await.unwrap(), MODEL);
+    for path in ["/a?v=1", "/latest", "/models/v2", "/models/newest"] {
+        assert_eq!(fetched(&format!("{base}{path}"), digest(MODEL)).await.unwrap(), MODEL, "{path}");
+    }
 }
 
 #[tokio::test]

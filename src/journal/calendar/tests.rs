@@ -215,3 +215,28 @@ fn a_box_without_a_battery_keeps_the_dates_of_its_former_boots() {
     gateway.set_calendar(TODAY + DAY);
     assert_eq!(gateway.closed_within(2 * DAY), [("l1".into(), 24 * 60, 24 * 60)]);
 }
+
+#[test]
+fn what_an_undated_boot_ended_is_placed_although_it_began_nothing() {
+    let mut gateway = Gateway::boot_at(TODAY);
+    gateway.intend("l1");
+    gateway.reboot_at(1_000);
+    gateway.pass(MINUTE);
+    gateway.close("l1");
+    gateway.reboot_at(TODAY + HOUR);
+    assert_eq!(gateway.closed_within(HOUR), [("l1".into(), 60, 0)]);
+}
+
+#[test]
+fn an_undated_boot_is_placed_when_the_date_comes_and_not_at_a_later_start() {
+    let mut gateway = Gateway::boot_at(1_000);
+    gateway.intend("l1");
+    gateway.close("l1");
+    gateway.reboot_at(1_000);
+    gateway.set_calendar(TODAY);
+    gateway.store().keep_up(&clocks());
+    assert_eq!(gateway.closed_within(HOUR), [("l1".into(), 0, 0)]);
+    gateway.pass(30 * DAY);
+    gateway.restart();
+    assert_eq!(gateway.closed_within(DAY), []);
+}
