@@ -4,7 +4,8 @@
 //!
 //! By default each cell runs once at the process adapter, and a sample at the others, chosen by a seed that is printed.
 //! `TIDEGATE_FAULT_ROUNDS` runs every cell of every adapter so many times (the lane `faults`), `TIDEGATE_FAULT_SEED`
-//! repeats a run's choices, `TIDEGATE_FAULT_ADAPTERS=process,exec` leaves the others out, `TIDEGATE_FAULT_CELL=process:drain:sigkill:restart:7` one cell.
+//! repeats a run's choices, `TIDEGATE_FAULT_ADAPTERS=process,exec` leaves the others out, and
+//! `TIDEGATE_FAULT_CELL=process:drain:sigkill:restart:7` plays one cell.
 
 #[path = "fault_matrix/cell.rs"]
 mod cell;

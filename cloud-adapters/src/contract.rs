@@ -6,7 +6,7 @@
 //! cloud_adapters::contract_tests!(MyHarness::new());
 //! ```
 //!
-//! Where a case cannot apply, its adapter lists the others by name, and says why. Each case gets a harness of its own, so that cases run side by side, and counts instances with
+//! Each case gets a harness of its own, so that cases run side by side, and counts instances with
 //! [`ContractHarness::alive`], at the provider, never in the adapter's own rows.
 
 mod faults;
@@ -129,18 +129,25 @@ fn leads_its_group(pid: u32) -> bool {
     group.and_then(|group| group.parse().ok()) == Some(pid)
 }
 
-/// One test for each case of the suite, each with a harness of its own made by the expression.
+/// One test for each case of the suite, each with a harness of its own made by the expression. `on_this_machine` leaves out
+/// what can go wrong on the way to a provider and with credentials there; names run those cases alone.
 ///
 /// The crate that uses it needs `tokio` with `macros` and `rt-multi-thread`.
 #[macro_export]
 macro_rules! contract_tests {
     ($harness:expr) => {
+        $crate::contract_tests!($harness, on_this_machine);
+        $crate::contract_tests!($harness;
+            a_provider_at_fault_costs_a_retry_and_leaves_one_instance_or_none,
+            wrong_credentials_are_told_and_never_retried,
+        );
+    };
+    ($harness:expr, on_this_machine) => {
         $crate::contract_tests!($harness;
             a_full_account_says_no_capacity_until_one_ends,
             a_killed_instance_is_listed_as_ended_until_terminated,
             a_launch_cut_off_at_any_moment_leaves_one_instance,
             a_node_gone_before_ready_leaves_what_the_next_one_finds,
-            a_provider_at_fault_costs_a_retry_and_leaves_one_instance_or_none,
             a_termination_cut_off_at_any_moment_can_be_repeated,
             a_workload_that_never_starts_ends_with_a_reason,
             an_instance_is_described_from_launch_to_termination,
@@ -156,7 +163,6 @@ macro_rules! contract_tests {
             terminating_twice_is_ok,
             the_token_is_shown_nowhere,
             what_an_operator_has_to_know_is_found_by_a_check,
-            wrong_credentials_are_told_and_never_retried,
         );
     };
     ($harness:expr; $($case:ident,)+) => {

@@ -19,27 +19,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 // Nothing is on the way to processes of this machine that could be wrong, and nobody asks for credentials.
-cloud_adapters::contract_tests!(Processes::new();
-    a_full_account_says_no_capacity_until_one_ends,
-    a_killed_instance_is_listed_as_ended_until_terminated,
-    a_launch_cut_off_at_any_moment_leaves_one_instance,
-    a_node_gone_before_ready_leaves_what_the_next_one_finds,
-    a_termination_cut_off_at_any_moment_can_be_repeated,
-    a_workload_that_never_starts_ends_with_a_reason,
-    an_instance_is_described_from_launch_to_termination,
-    an_unrenewed_instance_ends_itself,
-    bad_configuration_starts_nothing_and_is_never_retried,
-    bad_requests_are_refused,
-    calls_past_their_deadline_are_transient_and_can_be_repeated,
-    ended_instances_are_never_started_again,
-    instances_of_others_are_neither_listed_nor_touched,
-    launching_again_returns_the_same_instance,
-    launching_at_once_from_two_clients_leaves_one_instance,
-    terminating_an_unknown_id_is_ok,
-    terminating_twice_is_ok,
-    the_token_is_shown_nowhere,
-    what_an_operator_has_to_know_is_found_by_a_check,
-);
+cloud_adapters::contract_tests!(Processes::new(), on_this_machine);
 
 /// Generous: the tests run beside others on two cores.
 const PATIENCE: Duration = Duration::from_secs(20);

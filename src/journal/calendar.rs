@@ -35,7 +35,8 @@ CREATE TABLE sessions (
 ";
 
 /// For a query that corrects rows: the sessions in which they were begun and in which they were ended.
-pub(super) const WITH_SESSIONS: &str = "launches AS l LEFT JOIN sessions AS b ON b.session = l.session LEFT JOIN sessions AS e ON e.session = l.ended_session";
+pub(super) const WITH_SESSIONS: &str = "launches AS l LEFT JOIN sessions AS b ON b.session = l.session \
+                                        LEFT JOIN sessions AS e ON e.session = l.ended_session";
 
 /// All clocks at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,12 +12,14 @@ use super::budget::{Ledger, Money, Refusal, Terms};
 use super::fleet::{Event as FleetEvent, Failure, Fleet, Instance, Operation, Outcome, Stage, Timing};
 
 mod adapter;
+mod dates;
 mod known;
 mod reconcile;
 mod start_times;
 mod view;
 
 pub use adapter::{Adapter, AdapterSettings};
+pub use dates::Dates;
 use known::Known;
 pub use known::MOST_LAUNCHES;
 pub use reconcile::{Listed, Record, Recorded};

@@ -16,7 +16,10 @@ const SLOW_DEADLINE: Duration = Duration::from_secs(1);
 pub async fn a_provider_at_fault_costs_a_retry_and_leaves_one_instance_or_none(harness: &dyn ContractHarness) {
     let faulty = |fault| Some((fault, harness.adapter_with_fault(fault)?));
     let clients: Vec<_> = Fault::ALL.into_iter().filter_map(faulty).collect();
-    assert!(!clients.is_empty(), "nothing can be wrong on the way to this provider: leave this case out by its name");
+    assert!(
+        !clients.is_empty(),
+        "nothing can be wrong on the way to this provider: its adapter is tested `on_this_machine`"
+    );
     for (index, (fault, faulty)) in clients.into_iter().enumerate() {
         let deadline = if fault == Fault::Slow { SLOW_DEADLINE } else { harness.patience() };
         let (faulty, sound) = (with_deadline(faulty, deadline), harness.adapter());
@@ -49,7 +52,7 @@ pub async fn a_provider_at_fault_costs_a_retry_and_leaves_one_instance_or_none(h
 pub async fn wrong_credentials_are_told_and_never_retried(harness: &dyn ContractHarness) {
     let (sound, launch) = (harness.adapter(), id("gw-1"));
     let clients = harness.with_wrong_credentials();
-    assert!(!clients.is_empty(), "this provider asks for no credentials: leave this case out by its name");
+    assert!(!clients.is_empty(), "this provider asks for no credentials: its adapter is tested `on_this_machine`");
     let request = harness.request(&launch, &owner());
     sound.launch(&request).await.expect("launch");
     until_running(harness.patience(), &*sound, &launch).await;

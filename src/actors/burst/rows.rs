@@ -1,22 +1,21 @@
 //! Between the journal's rows, which have calendar times, and the engine's records, which have the run's clock.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Burst;
 use crate::host::clock::{Clock, rfc3339, unix_ms_now};
 use crate::journal::{Closing, Journal, JournalError, LaunchRow, Stage};
 use crate::logic::budget::{Money, Terms};
-use crate::logic::burst::{Engine, Record};
+use crate::logic::burst::{Dates, Engine, Record};
 use crate::logic::fleet::Instance;
 use crate::wire::{BurstState, BurstStatus};
 
 /// The longest budget window: what ended before it matters to no decision.
-const HISTORY_MS: i64 = 24 * 3_600_000;
+const HISTORY: Duration = Duration::from_hours(24);
 
 /// Every open row and those of the last day, and all launches that the journal knows with their sessions.
 pub(super) async fn read(journal: &Journal) -> Result<(Vec<LaunchRow>, Vec<(String, u64)>), JournalError> {
-    let rows = journal.rows_since(unix_ms_now() - HISTORY_MS).await?;
+    let rows = journal.rows_since(unix_ms_now() - in_millis(HISTORY)).await?;
     Ok((rows, journal.launches().await?))
 }
 
@@ -27,29 +26,20 @@ pub(super) fn tell_unreadable(error: &JournalError) {
 
 /// Rows on this run's clock: all that are open, and those that ended within the last day.
 pub(super) fn records(rows: &[LaunchRow], clock: Clock) -> Vec<Record> {
-    let now_ms = unix_ms_now();
-    let mut latest: BTreeMap<u64, i64> = BTreeMap::new();
-    for row in rows {
-        let known = latest.entry(row.session).or_insert(row.intended_at_ms);
-        *known = (*known).max(row.intended_at_ms).max(row.ended_at_ms.unwrap_or(i64::MIN));
-    }
-    // What lies after now was written by a right calendar before this one went wrong, or by a wrong one: it is counted from
-    // the latest of its own and later sessions, which cannot have been after now in truth.
-    let ago = |row: &LaunchRow, at_ms: i64| {
-        let latest_ms = latest.range(row.session..).map(|(_, at)| *at).max().unwrap_or(now_ms);
-        (if at_ms > now_ms { latest_ms } else { now_ms }).saturating_sub(at_ms)
-    };
-    let counts = |row: &&LaunchRow| row.ended_at_ms.is_none_or(|at| ago(row, at) < HISTORY_MS);
-    rows.iter().filter(counts).map(|row| record(row, clock.now(), |at_ms| ago(row, at_ms))).collect()
+    let times = |row: &LaunchRow| [Some(row.intended_at_ms), row.ended_at_ms].map(|at| Some((row.session, at?)));
+    let dates = Dates::new(unix_ms_now(), rows.iter().flat_map(times).flatten());
+    let counts = |row: &&LaunchRow| row.ended_at_ms.is_none_or(|at| dates.ago(row.session, at) < HISTORY);
+    rows.iter().filter(counts).map(|row| record(row, clock.now(), &dates)).collect()
 }
 
-fn record(row: &LaunchRow, now: Duration, ago: impl Fn(i64) -> i64) -> Record {
-    let at = |at_ms: i64| now.saturating_sub(millis(ago(at_ms)));
-    let ended_at = row.ended_at_ms.map(at);
-    // From the end back, by what was paid for: the date of another boot may be wrong.
+fn record(row: &LaunchRow, now: Duration, dates: &Dates) -> Record {
+    let at = |at_ms: i64| now.saturating_sub(dates.ago(row.session, at_ms));
+    let (ended_at, terms) = (row.ended_at_ms.map(at), terms_of(row));
     let started_at = match (ended_at, row.ended_at_ms) {
+        // From the end back: the two may have been dated by different calendars.
         (Some(end), Some(at_ms)) => {
-            end.saturating_sub(paid_life(row, millis(at_ms.saturating_sub(row.intended_at_ms))))
+            let dated = millis(at_ms.saturating_sub(row.intended_at_ms));
+            end.saturating_sub(row.cost_micro.map_or(dated, |cost| terms.life(dated, Money::from_micros(cost))))
         }
         _ => at(row.intended_at_ms),
     };
@@ -63,17 +53,9 @@ fn record(row: &LaunchRow, now: Duration, ago: impl Fn(i64) -> i64) -> Record {
         started_at,
         start_took: row.ready_at_ms.map(|ready| millis(ready.saturating_sub(row.intended_at_ms))),
         ended_at,
-        terms: terms_of(row),
+        terms,
         cost: row.cost_micro.map(Money::from_micros),
     }
-}
-
-/// How long a closed launch lived, as far as its dates agree with what it has cost: that was counted by a better clock.
-fn paid_life(row: &LaunchRow, life: Duration) -> Duration {
-    let Some(cost) = row.cost_micro.filter(|_| row.price_per_hour_micro > 0) else { return life };
-    let paid_ms = i128::from(cost) * 3_600_000 / i128::from(row.price_per_hour_micro);
-    let paid = Duration::from_millis(u64::try_from(paid_ms).unwrap_or(u64::MAX));
-    if life > paid || terms_of(row).cost(life) < Money::from_micros(cost) { paid } else { life }
 }
 
 /// What a row was launched at.
@@ -184,6 +166,7 @@ mod tests {
     use super::*;
 
     const MINUTE_MS: i64 = 60_000;
+    const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
     /// A closed row that ended at, and lived for, so many minutes, at 1 an hour.
     fn closed(launch: &str, ended_at_ms: i64, life_minutes: i64) -> LaunchRow {
@@ -216,13 +199,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_calendar_that_is_behind_counts_the_latest_day_of_the_journal_and_not_all_of_it() {
-        let months_ahead = unix_ms_now() + 90 * HISTORY_MS;
+        let months_ahead = unix_ms_now() + 90 * DAY_MS;
         let rows = [
-            closed("months before", months_ahead - 60 * HISTORY_MS, 5),
+            closed("months before", months_ahead - 60 * DAY_MS, 5),
             closed("an hour before", months_ahead - 60 * MINUTE_MS, 5),
             closed("latest", months_ahead, 5),
             closed("now", unix_ms_now() - 10 * MINUTE_MS, 5),
-            closed("yesterday", unix_ms_now() - HISTORY_MS - MINUTE_MS, 5),
+            closed("yesterday", unix_ms_now() - DAY_MS - MINUTE_MS, 5),
         ];
         assert_eq!(told(&rows), [("an hour before".into(), 60, 65), ("latest".into(), 0, 5), ("now".into(), 10, 15)]);
     }
@@ -230,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn one_date_that_is_far_ahead_does_not_hide_what_later_sessions_spent() {
         let rows = [
-            closed("far ahead", unix_ms_now() + 365 * HISTORY_MS, 5),
+            closed("far ahead", unix_ms_now() + 365 * DAY_MS, 5),
             LaunchRow { session: 2, ..closed("an hour ahead", unix_ms_now() + 60 * MINUTE_MS, 5) },
         ];
         assert_eq!(told(&rows), [("far ahead".into(), 0, 5), ("an hour ahead".into(), 0, 5)]);
@@ -238,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_life_that_spans_a_wrong_date_is_as_long_as_what_it_has_cost() {
-        for intended_at_ms in [1_000, unix_ms_now() + 300 * HISTORY_MS] {
+        for intended_at_ms in [1_000, unix_ms_now() + 300 * DAY_MS] {
             let row = LaunchRow { intended_at_ms, ..closed("l1", unix_ms_now(), 5) };
             assert_eq!(told(&[row]), [("l1".into(), 0, 5)]);
         }

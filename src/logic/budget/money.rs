@@ -88,6 +88,16 @@ impl Terms {
         self.price(if step == 0 { used } else { used.div_ceil(step).saturating_mul(step) })
     }
 
+    /// How long an instance lived that has cost so much, which was counted by a better clock than the dates that say `life`.
+    pub fn life(&self, life: Duration, cost: Money) -> Duration {
+        if self.price_per_hour <= Money::ZERO {
+            return life;
+        }
+        let paid_nanos = i128::from(cost.0) * i128::from(HOUR_NANOS) / i128::from(self.price_per_hour.0);
+        let paid = Duration::from_nanos(u64::try_from(paid_nanos).unwrap_or(u64::MAX));
+        if life > paid || self.cost(life) < cost { paid } else { life }
+    }
+
     /// What has fallen due of an instance that has run for `elapsed` and goes on: a step counts when it begins.
     pub(super) fn due(&self, elapsed: Duration) -> Money {
         let step = self.billing_step.as_nanos();
