@@ -187,7 +187,7 @@ impl Scene {
         self.service = Some(PlanInput {
             wanted: words.value("wanted"),
             local_max: words.value("local_max"),
-            local_headroom: words.choice_of("headroom", &[("yes", true), ("no", false)]),
+            local_obstacle: words.choice_of("headroom", &[("yes", None), ("no", Some("memory is at 95 %".to_owned()))]),
             on_demand_floor: words.maybe("floor").unwrap_or_default(),
             burst_max: words.value("burst_max"),
             cloud: if cloud == "allowed" { Cloud::Allowed } else { Cloud::Forbidden(cloud.replace('~', " ")) },

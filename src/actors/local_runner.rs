@@ -70,8 +70,8 @@ pub struct StopAll;
 pub struct LocalReplicas {
     /// By service.
     pub replicas: BTreeMap<String, Vec<LocalReplica>>,
-    /// Services that keep failing here.
-    pub broken: Vec<String>,
+    /// Services that keep failing here, each with what became of its last replica.
+    pub broken: BTreeMap<String, String>,
     /// The last order that these include.
     pub order: u64,
 }
@@ -107,12 +107,14 @@ pub struct LocalRunner {
     publisher: Recipient<Report>,
     running: BTreeMap<String, Running>,
     restarts: BTreeMap<String, Restarts>,
+    /// What became of the last replica that failed, by service.
+    failures: BTreeMap<String, String>,
     started: u64,
     order: u64,
     /// No start any more: the node stops.
     ending: bool,
     /// The services that were last told as broken.
-    told_broken: Vec<String>,
+    told_broken: BTreeMap<String, String>,
     waiting_for_none: VecDeque<tokio::sync::oneshot::Sender<()>>,
 }
 
@@ -131,10 +133,11 @@ impl LocalRunner {
             publisher,
             running: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            failures: BTreeMap::new(),
             started: 0,
             order: 0,
             ending: false,
-            told_broken: Vec::new(),
+            told_broken: BTreeMap::new(),
             waiting_for_none: VecDeque::new(),
         }
     }
@@ -297,6 +300,7 @@ impl LocalRunner {
         let longest = self.services.get(service).map(|s| s.longest_backoff).unwrap_or_default();
         let restarts = self.restarts.entry(service.to_owned()).or_default();
         let pause = restarts.failed(self.clock.now(), ready_for, longest, fastrand::f64());
+        self.failures.insert(service.to_owned(), why.clone());
         let reason = format!("started again in {pause:.1?} at the earliest");
         let data = EventData { error: Some(why), ..about(service, id, &reason) };
         tell(&self.publisher, Report { kind: EventKind::ReplicaFailed, data });
@@ -304,10 +308,10 @@ impl LocalRunner {
 
     /// The services that keep failing here and are held back now. Once their pause is over the planner may try again,
     /// which is how they recover.
-    fn broken(&self) -> Vec<String> {
+    fn broken(&self) -> BTreeMap<String, String> {
         let now = self.clock.now();
         let held_back = self.restarts.iter().filter(|(_, restarts)| restarts.is_broken() && !restarts.may_start(now));
-        held_back.map(|(name, _)| name.clone()).collect()
+        held_back.filter_map(|(name, _)| Some((name.clone(), self.failures.get(name)?.clone()))).collect()
     }
 
     fn tell_scheduler(&mut self) {

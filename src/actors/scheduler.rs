@@ -221,9 +221,9 @@ impl Scheduler {
         if !ready_to_scale {
             return self.start_first(name, &replicas);
         }
-        let local_works = !self.local.broken.iter().any(|broken| broken == name);
+        let local_broken = self.local.broken.get(name).cloned();
         let situation =
-            Situation { replicas, adapters: self.cloud.adapters.get(name).map_or(&[], Vec::as_slice), local_works };
+            Situation { replicas, adapters: self.cloud.adapters.get(name).map_or(&[], Vec::as_slice), local_broken };
         let step = service.scaling.step(&self.window, situation, now);
         self.carry_out(name, &step.decision, &step.plan);
     }

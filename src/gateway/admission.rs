@@ -40,6 +40,7 @@ pub(super) struct Demand {
 pub(super) enum NoSlot {
     QueueFull,
     Expired,
+    Stopping,
 }
 
 /// One service in the data plane.
@@ -118,6 +119,16 @@ impl Service {
         }
     }
 
+    /// Turns away all who wait, and from now on whoever would have to: the node stops and hands out no more slots in time.
+    pub(super) fn turn_away(&self) {
+        let mut line = self.line();
+        line.is_closed = true;
+        for number in line.waiters.keys().copied().collect::<Vec<_>>() {
+            // Who waits hears of it by the sender that goes.
+            drop(self.leave(&mut line, number));
+        }
+    }
+
     fn take(&self, route: &ServiceRoute, demand: &Demand, now: Duration) -> Option<Arc<Endpoint>> {
         let ask = Ask { placement: demand.placement, avoid: demand.avoid.as_ref(), now, random: fastrand::u64(..) };
         // Another request may take the last slot between the choice and the taking; then the choice is made again.
@@ -138,6 +149,9 @@ impl Service {
         {
             return Ok(Place::Served(slot));
         }
+        if line.is_closed {
+            return Err(NoSlot::Stopping);
+        }
         if line.has_no_room(class, self.options.queue) {
             return Err(NoSlot::QueueFull);
         }
@@ -154,7 +168,7 @@ impl Service {
             let until = self.clock.instant(deadline.min(now + PATROL));
             match tokio::time::timeout_at(until, &mut ticket.given).await {
                 Ok(Ok(slot)) => return Ok(slot),
-                Ok(Err(_)) => unreachable!("who leaves the line is given a slot or has dropped its ticket"),
+                Ok(Err(_)) => return Err(NoSlot::Stopping),
                 Err(_) if self.clock.now() >= deadline => return Err(NoSlot::Expired),
                 Err(_) => self.hand_out(),
             }
@@ -234,6 +248,8 @@ struct Line {
     next: u64,
     waiters: BTreeMap<Number, Waiter>,
     second_tries: usize,
+    /// The node stops: nobody may stand in it any more.
+    is_closed: bool,
 }
 
 #[derive(Debug)]

@@ -118,6 +118,7 @@ impl Forwarding<'_> {
         }
         self.service.admit(&self.outgoing.demand, self.outgoing.deadline).await.map_err(|reason| match reason {
             NoSlot::QueueFull => Refusal::QueueFull { service: service(), waiting: self.service.options.queue },
+            NoSlot::Stopping => Refusal::Stopping { service: service() },
             NoSlot::Expired => Refusal::QueueExpired { service: service(), allowed: self.outgoing.allowed },
         })
     }

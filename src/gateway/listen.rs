@@ -14,6 +14,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
 use super::stall::StallLimited;
 use super::{Gateway, request};
@@ -24,6 +25,8 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// After the system refused to accept (no file descriptors left, mostly), this long is waited for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Before the drain timeout, requests without a replica are turned away: enough to write an answer to each of a full queue.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// See [`Gateway::serve`].
 pub(super) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> usize {
@@ -50,20 +53,32 @@ pub(super) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown
     drain(&gateway, connections).await
 }
 
-/// Waits for the connections to end; returns how many did not in time.
+/// Waits for the connections to end; returns how many did not in time. Requests that still wait for a replica shortly
+/// before are told so, since one that is cut off does not know whether it was answered.
 async fn drain(gateway: &Gateway, mut connections: JoinSet<()>) -> usize {
-    let all_ended = async {
-        while let Some(ended) = connections.join_next().await {
-            count_panic(gateway, ended);
-        }
-    };
-    if tokio::time::timeout(gateway.options.drain_timeout, all_ended).await.is_ok() {
+    let ends = Instant::now() + gateway.options.drain_timeout;
+    let last_words = LAST_WORDS.min(gateway.options.drain_timeout / 4);
+    if all_ended(gateway, &mut connections, ends - last_words).await {
+        return 0;
+    }
+    gateway.services.values().for_each(|service| service.turn_away());
+    if all_ended(gateway, &mut connections, ends).await {
         return 0;
     }
     let cut_off = connections.len();
     tracing::warn!(connections = cut_off, "requests were still in flight at the drain timeout and are cut off");
     connections.shutdown().await;
     cut_off
+}
+
+/// Whether all connections ended until `deadline`.
+async fn all_ended(gateway: &Gateway, connections: &mut JoinSet<()>, deadline: Instant) -> bool {
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            count_panic(gateway, ended);
+        }
+    };
+    tokio::time::timeout_at(deadline, all_ended).await.is_ok()
 }
 
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, IpAddr, OwnedSemaphorePermit) {

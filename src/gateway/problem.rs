@@ -35,6 +35,10 @@ pub(super) enum Refusal {
     QueueFull { service: String, waiting: usize },
     #[error("no replica of `{service}` was free within {} ms and none has seen the request; send it again later", .allowed.as_millis())]
     QueueExpired { service: String, allowed: Duration },
+    #[error(
+        "this node stops and no replica of `{service}` was free before that; none has seen the request, send it again"
+    )]
+    Stopping { service: String },
     #[error("`{service}` has no ready replica on this node; leave out x-tidegate-placement, or send it again later")]
     NoLocalReplica { service: String },
     #[error("`{service}` has no ready replica; send it again later")]
@@ -75,6 +79,7 @@ impl Refusal {
             Self::QueueExpired { .. } => {
                 ("queue-expired", "No replica was free in time", StatusCode::SERVICE_UNAVAILABLE, Expired)
             }
+            Self::Stopping { .. } => ("stopping", "The node stops", StatusCode::SERVICE_UNAVAILABLE, Rejected),
             Self::NoLocalReplica { .. } => {
                 ("no-local-replica", "No local replica", StatusCode::SERVICE_UNAVAILABLE, Rejected)
             }

@@ -88,8 +88,8 @@ pub struct PlanInput {
     pub wanted: u32,
     /// Most local replicas.
     pub local_max: u32,
-    /// The host can bear another local replica.
-    pub local_headroom: bool,
+    /// Why the host can bear no further local replica, as the beginning of a sentence; `None` when it can.
+    pub local_obstacle: Option<String>,
     /// Most instances of this service.
     pub burst_max: u32,
     /// So many instances first are to be ones that nobody takes away, where such can be had.
@@ -153,23 +153,31 @@ pub struct Plan {
 pub struct Shortfall {
     /// At least 1.
     pub missing: u32,
-    /// What stands in the way.
+    /// What stands in the way at the providers.
     pub why: Why,
+    /// What stands in the way of a local replica, other than their limit.
+    pub local: Option<String>,
 }
 
 impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.missing == 1 { "replica" } else { "replicas" };
-        write!(f, "{} {noun} short: {}", self.missing, self.why)
+        write!(f, "{} {noun} short: ", self.missing)?;
+        match (&self.local, &self.why) {
+            (Some(local), _) => write!(f, "{local}, and ")?,
+            (None, Why::LocalOnly(_) | Why::NoAdapter) => f.write_str("local replicas are at their limit, and ")?,
+            (None, _) => {}
+        }
+        self.why.fmt(f)
     }
 }
 
 /// What stands in the way of a replica. With several adapters, the first in this order: money, failures, room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Local replicas are at their limit, and the cloud is forbidden for this reason.
+    /// There can be no further local replica, and the cloud is forbidden for this reason.
     LocalOnly(String),
-    /// Local replicas are at their limit, and the service has no adapter.
+    /// There can be no further local replica, and the service has no adapter.
     NoAdapter,
     /// The service has as many instances as it may.
     BurstMaximum(u32),
@@ -199,8 +207,8 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LocalOnly(why) => write!(f, "local replicas are at their limit, and bursting is forbidden: {why}"),
-            Self::NoAdapter => f.write_str("local replicas are at their limit, and the service has no adapter"),
+            Self::LocalOnly(why) => write!(f, "bursting is forbidden: {why}"),
+            Self::NoAdapter => f.write_str("the service has no adapter"),
             Self::BurstMaximum(max) => write!(f, "the service is at its limit of {max} instances"),
             Self::Draining => f.write_str("waiting for a draining replica to leave its place"),
             Self::OverBudget { adapter } => write!(f, "the budget bears no further instance at {adapter}"),
@@ -220,7 +228,11 @@ pub fn plan(input: &PlanInput) -> Plan {
 
     let coming = census.alive() + start_local + launches.count();
     let missing = input.wanted.saturating_sub(coming.saturating_sub(ends.count()));
-    let shortfall = (missing > 0).then(|| Shortfall { missing, why: why_missing(input, &target, &launches) });
+    let shortfall = (missing > 0).then(|| Shortfall {
+        missing,
+        why: why_missing(input, &target, &launches),
+        local: input.local_obstacle.clone().filter(|_| target.local < input.wanted.min(input.local_max)),
+    });
     let plan = Plan { actions: actions(start_local, launches.adapters, ends), shortfall };
     debug_assert!(check(input, &census, &plan).is_ok(), "{:?}: {plan:?} of {input:?}", check(input, &census, &plan));
     plan
@@ -287,7 +299,7 @@ struct Target {
 impl Target {
     fn of(input: &PlanInput, census: &Census) -> Self {
         let local_limit =
-            if input.local_headroom { input.local_max } else { input.local_max.min(census.local.alive()) };
+            if input.local_obstacle.is_none() { input.local_max } else { input.local_max.min(census.local.alive()) };
         let local = input.wanted.min(local_limit);
         let cloud_limit = if input.cloud == Cloud::Allowed { input.burst_max } else { 0 };
         Self { local, cloud: (input.wanted - local).min(cloud_limit), cloud_limit }

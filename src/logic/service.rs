@@ -52,8 +52,8 @@ pub struct Situation<'a> {
     pub replicas: Vec<ReplicaView>,
     /// The adapters as they are now.
     pub adapters: &'a [AdapterView],
-    /// The box can run another local replica of it, as far as its supervisor knows.
-    pub local_works: bool,
+    /// Why its supervisor starts no further local replica for now: what became of the last one.
+    pub local_broken: Option<String>,
 }
 
 /// What a step came to.
@@ -157,7 +157,7 @@ impl ServiceScaling {
         PlanInput {
             wanted,
             local_max: self.settings.local_max,
-            local_headroom: situation.local_works && memory.is_none_or(|used| used < MEMORY_HEADROOM),
+            local_obstacle: local_obstacle(situation.local_broken, memory),
             burst_max: self.settings.burst_max,
             on_demand_floor: self.settings.on_demand_floor,
             cloud: self.settings.cloud.clone(),
@@ -165,6 +165,14 @@ impl ServiceScaling {
             replicas: situation.replicas,
         }
     }
+}
+
+/// Why the box can bear no further local replica, as the beginning of a sentence. `memory` is the share in use.
+fn local_obstacle(broken: Option<String>, memory: Option<f64>) -> Option<String> {
+    let failing = broken.map(|why| format!("local replicas keep failing ({why})"));
+    let crowded = || memory.filter(|used| *used >= MEMORY_HEADROOM);
+    failing
+        .or_else(|| crowded().map(|used| format!("memory is at {:.0} %, too full for a local replica", used * 100.0)))
 }
 
 /// How many replicas are in a phase at a placement.

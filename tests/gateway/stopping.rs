@@ -36,6 +36,26 @@ async fn a_shutdown_answers_what_is_in_flight_and_closes_what_is_idle() {
     assert_eq!(within(node.served).await.expect("it ended"), 0);
 }
 
+/// One that waits cannot know whether a replica has seen it; a status tells it that none has.
+#[tokio::test]
+async fn who_still_waits_for_a_replica_shortly_before_the_end_is_told_to_send_it_again() {
+    let (addr, gate) = gated().await;
+    let options = GatewayOptions { drain_timeout: Duration::from_secs(1), ..GatewayOptions::default() };
+    let node = Node::with(options, vec![service("d")]).await;
+    node.route("d", &[endpoint("d-1", addr, 1)]);
+    let in_flight = node.posting("/services/d/");
+    gate.arrival().await;
+    let waiting = node.posting("/services/d/");
+    eventually("one waits", || node.reading("d").queued == 1).await;
+    node.shutdown.send(()).expect("it serves");
+    let told = within(waiting).await.expect("an answer");
+    assert_eq!((told.status.as_u16(), told.problem().as_str()), (503, "stopping"));
+    assert_eq!(told.header("retry-after"), "1");
+    gate.let_through(1);
+    drop(in_flight);
+    within(node.served).await.expect("it ended");
+}
+
 #[tokio::test]
 async fn what_does_not_end_within_the_drain_timeout_is_cut_off_and_counted() {
     let (addr, gate) = gated().await;

@@ -56,7 +56,7 @@ fn input(wanted: u32, replicas: Vec<ReplicaView>) -> PlanInput {
     PlanInput {
         wanted,
         local_max: 2,
-        local_headroom: true,
+        local_obstacle: None,
         burst_max: 4,
         on_demand_floor: 0,
         cloud: Cloud::Allowed,
@@ -145,7 +145,7 @@ fn a_draining_replica_keeps_its_place_until_it_is_gone() {
 #[test]
 fn without_headroom_the_cloud_takes_what_the_host_cannot() {
     let mut crowded = input(3, vec![local("l1", Phase::Ready)]);
-    crowded.local_headroom = false;
+    crowded.local_obstacle = Some("memory is at 95 %".to_owned());
     assert_eq!(told(&crowded), "launch at a; launch at a");
 }
 
@@ -204,6 +204,13 @@ fn each_obstacle_is_told_in_words() {
         (
             short(&|i| i.adapters[0].held_back = held()),
             "1 replica short: launches at a are held back: launches failed lately".into(),
+        ),
+        (
+            short(&|i| {
+                (i.local_max, i.local_obstacle) = (3, Some("memory is at 95 %".into()));
+                i.adapters.clear();
+            }),
+            "1 replica short: memory is at 95 %, and the service has no adapter".into(),
         ),
         (short(&|i| i.adapters[0].alive = 10), "1 replica short: a is at its limit of 10 instances".into()),
         (short(&|i| i.adapters[0].affordable = 0), "1 replica short: the budget bears no further instance at a".into()),
@@ -335,7 +342,7 @@ impl Sim {
             if self.random.one_in(5) {
                 self.input.wanted = self.random.below(9);
             }
-            self.input.local_headroom = !self.random.one_in(4);
+            self.input.local_obstacle = self.random.one_in(4).then(|| "memory is at 95 %".to_owned());
             for adapter in &mut self.input.adapters {
                 adapter.held_back = self.random.one_in(4).then(|| "failed lately".to_owned());
                 adapter.spot = self.random.one_in(2);
@@ -416,7 +423,7 @@ impl Sim {
 
     fn calm_down(&mut self) {
         self.calm = true;
-        self.input.local_headroom = true;
+        self.input.local_obstacle = None;
         self.input.adapters.iter_mut().for_each(|adapter| {
             adapter.held_back = None;
             adapter.affordable = u32::MAX;

@@ -50,7 +50,11 @@ fn window(at: u64, in_flight: f64, queued: f64, memory: f64) -> Window {
 }
 
 fn step(scaling: &mut ServiceScaling, at: u64, load: f64, replicas: &[ReplicaView], local_works: bool) -> Step {
-    let situation = Situation { replicas: replicas.to_vec(), adapters: &[adapter()], local_works };
+    let situation = Situation {
+        replicas: replicas.to_vec(),
+        adapters: &[adapter()],
+        local_broken: (!local_works).then(|| "it broke".to_owned()),
+    };
     scaling.step(&window(at, load, 0.0, 0.5), situation, Duration::from_secs(at))
 }
 
@@ -121,7 +125,7 @@ fn a_box_that_cannot_run_it_bursts_instead() {
 fn a_box_short_of_memory_starts_no_further_local_replica() {
     let mut scaling = ServiceScaling::new(settings());
     let one = [replica("a", Placement::Local, Phase::Ready)];
-    let situation = Situation { replicas: one.to_vec(), adapters: &[adapter()], local_works: true };
+    let situation = Situation { replicas: one.to_vec(), adapters: &[adapter()], local_broken: None };
     let full = scaling.step(&window(10, 3.0, 0.0, 0.95), situation, Duration::from_secs(10));
     assert_eq!(full.plan.actions, [Action::Launch { adapter: "cloud".into() }]);
 }

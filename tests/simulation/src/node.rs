@@ -268,7 +268,7 @@ impl World {
         let input = PlanInput {
             wanted: self.wish,
             local_max: 0,
-            local_headroom: false,
+            local_obstacle: None,
             burst_max: self.scenario.burst_max,
             on_demand_floor: 0,
             cloud: Cloud::Allowed,
