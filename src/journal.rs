@@ -5,6 +5,7 @@
 //! launch secrets derive, so that instances can be adopted even when the journal itself was lost.
 
 mod calendar;
+mod spool;
 mod state_dir;
 mod store;
 
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 use calendar::Moment;
 
 pub use crate::logic::burst::Recorded as Stage;
+pub use spool::{Letter, Outlet, Releases, Spool, SpoolStatus};
 pub use state_dir::{StateDir, StateDirError};
 use store::Store;
 
