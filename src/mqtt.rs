@@ -4,6 +4,7 @@
 //! else, so replacing either is one file.
 
 mod backlog;
+mod backoff;
 pub mod broker;
 pub mod link;
 

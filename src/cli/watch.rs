@@ -72,6 +72,7 @@ impl Args {
     async fn watch(&self, host: String, port: u16) -> ExitCode {
         let (sender, mut seen) = mpsc::channel(WAITING_LINES);
         let options = LinkOptions {
+            name: "watch",
             client_id: format!("tidegate-watch-{:08x}", fastrand::u32(..)),
             host,
             port,

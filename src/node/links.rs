@@ -93,6 +93,7 @@ fn options(
         Encoding::Json => "json",
     };
     Ok(LinkOptions {
+        name: tree,
         // An underscore is in no id, so that no two nodes have one client id.
         client_id: format!("tidegate_{}_{}_{tree}", identity.fleet, identity.node),
         host,
