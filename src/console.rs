@@ -3,6 +3,7 @@
 //! It reads what the node hands it (the [`Board`] and a few values) and asks no actor: a busy control plane still
 //! answers, and a scrape costs no decision.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,6 +50,51 @@ pub struct About {
     pub state_dir: String,
 }
 
+/// One link to a broker, as an operator asks about it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinkView {
+    /// Its tree.
+    pub link: &'static str,
+    /// Whether it stands.
+    pub connected: bool,
+    /// Connections made so far.
+    pub connections: u64,
+    /// Why it does not stand, in words.
+    pub last_error: Option<String>,
+    /// Messages that wait or are on their way.
+    pub waiting: usize,
+    /// Memory that its messages take, about.
+    pub held_bytes: usize,
+    /// Messages given up since the start.
+    pub dropped: u64,
+}
+
+/// The events that wait on disk.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpoolView {
+    /// By link.
+    pub events: BTreeMap<&'static str, u64>,
+    /// All links.
+    pub bytes: u64,
+    /// Put on disk since the start.
+    pub saved: u64,
+    /// In memory only, since the disk does not take them.
+    pub unsaved: u64,
+    /// Given up since the start.
+    pub dropped: u64,
+    /// Why the disk cannot be written.
+    pub problem: Option<String>,
+}
+
+/// How telemetry gets out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Telemetry {
+    /// The links, none when MQTT is off.
+    pub links: Vec<LinkView>,
+    /// What waits on disk, none when MQTT is off.
+    pub spool: Option<SpoolView>,
+}
+
 /// What changes, read at each request.
 pub trait Pulse: Send + Sync + 'static {
     /// Whether requests can be answered.
@@ -57,6 +103,8 @@ pub trait Pulse: Send + Sync + 'static {
     fn is_alive(&self) -> bool;
     /// Whether the broker is reached.
     fn broker_connected(&self) -> bool;
+    /// How telemetry gets out.
+    fn telemetry(&self) -> Telemetry;
     /// Seconds since the start.
     fn uptime_s(&self) -> u64;
 }
@@ -86,6 +134,7 @@ struct NodeAnswer<'a> {
     about: &'a About,
     ready: bool,
     broker_connected: bool,
+    telemetry: Telemetry,
     uptime_s: u64,
     load: Option<crate::wire::LoadReport>,
 }
@@ -171,6 +220,7 @@ async fn node(State(console): State<Console>) -> Response {
         about: &console.about,
         ready: console.pulse.is_ready(),
         broker_connected: console.pulse.broker_connected(),
+        telemetry: console.pulse.telemetry(),
         uptime_s: console.pulse.uptime_s(),
         load: console.board.load(),
     };

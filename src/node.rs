@@ -15,13 +15,15 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
-use crate::console::{Console, Pulse, recorder};
+use crate::console::{Console, Pulse, Telemetry, recorder};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
 use crate::host::memory;
-use crate::journal::{Journal, JournalError, StateDir, StateDirError};
+use crate::journal::{Journal, JournalError, Spool, StateDir, StateDirError};
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::broker::{Broker, BrokerError};
+use crate::mqtt::link::Link;
+use crate::wire::Root;
 use crate::wire::board::Board;
 
 mod control;
@@ -29,6 +31,7 @@ mod links;
 mod panic;
 mod parts;
 mod providers;
+mod spooled;
 pub mod trial;
 
 /// Whether this build has all that a configuration asks for.
@@ -144,9 +147,10 @@ impl Node {
 
         let identity = parts::identity(config, state_dir.session());
         let ears = Arc::new(links::Ears::default());
+        let spool = spooled::open(config, &state_dir);
         let links = {
             let _inside = io.enter();
-            links::start(config, &identity, addresses.mqtt, &ears)?
+            links::start(config, &identity, addresses.mqtt, &ears, spool.as_ref())?
         };
         let counters = parts::counters(config, &gateway);
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));
@@ -155,7 +159,8 @@ impl Node {
             tick: config.node.tick,
             board: board.clone(),
             gateway: gateway.clone(),
-            links: links.iter().map(|(_, link)| link.clone()).collect(),
+            links: links.clone(),
+            spool: spool.clone(),
             stopping: AtomicBool::new(false),
         });
 
@@ -175,6 +180,7 @@ impl Node {
             journal,
             state_dir,
             links,
+            spool,
             ears,
             gateway,
             dialer,
@@ -308,7 +314,8 @@ struct NodePulse {
     tick: Duration,
     board: Arc<Board>,
     gateway: Arc<Gateway>,
-    links: Vec<crate::mqtt::link::Link>,
+    links: Vec<(Root, Link)>,
+    spool: Option<Arc<Spool>>,
     stopping: AtomicBool,
 }
 
@@ -331,7 +338,11 @@ impl Pulse for NodePulse {
     }
 
     fn broker_connected(&self) -> bool {
-        self.links.iter().any(|link| link.status().connected)
+        self.links.iter().any(|(_, link)| link.status().connected)
+    }
+
+    fn telemetry(&self) -> Telemetry {
+        spooled::telemetry(&self.links, self.spool.as_ref())
     }
 
     fn uptime_s(&self) -> u64 {

@@ -9,6 +9,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message};
 use super::MAILBOX;
 use crate::host::clock::{Clock, rfc3339_now};
 use crate::host::probe::Reading;
+use crate::journal::Spool;
 use crate::logic::load::LoadSample;
 use crate::mqtt::link::Link;
 use crate::mqtt::{Outgoing, Qos};
@@ -76,6 +77,8 @@ pub struct Publisher {
     pub refresh: Duration,
     /// A link and its tree; empty when MQTT is off.
     pub links: Vec<(Root, Link)>,
+    /// Holds on disk what must not be lost; none when MQTT is off.
+    pub spool: Option<Arc<Spool>>,
     /// The last value of each message, for the console.
     pub board: Arc<Board>,
     /// Counts events.
@@ -158,9 +161,20 @@ impl Publisher {
         let delivery = topic.delivery(self.refresh);
         for (root, link) in &self.links {
             match message.encode(root.encoding) {
-                Ok(payload) => link.publish(outgoing(root.topic(topic), payload, &delivery)),
+                Ok(payload) => self.hand_over(topic, link, outgoing(root.topic(topic), payload, &delivery)),
                 Err(error) => tracing::error!(%error, %topic, "a message could not be encoded"),
             }
+        }
+    }
+
+    /// An event goes to disk first, and from there to its link; all else is worth only as much as it is new.
+    fn hand_over(&self, topic: &Topic, link: &Link, message: Outgoing) {
+        let spooled = match (&self.spool, topic) {
+            (Some(spool), Topic::Event { .. }) => spool.append(link.name(), &message.topic, &message.payload),
+            _ => false,
+        };
+        if !spooled {
+            link.publish(message);
         }
     }
 

@@ -57,9 +57,20 @@ fn reach(node: &Value) -> String {
     let broker = match (node["mqtt"].as_str(), flag(node, "broker_connected")) {
         (None, _) => "off".to_owned(),
         (Some(address), true) => format!("mqtt://{address} connected"),
-        (Some(address), false) => format!("mqtt://{address} NOT connected (serving goes on)"),
+        (Some(address), false) => format!("mqtt://{address} NOT connected (serving goes on): {}", unreached(node)),
     };
     format!("reach    gateway http://{}, console http://{}, {broker}", text(node, "gateway"), text(node, "console"))
+}
+
+/// Why, and what waits on disk.
+fn unreached(node: &Value) -> String {
+    let telemetry = &node["telemetry"];
+    let why = telemetry["links"][0]["last_error"].as_str().unwrap_or("not reached yet");
+    let events = telemetry["spool"]["events"].as_object().into_iter().flat_map(|links| links.values());
+    match events.filter_map(Value::as_u64).max().unwrap_or(0) {
+        0 => why.to_owned(),
+        events => format!("{why}; {events} events wait on disk"),
+    }
 }
 
 fn load(node: &Value) -> String {

@@ -52,6 +52,11 @@ fn describe() {
     describe_gauge!("tidegate_budget_limit", "The cap of a rolling window, in currency units");
     describe_gauge!("tidegate_budget_remaining", "What the cap leaves beside spent and committed");
     describe_gauge!("tidegate_budget_reserved", "What everything alive may still cost");
+    describe_gauge!("tidegate_mqtt_connected", "Whether the link's broker is reached, 0 or 1");
+    describe_counter!("tidegate_mqtt_reconnects_total", "Connections to the broker after the first one");
+    describe_counter!("tidegate_mqtt_dropped_total", "Messages given up, by link and reason");
+    describe_gauge!("tidegate_mqtt_spool_events", "Events on disk that the broker has not taken");
+    describe_gauge!("tidegate_mqtt_spool_unsaved_events", "Events that the disk has not taken");
     describe_counter!("tidegate_discovery_ignored_total", "Discovery messages that were ignored, by kind");
     describe_counter!("tidegate_mailbox_dropped_total", "Control messages dropped at a full mailbox");
     describe_gauge!("tidegate_build_info", "Always 1; the version is a label");

@@ -19,7 +19,7 @@ use crate::actors::scheduler::{Connect, Disconnect, Outputs, Scheduler};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
 use crate::host::probe::Probe;
-use crate::journal::{Journal, StateDir};
+use crate::journal::{Journal, Spool, StateDir};
 use crate::logic::budget::Ledger;
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::link::Link;
@@ -39,6 +39,7 @@ pub(super) struct Parts {
     /// Held for its lock.
     pub(super) state_dir: StateDir,
     pub(super) links: Vec<(Root, Link)>,
+    pub(super) spool: Option<Arc<Spool>>,
     pub(super) ears: Arc<links::Ears>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) dialer: Dialer,
@@ -163,6 +164,7 @@ fn start_publisher(parts: &Parts) -> Addr<Publisher> {
         tick: parts.config.node.tick,
         refresh: parts.config.mqtt.refresh,
         links: parts.links.clone(),
+        spool: parts.spool.clone(),
         board: parts.board.clone(),
         events: 0,
         reports: 0,
@@ -212,11 +214,30 @@ async fn shut_down(parts: &Parts, actors: Actors) {
     // Answered after all messages before it were handled.
     let _ = actors.publisher.send(crate::actors::publisher::Flush).await;
     let goodbye = parts.config.node.drain_timeout.mul_f64(0.1).min(Duration::from_secs(2));
+    flush_spool(parts, goodbye).await;
     let links = parts.links.iter().map(|(_, link)| link.clone());
     let closing: Vec<_> = links.map(|link| parts.io.spawn(async move { link.close(goodbye).await })).collect();
     for closed in closing {
         // An error means that the task panicked, which the hook has told.
         let _ = closed.await;
+    }
+    // What the broker has is off the disk before the end, so that nothing is said twice after it.
+    flush_spool(parts, goodbye).await;
+    let left = parts.spool.iter().flat_map(|spool| spool.status().events).map(|(_, events)| events).max().unwrap_or(0);
+    if left > 0 {
+        tracing::info!(
+            events = left,
+            "the MQTT broker did not take everything; these events wait on disk for the next start"
+        );
+    }
+}
+
+/// Everything that was said is on disk, and with the links as far as these have room. A disk that hangs must not hold the end.
+async fn flush_spool(parts: &Parts, patience: Duration) {
+    if let Some(spool) = &parts.spool
+        && tokio::time::timeout(patience, spool.flush()).await.is_err()
+    {
+        tracing::warn!("the disk did not take the last events in time");
     }
 }
 

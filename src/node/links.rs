@@ -7,11 +7,12 @@ use std::sync::{Arc, OnceLock};
 use actix::Recipient;
 use edge_config::{Broker, Config, Credentials};
 
-use super::NodeError;
+use super::{NodeError, spooled};
 use crate::actors::discovery::Heard;
 use crate::actors::publisher::{Identity, Report, outgoing};
 use crate::actors::tell;
 use crate::host::clock::rfc3339_now;
+use crate::journal::Spool;
 use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus};
 use crate::mqtt::{Incoming, Qos};
 use crate::wire::{Encoding, EventData, EventKind, Message, NodeState, NodeStateKind, Root, Topic};
@@ -42,7 +43,8 @@ impl LinkObserver for Ears {
         let again = status.connections > 1;
         let kind = if status.connected { EventKind::LinkRestored } else { EventKind::LinkLost };
         if let Some(events) = self.events.get().filter(|_| again || !status.connected) {
-            let data = EventData { reason: status.last_error.clone(), ..EventData::default() };
+            let reason = status.last_error.clone().or_else(|| spooled::restored(status));
+            let data = EventData { reason, ..EventData::default() };
             tell(events, Report { kind, data });
         }
     }
@@ -54,6 +56,7 @@ pub(super) fn start(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     ears: &Arc<Ears>,
+    spool: Option<&Arc<Spool>>,
 ) -> Result<Vec<(Root, Link)>, NodeError> {
     if !config.mqtt.enabled {
         return Ok(Vec::new());
@@ -70,7 +73,10 @@ pub(super) fn start(
             // The JSON tree is never input, and its link tells nothing that the other does not.
             Encoding::Json => Arc::new(Ears::default()),
         };
-        links.push((root, Link::start(options, observer)));
+        let observer = spooled::observer(observer, spool, options.name);
+        let link = Link::start(options, observer);
+        spooled::attach(spool, &link);
+        links.push((root, link));
     }
     Ok(links)
 }
@@ -88,10 +94,7 @@ fn options(
         (_, Some(address)) => (address.ip().to_string(), address.port(), None),
         (_, None) => return Err(NodeError::Setting("mqtt.enabled needs mqtt.listen or mqtt.broker".to_owned())),
     };
-    let tree = match root.encoding {
-        Encoding::Cbor => "cbor",
-        Encoding::Json => "json",
-    };
+    let tree = spooled::tree(root.encoding);
     Ok(LinkOptions {
         name: tree,
         // An underscore is in no id, so that no two nodes have one client id.
