@@ -12,5 +12,13 @@ mod burst;
 mod embedded;
 #[path = "mqtt/external.rs"]
 mod external;
+#[path = "mqtt/faults.rs"]
+mod faults;
 #[path = "mqtt/hostile.rs"]
 mod hostile;
+#[path = "mqtt/kills.rs"]
+mod kills;
+#[path = "mqtt/proxy.rs"]
+mod proxy;
+#[path = "mqtt/story.rs"]
+mod story;

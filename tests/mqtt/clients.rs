@@ -67,8 +67,19 @@ impl Broker {
         self.process = None;
     }
 
+    /// A signal to the running broker.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        let pid = nix::unistd::Pid::from_raw(process.0.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, signal).expect("the broker is there");
+    }
+
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -85,6 +96,8 @@ pub(crate) struct Message {
     pub(crate) retained: bool,
     pub(crate) topic: String,
     pub(crate) payload: String,
+    /// As it came.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Message {
@@ -109,12 +122,13 @@ impl Subscriber {
     pub(crate) fn start(address: &str, filter: &str) -> Self {
         let mut command = mosquitto("mosquitto_sub", address);
         // In hex, since a payload may hold any byte and a line may not.
-        command.args(["-t", filter, "-F", "%r %t %x"]);
+        command.args(["-t", filter, "-q", "1", "-F", "%r %t %x"]);
         Self::listen(command, |line| {
             let (retained, rest) = line.split_once(' ')?;
             let (topic, payload) = rest.split_once(' ')?;
-            let payload = String::from_utf8_lossy(&unhex(payload)).into_owned();
-            Some(Message { retained: retained == "1", topic: topic.to_owned(), payload })
+            let bytes = unhex(payload);
+            let payload = String::from_utf8_lossy(&bytes).into_owned();
+            Some(Message { retained: retained == "1", topic: topic.to_owned(), payload, bytes })
         })
     }
 
@@ -124,7 +138,8 @@ impl Subscriber {
         command.args(["-c", &format!("exec {line}")]);
         Self::listen(command, |line| {
             let (topic, payload) = line.split_once(' ')?;
-            Some(Message { retained: false, topic: topic.to_owned(), payload: payload.to_owned() })
+            let bytes = payload.as_bytes().to_vec();
+            Some(Message { retained: false, topic: topic.to_owned(), payload: payload.to_owned(), bytes })
         })
     }
 

@@ -137,6 +137,8 @@ def main():
 
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     client.on_connect = lambda client, *_: client.subscribe([(trees.cbor_root + "#", 1), (trees.json_root + "#", 1)])
+    # Whoever started this waits for the line before the node is given something to tell.
+    client.on_subscribe = lambda *_: print("listening", flush=True)
     client.on_message = lambda _client, _data, message: trees.take(message.topic, message.payload)
     client.connect("127.0.0.1", arguments.port)
     client.loop_start()
