@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
+use crate::actors::hearing::Hearing;
 use crate::console::{Console, Pulse, recorder};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
@@ -23,6 +24,7 @@ use crate::journal::{Journal, JournalError, StateDir, StateDirError};
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::broker::{Broker, BrokerError};
 use crate::wire::board::Board;
+use crate::wire::registry::{Present, Registry};
 
 mod control;
 mod links;
@@ -30,6 +32,7 @@ mod panic;
 mod parts;
 mod providers;
 pub mod trial;
+mod trust;
 
 /// Whether this build has all that a configuration asks for.
 ///
@@ -143,10 +146,13 @@ impl Node {
         };
 
         let identity = parts::identity(config, state_dir.session());
-        let ears = Arc::new(links::Ears::default());
+        let trust = trust::load(config, &identity, state_dir.path())?;
+        let (verifier, registry) = (trust.verifier.clone(), trust.registry.clone());
+        let hearing = Arc::new(Hearing::new(identity.clone(), clock, verifier, registry));
+        let ears = Arc::new(links::Ears::new(Some(hearing.clone())));
         let links = {
             let _inside = io.enter();
-            links::start(config, &identity, addresses.mqtt, &ears)?
+            links::start(config, &identity, addresses.mqtt, &ears, &trust.signer)?
         };
         let counters = parts::counters(config, &gateway);
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));
@@ -156,6 +162,7 @@ impl Node {
             board: board.clone(),
             gateway: gateway.clone(),
             links: links.iter().map(|(_, link)| link.clone()).collect(),
+            registry: trust.registry.clone(),
             stopping: AtomicBool::new(false),
         });
 
@@ -178,6 +185,8 @@ impl Node {
             ears,
             gateway,
             dialer,
+            hearing,
+            trust,
             counters: counters.clone(),
             io: io.handle().clone(),
             pulse,
@@ -309,6 +318,7 @@ struct NodePulse {
     board: Arc<Board>,
     gateway: Arc<Gateway>,
     links: Vec<crate::mqtt::link::Link>,
+    registry: Arc<Registry>,
     stopping: AtomicBool,
 }
 
@@ -328,6 +338,10 @@ impl Pulse for NodePulse {
         let patience = (self.tick * 10).max(Duration::from_secs(10));
         let starting = self.clock.uptime() < patience;
         starting || self.board.sampled_within(patience)
+    }
+
+    fn fleet(&self) -> Vec<Present> {
+        self.registry.present(self.clock.now())
     }
 
     fn broker_connected(&self) -> bool {

@@ -23,6 +23,7 @@ pub use accept::{Acceptor, KeyFilesError};
 pub use channel::Channel;
 pub use dial::{DialError, Dialer, RootsError};
 pub use identity::{IdentityError, LaunchIdentity, launch_pin, launch_token};
+pub(crate) use identity::{PKCS8_BEFORE_SEED, pem};
 
 /// What both ends speak inside; a peer that wants something else is turned away by the handshake.
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";

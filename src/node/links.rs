@@ -1,4 +1,4 @@
-//! The links to the broker: one for each tree, with its own Last Will, and the ear for the discovery topic.
+//! The links to the broker: one for each tree, with its own Last Will, and the ear for what others say.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,33 +8,37 @@ use actix::Recipient;
 use edge_config::{Broker, Config, Credentials};
 
 use super::NodeError;
-use crate::actors::discovery::Heard;
+use crate::actors::hearing::Hearing;
 use crate::actors::publisher::{Identity, Report, outgoing};
 use crate::actors::tell;
 use crate::host::clock::rfc3339_now;
 use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus};
 use crate::mqtt::{Incoming, Qos};
-use crate::wire::{Encoding, EventData, EventKind, Message, NodeState, NodeStateKind, Root, Topic};
+use crate::trust::Signer;
+use crate::wire::{ALL_NODES, Encoding, EventData, EventKind, Message, NodeState, NodeStateKind, Root, Topic};
 
-/// Hears what comes on the links and passes it to the actors, once they are there.
-#[derive(Default)]
+/// Hears what comes on the links, and tells of their state once the actors are there.
 pub(super) struct Ears {
-    discovery: OnceLock<Recipient<Heard>>,
+    /// None on a tree that is never input.
+    hearing: Option<Arc<Hearing>>,
     events: OnceLock<Recipient<Report>>,
 }
 
 impl Ears {
-    pub(super) fn connect(&self, discovery: Recipient<Heard>, events: Recipient<Report>) {
+    pub(super) fn new(hearing: Option<Arc<Hearing>>) -> Self {
+        Self { hearing, events: OnceLock::new() }
+    }
+
+    pub(super) fn connect(&self, events: Recipient<Report>) {
         // Set once, by the one control thread; a second time would change nothing.
-        let _ = self.discovery.set(discovery);
         let _ = self.events.set(events);
     }
 }
 
 impl LinkObserver for Ears {
     fn received(&self, message: Incoming) {
-        if let Some(discovery) = self.discovery.get() {
-            tell(discovery, Heard(message));
+        if let Some(hearing) = &self.hearing {
+            hearing.hear(&message);
         }
     }
 
@@ -54,6 +58,7 @@ pub(super) fn start(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     ears: &Arc<Ears>,
+    signer: &Signer,
 ) -> Result<Vec<(Root, Link)>, NodeError> {
     if !config.mqtt.enabled {
         return Ok(Vec::new());
@@ -64,11 +69,11 @@ pub(super) fn start(
             continue;
         }
         let root = Root::new(encoding, &identity.fleet).map_err(|error| NodeError::Setting(error.to_string()))?;
-        let options = options(config, identity, embedded, &root)?;
+        let options = options(config, identity, embedded, &root, signer)?;
         let observer: Arc<dyn LinkObserver> = match encoding {
             Encoding::Cbor => ears.clone(),
             // The JSON tree is never input, and its link tells nothing that the other does not.
-            Encoding::Json => Arc::new(Ears::default()),
+            Encoding::Json => Arc::new(Ears::new(None)),
         };
         links.push((root, Link::start(options, observer)));
     }
@@ -80,6 +85,7 @@ fn options(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     root: &Root,
+    signer: &Signer,
 ) -> Result<LinkOptions, NodeError> {
     let (host, port, credentials) = match (&config.mqtt.broker, embedded) {
         (Broker::External { address, credentials, .. }, _) => {
@@ -99,19 +105,40 @@ fn options(
         port,
         keepalive: config.mqtt.keepalive,
         credentials,
-        last_will: Some(last_will(config, identity, root)?),
+        last_will: Some(last_will(config, identity, root, signer)?),
         subscriptions: match root.encoding {
-            Encoding::Cbor => vec![(root.discovery(), Qos::AtMostOnce)],
+            Encoding::Cbor => filters(root, &identity.node),
             Encoding::Json => Vec::new(),
         },
     })
 }
 
-fn last_will(config: &Config, identity: &Identity, root: &Root) -> Result<crate::mqtt::Outgoing, NodeError> {
+/// All announcements, the states of all nodes, what stands on the retained topics of this one, and what it is asked.
+fn filters(root: &Root, node: &str) -> Vec<(String, Qos)> {
+    let own = ["service/+", "burst/+"].map(|below| (format!("{root}/node/{node}/{below}"), Qos::AtMostOnce));
+    let asked = [node, ALL_NODES].map(|whom| (root.commands(whom), Qos::AtLeastOnce));
+    let fleet = [
+        (root.discovery(), Qos::AtMostOnce),
+        (format!("{root}/node/+/state"), Qos::AtMostOnce),
+        (root.topic(&Topic::Trust), Qos::AtLeastOnce),
+    ];
+    fleet.into_iter().chain(own).chain(asked).collect()
+}
+
+fn last_will(
+    config: &Config,
+    identity: &Identity,
+    root: &Root,
+    signer: &Signer,
+) -> Result<crate::mqtt::Outgoing, NodeError> {
     let wrong = |error: String| NodeError::Setting(error);
     let topic = Topic::state(&identity.node).map_err(|error| wrong(error.to_string()))?;
     let state = state(identity, NodeStateKind::Lost, "the connection ended without a goodbye");
     let payload = state.encode(root.encoding).map_err(|error| wrong(error.to_string()))?;
+    let payload = match root.encoding {
+        Encoding::Cbor => signer.seal(&topic, payload).map_err(|error| wrong(error.to_string()))?,
+        Encoding::Json => payload,
+    };
     Ok(outgoing(root.topic(&topic), payload, &topic.delivery(config.mqtt.refresh)))
 }
 
@@ -124,6 +151,7 @@ pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str) -> 
         session: identity.session,
         at: rfc3339_now(),
         reason: reason.to_owned(),
+        connection: 1,
     })
 }
 

@@ -1,6 +1,7 @@
 //! A burst from its first decision to its end, told in both trees, retained and live.
 
-use std::process::Child;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout};
 
 use super::clients::{Message, Subscriber};
 use super::embedded::{JSON, assert_members, mqtt};
@@ -8,7 +9,7 @@ use crate::support::{Home, Node, PATIENCE, Spec, python, wait_until};
 
 /// The script that reads the CBOR tree with paho and cbor2, by `docs/wire.cddl`, and holds it against the JSON tree.
 /// It ends once it has met every kind of topic that it was given.
-struct Reader(Child);
+struct Reader(Child, BufReader<ChildStdout>);
 
 impl Reader {
     fn start(node: &Node) -> Self {
@@ -18,21 +19,22 @@ impl Reader {
         command.args(["--port", port, "--fleet", "test", "--cddl"]);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/wire.cddl"));
         command.args(["discovery", "instance", "state", "load", "service", "burst", "event"]);
-        Self(command.spawn().unwrap())
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        // What is said before it hears is not said again.
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "subscribed\n");
+        Self(child, output)
     }
 
     fn assert_read_all(mut self) {
-        let status = wait_until(PATIENCE, "every kind of topic was read", || self.0.try_wait().unwrap());
+        let status = wait_until(PATIENCE * 2, "every kind of topic was read", || self.0.try_wait().unwrap());
         let mut said = String::new();
-        for output in [self.0.stdout.take().map(as_read), self.0.stderr.take().map(as_read)] {
-            output.unwrap().read_to_string(&mut said).unwrap();
-        }
+        self.1.read_to_string(&mut said).unwrap();
+        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert!(status.success(), "{said}");
     }
-}
-
-fn as_read(output: impl std::io::Read + 'static) -> Box<dyn std::io::Read> {
-    Box::new(output)
 }
 
 impl Drop for Reader {
