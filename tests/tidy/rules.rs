@@ -114,7 +114,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("simulate", &["logic", "wire"]),
     ("model", &[]),
     ("wrap", &["wire", "tls"]),
-    ("mqtt", &[]),
+    // A broker is spoken with over TLS, and TLS is one room; the link gets it made and passes it on.
+    ("mqtt", &["tls"]),
     ("journal", &["logic"]),
     ("console", &["logic", "wire"]),
     ("actors", &["logic", "wire", "host", "mqtt", "journal", "tls"]),
