@@ -99,6 +99,7 @@ fn options(
         port,
         keepalive: config.mqtt.keepalive,
         credentials,
+        tls: None,
         last_will: Some(last_will(config, identity, root)?),
         subscriptions: match root.encoding {
             Encoding::Cbor => vec![(root.discovery(), Qos::AtMostOnce)],
