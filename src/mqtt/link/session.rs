@@ -18,8 +18,12 @@ pub(super) enum Happening {
     /// The broker accepted us.
     Up,
     Received(Incoming),
-    /// The broker took the publish with this packet id.
+    /// The broker is done with the publish of this packet id.
     Acknowledged(u16),
+    /// The same, but it did not take it, and says why (MQTT 5 alone).
+    NotTaken(u16, String),
+    /// It takes no subscription to one of the filters, and says why.
+    NotSubscribed(String),
     /// A publish went out under this packet id; 0 is at-most-once and has none.
     Sent(u16),
     /// Nothing that matters to us.

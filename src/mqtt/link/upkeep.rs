@@ -63,6 +63,7 @@ impl Upkeep {
         let (client, mut connection) = open(&self.options, protocol);
         let mut up_at = None;
         let mut leaving = false;
+        let mut refusals = Refusals::default();
         let failure = loop {
             match connection.next().await {
                 Ok(Happening::Up) => {
@@ -71,6 +72,11 @@ impl Upkeep {
                 }
                 Ok(Happening::Received(message)) => self.observer.received(message),
                 Ok(Happening::Acknowledged(packet_id)) => self.shared.backlog().acknowledged(packet_id),
+                Ok(Happening::NotTaken(packet_id, why)) => {
+                    self.shared.backlog().acknowledged(packet_id);
+                    refusals.tell(&self.shared.broker, "a message", &why);
+                }
+                Ok(Happening::NotSubscribed(why)) => refusals.tell(&self.shared.broker, "a subscription", &why),
                 Ok(Happening::Sent(packet_id)) => self.shared.backlog().sent(packet_id),
                 Ok(Happening::Other) => {}
                 Err(failure) => break failure,
@@ -134,6 +140,23 @@ impl Upkeep {
     fn tell(&self) {
         let status = self.shared.status.borrow().clone();
         self.observer.changed(&status);
+    }
+}
+
+/// What the broker refused on one connection; each kind is told once, since a node says the same again and again.
+#[derive(Default)]
+struct Refusals(Vec<&'static str>);
+
+impl Refusals {
+    fn tell(&mut self, broker: &str, what: &'static str, why: &str) {
+        if !self.0.contains(&what) {
+            self.0.push(what);
+            tracing::warn!(
+                broker,
+                why,
+                "the MQTT broker refuses {what}: look at what it lets this node read and write"
+            );
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `rumqttc`'s client for MQTT 3.1.1: our words into its own and back. There is no expiry of messages in this version.
 
-use rumqttc::mqttbytes::v4::{ConnectReturnCode, LastWill, Packet};
+use rumqttc::mqttbytes::v4::{ConnectReturnCode, LastWill, Packet, SubscribeReasonCode};
 use rumqttc::mqttbytes::{self, QoS};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, MqttOptions, Outgoing as Sent, StateError, TlsConfiguration, Transport,
@@ -44,6 +44,9 @@ pub(super) fn happening(event: Event) -> Happening {
             retained: publish.retain,
         }),
         Event::Incoming(Packet::PubAck(ack)) => Happening::Acknowledged(ack.pkid),
+        Event::Incoming(Packet::SubAck(ack)) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
+            Happening::NotSubscribed("no reason in this version".to_owned())
+        }
         Event::Outgoing(Sent::Publish(packet_id)) => Happening::Sent(packet_id),
         _ => Happening::Other,
     }

@@ -3,7 +3,8 @@
 use rumqttc::Outgoing as Sent;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectProperties, ConnectReturnCode, LastWill, LastWillProperties, Packet, PublishProperties,
+    ConnectProperties, ConnectReturnCode, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
+    PublishProperties, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, MqttOptions, StateError, mqttbytes};
 use rumqttc::{TlsConfiguration, Transport};
@@ -67,10 +68,24 @@ pub(super) fn happening(event: Event) -> Happening {
             payload: publish.payload.to_vec(),
             retained: publish.retain,
         }),
-        Event::Incoming(Packet::PubAck(ack)) => Happening::Acknowledged(ack.pkid),
+        Event::Incoming(Packet::PubAck(ack)) => acknowledged(&ack),
+        Event::Incoming(Packet::SubAck(ack)) => subscribed(&ack.return_codes),
         Event::Outgoing(Sent::Publish(packet_id)) => Happening::Sent(packet_id),
         _ => Happening::Other,
     }
+}
+
+/// That nobody listens is a success.
+fn acknowledged(ack: &PubAck) -> Happening {
+    match ack.reason {
+        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Happening::Acknowledged(ack.pkid),
+        reason => Happening::NotTaken(ack.pkid, format!("{reason:?}")),
+    }
+}
+
+fn subscribed(codes: &[SubscribeReasonCode]) -> Happening {
+    let refused = codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
+    refused.map_or(Happening::Other, |code| Happening::NotSubscribed(format!("{code:?}")))
 }
 
 pub(super) fn failure(error: &ConnectionError) -> Failure {
