@@ -77,6 +77,7 @@ impl Args {
             port,
             keepalive: Duration::from_secs(30),
             credentials: None,
+            tls: None,
             last_will: None,
             subscriptions: vec![(self.filter.clone(), Qos::AtMostOnce)],
         };

@@ -1,32 +1,35 @@
 //! One connection to a broker that survives the broker.
 //!
-//! `rumqttc` forgets what was queued when a session is new, never resubscribes, and reconnects without a pause. So its
-//! event loop polls on a task of its own with backoff, a second task feeds it from our bounded [`Backlog`] only while the
-//! connection is up, and every new connection subscribes and says the retained values again. Nobody who publishes waits.
+//! `rumqttc` forgets what was queued when a session is new, never resubscribes, and reconnects without a pause. So a task
+//! of its own keeps the connection up (`upkeep`), with backoff and a fresh client each time; a second one feeds it from our
+//! bounded [`Backlog`] only while the connection is up, and every new connection subscribes and says the retained values
+//! again. Nobody who publishes waits. `version` decides which version of MQTT is spoken, `session` is one connection in
+//! either, by the two clients in `v5` and `v311`.
 
+mod session;
+mod upkeep;
+mod v311;
+mod v5;
+mod version;
+
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rumqttc::Outgoing as Sent;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill, LastWillProperties, Packet, PublishProperties};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
+use self::session::Client;
+use self::upkeep::Upkeep;
 use super::backlog::Backlog;
 use super::{Incoming, MAX_PACKET_BYTES, Outgoing, Qos};
+use crate::tls::BrokerTls;
 
-/// First and longest pause before connecting again; each is drawn at random below the current step ("full jitter"), so
-/// that a thousand gateways do not come back in one second.
-const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
-/// Unacknowledged publishes at once. The client's own default of 65,535 costs 14 MB of memory.
-const MAX_INFLIGHT: u16 = 64;
 /// Messages that wait for a broker that is away.
 const BACKLOG_CAPACITY: usize = 1_024;
-/// Room between the feeder and the event loop.
-const CHANNEL_CAPACITY: usize = 32;
+/// A broker that was taken for an old one is asked for MQTT 5 again after this, and after twice as long each time that it
+/// still is one: rarely enough that the short gap of a reconnect goes unnoticed, often enough that a hiccup on one day does
+/// not cost the next one its expiries.
+const ASK_FOR_V5_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// How to reach a broker and what it says when we are gone.
 #[derive(Clone, Debug)]
@@ -41,10 +44,31 @@ pub struct LinkOptions {
     pub keepalive: Duration,
     /// User and password.
     pub credentials: Option<(String, String)>,
+    /// TLS, and what proves the broker's name (`host`) in it; none for a plain connection.
+    pub tls: Option<BrokerTls>,
     /// Published by the broker when the connection dies without a goodbye.
     pub last_will: Option<Outgoing>,
     /// Topic filters to subscribe on every connection.
     pub subscriptions: Vec<(String, Qos)>,
+}
+
+/// The version of MQTT that a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1 (OASIS 2014), where the broker refuses version 5. It has no message expiry, so a broker keeps what is
+    /// retained until it is cleared, and no reasons beside the five of CONNACK.
+    V311,
+    /// MQTT 5 (OASIS 2019).
+    V5,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V311 => "MQTT 3.1.1",
+            Self::V5 => "MQTT 5",
+        })
+    }
 }
 
 /// What a link is doing; read at any time, never waits.
@@ -52,6 +76,8 @@ pub struct LinkOptions {
 pub struct LinkStatus {
     /// Whether the broker accepted us and the connection stands.
     pub connected: bool,
+    /// The version that is spoken, or was with the last connection; none before the first.
+    pub protocol: Option<Protocol>,
     /// Connections made so far.
     pub connections: u64,
     /// The last reason for being down.
@@ -78,6 +104,8 @@ struct Shared {
     /// `host:port`, for the log.
     broker: String,
     backlog: Mutex<Backlog>,
+    /// Where messages go while the connection is up; none while it is not.
+    client: Mutex<Option<Client>>,
     status: watch::Sender<LinkStatus>,
     /// Woken when there may be something to feed or room to feed it into.
     feed: Notify,
@@ -88,26 +116,48 @@ impl Shared {
     fn backlog(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn client(&self) -> Option<Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_client(&self, client: Option<Client>) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
 }
 
 impl Link {
     /// Starts connecting on the current tokio runtime and returns at once.
     pub fn start(options: LinkOptions, observer: Arc<dyn LinkObserver>) -> Self {
+        Self::start_asking_again(options, observer, ASK_FOR_V5_AGAIN)
+    }
+
+    fn start_asking_again(options: LinkOptions, observer: Arc<dyn LinkObserver>, for_v5_after: Duration) -> Self {
         let shared = Arc::new(Shared {
             broker: format!("{}:{}", options.host, options.port),
             backlog: Mutex::new(Backlog::new(BACKLOG_CAPACITY)),
+            client: Mutex::new(None),
             status: watch::Sender::new(LinkStatus::default()),
             feed: Notify::new(),
             closing: watch::Sender::new(false),
         });
-        let (client, event_loop) = AsyncClient::new(client_options(&options), CHANNEL_CAPACITY);
-        tokio::spawn(feed(shared.clone(), client.clone()));
-        tokio::spawn(poll(shared.clone(), client, event_loop, options.subscriptions, observer));
+        tokio::spawn(feed(shared.clone()));
+        tokio::spawn(Upkeep::new(shared.clone(), options, observer, for_v5_after).run());
         Self { shared }
     }
 
-    /// Queues a message; it goes out when the broker is there. Never waits.
+    /// Queues a message; it goes out when the broker is there. Never waits. One over [`MAX_PACKET_BYTES`] is dropped: it
+    /// would end the connection, each time anew.
     pub fn publish(&self, message: Outgoing) {
+        let bytes = message.topic.len() + message.payload.len();
+        if bytes > MAX_PACKET_BYTES as usize {
+            tracing::warn!(topic = message.topic, bytes, "not published: more than MQTT brokers take");
+            return;
+        }
         self.shared.backlog().push(message);
         self.shared.feed.notify_one();
     }
@@ -139,166 +189,31 @@ impl Link {
     }
 }
 
-fn client_options(options: &LinkOptions) -> MqttOptions {
-    let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
-    let connect = ConnectProperties { max_packet_size: Some(MAX_PACKET_BYTES), ..ConnectProperties::new() };
-    mqtt.set_connect_properties(connect)
-        .set_keep_alive(options.keepalive)
-        .set_clean_start(true)
-        .set_connection_timeout(5)
-        .set_outgoing_inflight_upper_limit(MAX_INFLIGHT);
-    if let Some((user, password)) = &options.credentials {
-        mqtt.set_credentials(user, password);
-    }
-    if let Some(will) = &options.last_will {
-        let properties = will.expiry.map(|expiry| LastWillProperties {
-            delay_interval: None,
-            payload_format_indicator: None,
-            message_expiry_interval: Some(whole_seconds(expiry)),
-            content_type: None,
-            response_topic: None,
-            correlation_data: None,
-            user_properties: Vec::new(),
-        });
-        let will = LastWill::new(&will.topic, will.payload.clone(), qos(will.qos), will.retained, properties);
-        mqtt.set_last_will(will);
-    }
-    mqtt
-}
-
 /// Moves messages from the backlog to the client while the connection is up.
-async fn feed(shared: Arc<Shared>, client: AsyncClient) {
+async fn feed(shared: Arc<Shared>) {
     loop {
         shared.feed.notified().await;
-        if !shared.status.borrow().connected {
-            if *shared.closing.borrow() {
-                return;
-            }
-            continue;
+        let client = shared.client();
+        if let Some(client) = &client {
+            hand_over(&shared, client);
         }
-        hand_over(&shared, &client);
-        if *shared.closing.borrow() {
-            if let Err(error) = client.try_disconnect() {
-                tracing::debug!(%error, "no goodbye to the MQTT broker");
+        if shared.is_closing() {
+            if let Some(client) = &client {
+                client.say_goodbye();
             }
             return;
         }
     }
 }
 
-fn hand_over(shared: &Shared, client: &AsyncClient) {
+fn hand_over(shared: &Shared, client: &Client) {
     loop {
         let mut backlog = shared.backlog();
         let Some(message) = backlog.next() else { return };
-        if !publish(client, &message) {
+        if !client.publish(&message) {
             backlog.put_back(message);
             return;
         }
-    }
-}
-
-/// Returns whether the client had room for it.
-fn publish(client: &AsyncClient, message: &Outgoing) -> bool {
-    let properties = PublishProperties {
-        message_expiry_interval: message.expiry.map(whole_seconds),
-        ..PublishProperties::default()
-    };
-    let (topic, payload) = (message.topic.clone(), message.payload.clone());
-    client.try_publish_with_properties(topic, qos(message.qos), message.retained, payload, properties).is_ok()
-}
-
-/// Polls the client's event loop for ever; the only place that waits for the network.
-async fn poll(
-    shared: Arc<Shared>,
-    client: AsyncClient,
-    mut event_loop: EventLoop,
-    subscriptions: Vec<(String, Qos)>,
-    observer: Arc<dyn LinkObserver>,
-) {
-    let mut step = BACKOFF_FIRST;
-    let mut connected_at = None::<Instant>;
-    loop {
-        match event_loop.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                connected_at = Some(Instant::now());
-                connected(&shared, &client, &subscriptions);
-                observer.changed(&shared.status.borrow().clone());
-            }
-            Ok(Event::Incoming(Packet::Publish(publish))) => observer.received(Incoming {
-                topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-                payload: publish.payload.to_vec(),
-                retained: publish.retain,
-            }),
-            Ok(Event::Incoming(Packet::PubAck(ack))) => shared.backlog().acknowledged(ack.pkid),
-            Ok(Event::Outgoing(Sent::Publish(packet_id))) => shared.backlog().sent(packet_id),
-            Ok(_) => {}
-            Err(error) => {
-                let closing = *shared.closing.borrow();
-                let was_connected = disconnected(&shared, &error, closing);
-                if was_connected && !closing {
-                    observer.changed(&shared.status.borrow().clone());
-                }
-                if closing || matches!(error, ConnectionError::RequestsDone) {
-                    return;
-                }
-                // The client keeps this over a reconnect and then sends nothing any more; the message itself goes out
-                // again from our backlog.
-                event_loop.state.collision = None;
-                // Two that evict each other connect well each time; only a connection that stood starts afresh.
-                if connected_at.take().is_some_and(|at| at.elapsed() >= BACKOFF_LONGEST) {
-                    step = BACKOFF_FIRST;
-                }
-                tokio::time::sleep(step.mul_f64(fastrand::f64())).await;
-                step = (step * 2).min(BACKOFF_LONGEST);
-            }
-        }
-        shared.feed.notify_one();
-    }
-}
-
-fn connected(shared: &Shared, client: &AsyncClient, subscriptions: &[(String, Qos)]) {
-    for (filter, level) in subscriptions {
-        if let Err(error) = client.try_subscribe(filter, qos(*level)) {
-            tracing::warn!(%error, filter, "could not subscribe; trying again with the next connection");
-        }
-    }
-    shared.backlog().connected();
-    shared.status.send_modify(|status| {
-        status.connected = true;
-        status.connections += 1;
-        status.last_error = None;
-    });
-}
-
-/// Returns whether the link was up until now.
-fn disconnected(shared: &Shared, error: &ConnectionError, closing: bool) -> bool {
-    let mut was_connected = false;
-    let reason = reason(error);
-    shared.status.send_modify(|status| {
-        was_connected = std::mem::replace(&mut status.connected, false);
-        if !closing && (was_connected || status.last_error.as_deref() != Some(&reason)) {
-            let broker = &shared.broker;
-            tracing::info!(broker, %reason, "no connection to the MQTT broker; trying again, nothing else waits for it");
-        }
-        status.last_error = Some(reason.clone());
-    });
-    was_connected
-}
-
-/// In words, with what to do where it is for people to do something.
-fn reason(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::ConnectionRefused(code) => {
-            format!("the broker refuses this node ({code:?}): check mqtt.username and mqtt.password_file")
-        }
-        other => other.to_string(),
-    }
-}
-
-fn qos(level: Qos) -> QoS {
-    match level {
-        Qos::AtMostOnce => QoS::AtMostOnce,
-        Qos::AtLeastOnce => QoS::AtLeastOnce,
     }
 }
 

@@ -105,6 +105,7 @@ fn options(
         port,
         keepalive: config.mqtt.keepalive,
         credentials,
+        tls: None,
         last_will: Some(last_will(config, identity, root, signer)?),
         subscriptions: match root.encoding {
             Encoding::Cbor => filters(root, &identity.node),

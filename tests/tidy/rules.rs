@@ -115,7 +115,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("wrap", &["wire", "tls"]),
     ("trust", &["wire", "tls", "host"]),
-    ("mqtt", &[]),
+    // A broker is spoken with over TLS, and TLS is one room; the link gets it made and passes it on.
+    ("mqtt", &["tls"]),
     ("journal", &["logic", "host"]),
     ("console", &["logic", "wire"]),
     ("actors", &["logic", "wire", "host", "mqtt", "journal", "tls", "trust"]),

@@ -1,3 +1,5 @@
+mod old_brokers;
+
 use std::sync::Mutex;
 
 use tokio::sync::mpsc;
@@ -16,19 +18,28 @@ impl LinkObserver for Collect {
     fn changed(&self, _: &LinkStatus) {}
 }
 
-fn link(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> (Link, mpsc::UnboundedReceiver<Incoming>) {
+fn collector() -> (mpsc::UnboundedReceiver<Incoming>, Arc<Collect>) {
     #[expect(clippy::disallowed_methods, reason = "a test that reads all it was sent, and ends")]
     let (sender, receiver) = mpsc::unbounded_channel();
-    let options = LinkOptions {
+    (receiver, Arc::new(Collect(Mutex::new(sender))))
+}
+
+fn options(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> LinkOptions {
+    LinkOptions {
         client_id: name.into(),
         host: "127.0.0.1".into(),
         port,
         keepalive: Duration::from_secs(5),
         credentials: None,
+        tls: None,
         last_will: will,
         subscriptions: filters.iter().map(|f| ((*f).to_owned(), Qos::AtLeastOnce)).collect(),
-    };
-    (Link::start(options, Arc::new(Collect(Mutex::new(sender)))), receiver)
+    }
+}
+
+fn link(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> (Link, mpsc::UnboundedReceiver<Incoming>) {
+    let (receiver, observer) = collector();
+    (Link::start(options(name, port, filters, will), observer), receiver)
 }
 
 fn message(topic: &str, payload: &str, retained: bool) -> Outgoing {
