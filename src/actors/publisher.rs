@@ -16,8 +16,8 @@ use crate::mqtt::{Outgoing, Qos};
 use crate::trust::Signer;
 use crate::wire::board::Board;
 use crate::wire::{
-    Delivery, Encoding, Event, EventData, EventKind, LoadReport, Message as WireMessage, Qos as WireQos, Root,
-    ServiceLoadReport, ServiceStatus, Topic, WireError,
+    Delivery, Encoding, Event, EventData, EventKind, LoadReport, Message as WireMessage, NodeState, Qos as WireQos,
+    Root, ServiceLoadReport, ServiceStatus, Topic, WireError,
 };
 
 /// A topic is repaired at most once in this time.
@@ -66,6 +66,11 @@ pub struct Report {
     /// About what, and why.
     pub data: EventData,
 }
+
+/// A link is connected anew: the state is said on it as of this connection, newer than the last one's Will.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LinkUp;
 
 /// Answered once everything before it was handed to the links.
 #[derive(Message)]
@@ -130,6 +135,15 @@ impl Handler<Publish> for Publisher {
         } else if topic.delivery(self.refresh).retained {
             self.retained.insert(topic, Held { message, said_at: self.clock.now() });
         }
+    }
+}
+
+impl Handler<LinkUp> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, _: LinkUp, _: &mut Self::Context) {
+        let states = self.retained.iter().filter(|(topic, _)| matches!(topic, Topic::State { .. }));
+        states.for_each(|(topic, held)| self.say(topic, &held.message));
     }
 }
 
@@ -209,16 +223,22 @@ impl Publisher {
         // The last word on something that goes is for those who listen now; the topic itself is cleared after it.
         delivery.retained &= *message == WireMessage::Cleared || !is_taken_back(message);
         for (root, link) in &self.links {
-            match self.payload(root, topic, message) {
+            match self.payload(root, link, topic, message) {
                 Ok(payload) => link.publish(outgoing(root.topic(topic), payload, &delivery)),
                 Err(error) => tracing::error!(%error, %topic, "a message could not be encoded"),
             }
         }
     }
 
-    /// The message for one tree; signed where only signed ones count.
-    fn payload(&self, root: &Root, topic: &Topic, message: &WireMessage) -> Result<Vec<u8>, WireError> {
-        let payload = message.encode(root.encoding)?;
+    /// The message for one link; signed where only signed ones count.
+    fn payload(&self, root: &Root, link: &Link, topic: &Topic, message: &WireMessage) -> Result<Vec<u8>, WireError> {
+        let payload = match message {
+            WireMessage::State(state) => {
+                let connection = link.status().attempts;
+                WireMessage::State(NodeState { connection, ..state.clone() }).encode(root.encoding)?
+            }
+            message => message.encode(root.encoding)?,
+        };
         let is_signed = root.encoding == Encoding::Cbor && topic.is_signed() && *message != WireMessage::Cleared;
         if is_signed { self.signer.seal(topic, payload) } else { Ok(payload) }
     }

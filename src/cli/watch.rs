@@ -79,6 +79,8 @@ impl Args {
             credentials: None,
             tls: None,
             last_will: None,
+            others_alone: false,
+            prepare: None,
             subscriptions: vec![(self.filter.clone(), Qos::AtMostOnce)],
         };
         let _link = Link::start(options, Arc::new(Observer(sender)));

@@ -50,6 +50,27 @@ pub struct LinkOptions {
     pub last_will: Option<Outgoing>,
     /// Topic filters to subscribe on every connection.
     pub subscriptions: Vec<(String, Qos)>,
+    /// Whether what this link publishes itself is to be left out of what it hears, where the broker can (MQTT 5's no local).
+    pub others_alone: bool,
+    /// Brings the options up to date just before each attempt to connect: what proves who we are may have been renewed.
+    pub prepare: Option<Prepare>,
+}
+
+/// Changes options for the attempt of this number, from 1.
+#[derive(Clone)]
+pub struct Prepare(Arc<dyn Fn(u64, &mut LinkOptions) + Send + Sync>);
+
+impl Prepare {
+    /// By this function, which must return at once.
+    pub fn new(change: impl Fn(u64, &mut LinkOptions) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+}
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepare")
+    }
 }
 
 /// The version of MQTT that a connection speaks.
@@ -78,6 +99,8 @@ pub struct LinkStatus {
     pub connected: bool,
     /// The version that is spoken, or was with the last connection; none before the first.
     pub protocol: Option<Protocol>,
+    /// Attempts to connect so far; the connection that stands was made by the last.
+    pub attempts: u64,
     /// Connections made so far.
     pub connections: u64,
     /// The last reason for being down.

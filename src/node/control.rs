@@ -124,7 +124,7 @@ fn start_actors(
         is_asked: false,
     }
     .start();
-    parts.ears.connect(publisher.clone().recipient());
+    parts.ears.connect(publisher.clone().recipient(), publisher.clone().recipient());
     let scheduler = Scheduler::new(
         parts.identity.clone(),
         parts.clock,
@@ -206,7 +206,7 @@ fn start_publisher(parts: &Parts) -> Addr<Publisher> {
 fn say_state(parts: &Parts, publisher: &Addr<Publisher>, state: NodeStateKind, reason: &str) {
     match Topic::state(&parts.identity.node) {
         Ok(topic) => {
-            let message = links::state(&parts.identity, state, reason);
+            let message = links::state(&parts.identity, state, reason, 0);
             crate::actors::tell(&publisher.clone().recipient(), Publish { topic, message });
         }
         Err(error) => tracing::error!(%error, "the node's state has no topic"),

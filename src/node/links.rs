@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actix::Recipient;
 use edge_config::{Broker, Config, Credentials};
 
 use super::NodeError;
 use crate::actors::hearing::Hearing;
-use crate::actors::publisher::{Identity, Report, outgoing};
+use crate::actors::publisher::{Identity, LinkUp, Report, outgoing};
 use crate::actors::tell;
 use crate::host::clock::rfc3339_now;
-use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus};
+use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus, Prepare};
 use crate::mqtt::{Incoming, Qos};
 use crate::trust::Signer;
 use crate::wire::{ALL_NODES, Encoding, EventData, EventKind, Message, NodeState, NodeStateKind, Root, Topic};
@@ -22,16 +23,18 @@ pub(super) struct Ears {
     /// None on a tree that is never input.
     hearing: Option<Arc<Hearing>>,
     events: OnceLock<Recipient<Report>>,
+    ups: OnceLock<Recipient<LinkUp>>,
 }
 
 impl Ears {
     pub(super) fn new(hearing: Option<Arc<Hearing>>) -> Self {
-        Self { hearing, events: OnceLock::new() }
+        Self { hearing, events: OnceLock::new(), ups: OnceLock::new() }
     }
 
-    pub(super) fn connect(&self, events: Recipient<Report>) {
+    pub(super) fn connect(&self, events: Recipient<Report>, ups: Recipient<LinkUp>) {
         // Set once, by the one control thread; a second time would change nothing.
         let _ = self.events.set(events);
+        let _ = self.ups.set(ups);
     }
 }
 
@@ -43,6 +46,9 @@ impl LinkObserver for Ears {
     }
 
     fn changed(&self, status: &LinkStatus) {
+        if let Some(ups) = self.ups.get().filter(|_| status.connected) {
+            tell(ups, LinkUp);
+        }
         let again = status.connections > 1;
         let kind = if status.connected { EventKind::LinkRestored } else { EventKind::LinkLost };
         if let Some(events) = self.events.get().filter(|_| again || !status.connected) {
@@ -58,7 +64,7 @@ pub(super) fn start(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     ears: &Arc<Ears>,
-    signer: &Signer,
+    signer: &Arc<Signer>,
 ) -> Result<Vec<(Root, Link)>, NodeError> {
     if !config.mqtt.enabled {
         return Ok(Vec::new());
@@ -85,7 +91,7 @@ fn options(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     root: &Root,
-    signer: &Signer,
+    signer: &Arc<Signer>,
 ) -> Result<LinkOptions, NodeError> {
     let (host, port, credentials) = match (&config.mqtt.broker, embedded) {
         (Broker::External { address, credentials, .. }, _) => {
@@ -106,7 +112,9 @@ fn options(
         keepalive: config.mqtt.keepalive,
         credentials,
         tls: None,
-        last_will: Some(last_will(config, identity, root, signer)?),
+        last_will: None,
+        others_alone: true,
+        prepare: Some(prepare(config, identity, root, signer)),
         subscriptions: match root.encoding {
             Encoding::Cbor => filters(root, &identity.node),
             Encoding::Json => Vec::new(),
@@ -126,25 +134,33 @@ fn filters(root: &Root, node: &str) -> Vec<(String, Qos)> {
     fleet.into_iter().chain(own).chain(asked).collect()
 }
 
+/// The Last Will is signed anew for each attempt, so that it is newer than its connection and older than the next.
+fn prepare(config: &Config, identity: &Identity, root: &Root, signer: &Arc<Signer>) -> Prepare {
+    let (refresh, identity, root, signer) = (config.mqtt.refresh, identity.clone(), root.clone(), signer.clone());
+    Prepare::new(move |attempt, options| {
+        options.last_will = last_will(&identity, &root, &signer, attempt, refresh);
+    })
+}
+
 fn last_will(
-    config: &Config,
     identity: &Identity,
     root: &Root,
     signer: &Signer,
-) -> Result<crate::mqtt::Outgoing, NodeError> {
-    let wrong = |error: String| NodeError::Setting(error);
-    let topic = Topic::state(&identity.node).map_err(|error| wrong(error.to_string()))?;
-    let state = state(identity, NodeStateKind::Lost, "the connection ended without a goodbye");
-    let payload = state.encode(root.encoding).map_err(|error| wrong(error.to_string()))?;
-    let payload = match root.encoding {
-        Encoding::Cbor => signer.seal(&topic, payload).map_err(|error| wrong(error.to_string()))?,
-        Encoding::Json => payload,
-    };
-    Ok(outgoing(root.topic(&topic), payload, &topic.delivery(config.mqtt.refresh)))
+    attempt: u64,
+    refresh: Duration,
+) -> Option<crate::mqtt::Outgoing> {
+    let topic = Topic::state(&identity.node).ok()?;
+    let state = state(identity, NodeStateKind::Lost, "the connection ended without a goodbye", attempt);
+    let payload = state.encode(root.encoding).and_then(|payload| match root.encoding {
+        Encoding::Cbor => signer.seal(&topic, payload),
+        Encoding::Json => Ok(payload),
+    });
+    let payload = payload.inspect_err(|error| tracing::error!(%error, "the Last Will could not be written")).ok()?;
+    Some(outgoing(root.topic(&topic), payload, &topic.delivery(refresh)))
 }
 
 /// The node's state as a message.
-pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str) -> Message {
+pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str, connection: u64) -> Message {
     Message::State(NodeState {
         state,
         fleet: identity.fleet.clone(),
@@ -152,7 +168,7 @@ pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str) -> 
         session: identity.session,
         at: rfc3339_now(),
         reason: reason.to_owned(),
-        connection: 1,
+        connection,
     })
 }
 

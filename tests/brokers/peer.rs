@@ -64,6 +64,8 @@ impl Peer {
             credentials: door.login.clone(),
             tls: door.tls.clone(),
             last_will: will,
+            others_alone: false,
+            prepare: None,
             subscriptions: filters.iter().map(|filter| ((*filter).to_owned(), qos)).collect(),
         };
         let notes = Arc::new(Notes::default());

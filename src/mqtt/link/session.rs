@@ -99,9 +99,9 @@ impl Client {
         }
     }
 
-    pub(super) fn subscribe(&self, filter: &str, level: Qos) {
+    pub(super) fn subscribe(&self, filter: &str, level: Qos, others_alone: bool) {
         let asked = match self {
-            Self::V5(client) => client.try_subscribe(filter, v5::qos(level)).map_err(|error| error.to_string()),
+            Self::V5(client) => v5::subscribe(client, filter, level, others_alone),
             Self::V311(client) => client.try_subscribe(filter, v311::qos(level)).map_err(|error| error.to_string()),
         };
         if let Err(error) = asked {

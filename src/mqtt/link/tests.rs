@@ -33,6 +33,8 @@ fn options(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> L
         credentials: None,
         tls: None,
         last_will: will,
+        others_alone: false,
+        prepare: None,
         subscriptions: filters.iter().map(|f| ((*f).to_owned(), Qos::AtLeastOnce)).collect(),
     }
 }

@@ -52,6 +52,17 @@ impl Upkeep {
         }
     }
 
+    fn prepare(&mut self) {
+        let mut attempt = 0;
+        self.shared.status.send_modify(|status| {
+            status.attempts += 1;
+            attempt = status.attempts;
+        });
+        if let Some(prepare) = self.options.prepare.clone() {
+            (prepare.0)(attempt, &mut self.options);
+        }
+    }
+
     async fn pause(&self, pause: Duration) {
         let mut closing = self.shared.closing.subscribe();
         // Either way the caller looks whether the link is being closed.
@@ -60,6 +71,7 @@ impl Upkeep {
 
     /// Makes a connection and serves it to its end; returns how long it stood.
     async fn one_connection(&mut self, protocol: Protocol) -> Duration {
+        self.prepare();
         let (client, mut connection) = open(&self.options, protocol);
         let mut up_at = None;
         let mut leaving = false;
@@ -102,7 +114,7 @@ impl Upkeep {
             tracing::info!(broker = self.shared.broker, "{OLD_BROKER}");
         }
         for (filter, level) in &self.options.subscriptions {
-            client.subscribe(filter, *level);
+            client.subscribe(filter, *level, self.options.others_alone);
         }
         self.shared.backlog().connected();
         self.shared.status.send_modify(|status| {

@@ -3,7 +3,7 @@
 use rumqttc::Outgoing as Sent;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectProperties, ConnectReturnCode, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
+    ConnectProperties, ConnectReturnCode, Filter, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
     PublishProperties, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, MqttOptions, StateError, mqttbytes};
@@ -58,6 +58,11 @@ pub(super) fn publish(client: &AsyncClient, message: &Outgoing) -> bool {
     };
     let (topic, payload) = (message.topic.clone(), message.payload.clone());
     client.try_publish_with_properties(topic, qos(message.qos), message.retained, payload, properties).is_ok()
+}
+
+pub(super) fn subscribe(client: &AsyncClient, filter: &str, level: Qos, others_alone: bool) -> Result<(), String> {
+    let filter = Filter { nolocal: others_alone, ..Filter::new(filter, qos(level)) };
+    client.try_subscribe_many([filter]).map_err(|error| error.to_string())
 }
 
 pub(super) fn happening(event: Event) -> Happening {
