@@ -5,6 +5,7 @@
 //! to keep newer roots.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::publisher::{Identity, Report};
 use super::tell;
 use crate::host::clock::{Clock, unix_now};
 use crate::mqtt::Incoming;
-use crate::trust::{Believed, Rejected, UnixSeconds, Verifier};
+use crate::trust::{Anchors, Believed, Rejected, UnixSeconds, Verifier};
 use crate::wire::registry::{Refused, Registry};
 use crate::wire::{
     ALL_NODES, Command, EventData, EventKind, Message as WireMessage, NodeStateKind, Root, Topic, WireError,
@@ -60,6 +61,11 @@ pub struct TrustChanged {
     pub message: Vec<u8>,
 }
 
+/// The brokers keep an older word on the fleet's trust than this node knows.
+#[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct TrustOutdated;
+
 /// Who is told of what.
 pub struct Listeners {
     /// Of topics to repair.
@@ -70,6 +76,8 @@ pub struct Listeners {
     pub asked: Recipient<Asked>,
     /// Of newer roots.
     pub trust_changed: Recipient<TrustChanged>,
+    /// Of older ones.
+    pub trust_outdated: Recipient<TrustOutdated>,
     /// Of what is told to people.
     pub report: Recipient<Report>,
 }
@@ -81,6 +89,8 @@ pub struct Hearing {
     verifier: Arc<Verifier>,
     registry: Arc<Registry>,
     listeners: OnceLock<Listeners>,
+    /// The brokers keep the word on the fleet's trust that this node knows.
+    trust_heard: AtomicBool,
     /// When each kind of rejected message was last told, and how many came since.
     told: Mutex<BTreeMap<&'static str, (Duration, u64)>>,
 }
@@ -91,13 +101,31 @@ impl Hearing {
         for kind in Rejected::KINDS.into_iter().chain([UNKNOWN_TOPIC, FULL]) {
             metrics::counter!("tidegate_discovery_ignored_total", "kind" => kind).absolute(0);
         }
-        Self { identity, clock, verifier, registry, listeners: OnceLock::new(), told: Mutex::default() }
+        Self {
+            identity,
+            clock,
+            verifier,
+            registry,
+            listeners: OnceLock::new(),
+            trust_heard: AtomicBool::new(false),
+            told: Mutex::default(),
+        }
     }
 
     /// Tells these from now on.
     pub fn connect(&self, listeners: Listeners) {
         // Set once, by the one control thread; a second time would change nothing.
         let _ = self.listeners.set(listeners);
+    }
+
+    /// Whether the brokers keep the word on the fleet's trust that this node knows.
+    pub fn has_heard_trust(&self) -> bool {
+        self.trust_heard.load(Ordering::Relaxed)
+    }
+
+    /// What this node knows is newer than what the brokers keep.
+    pub fn trust_is_newer(&self) {
+        self.trust_heard.store(false, Ordering::Relaxed);
     }
 
     /// Takes a message in. Returns at once.
@@ -185,8 +213,16 @@ impl Hearing {
     fn trust(&self, message: &[u8]) -> Result<(), Rejected> {
         let now = self.verifier.anchors();
         match now.updated(self.verifier.root(), message) {
-            Ok(None) => Ok(()),
+            Ok(None) => {
+                let same = Anchors::read_trusted(self.verifier.root(), message).is_ok_and(|there| there == *now);
+                self.trust_heard.store(same, Ordering::Relaxed);
+                if !same {
+                    self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated));
+                }
+                Ok(())
+            }
             Ok(Some(newer)) => {
+                self.trust_heard.store(true, Ordering::Relaxed);
                 tracing::info!(version = newer.version(), revoked = newer.revoked(), "the fleet's trust changed");
                 self.verifier.set_anchors(newer);
                 self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged { message: message.to_vec() }));

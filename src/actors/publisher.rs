@@ -57,6 +57,18 @@ pub struct Publish {
     pub message: WireMessage,
 }
 
+/// A message that somebody else has signed, to be said again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Relay {
+    /// Where.
+    pub topic: Topic,
+    /// As it was signed.
+    pub sealed: Vec<u8>,
+    /// What it says.
+    pub message: WireMessage,
+}
+
 /// Something happened: becomes an event on MQTT and a line in the log.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -134,6 +146,24 @@ impl Handler<Publish> for Publisher {
             self.retained.remove(&topic);
         } else if topic.delivery(self.refresh).retained {
             self.retained.insert(topic, Held { message, said_at: self.clock.now() });
+        }
+    }
+}
+
+impl Handler<Relay> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, Relay { topic, sealed, message }: Relay, _: &mut Self::Context) {
+        let delivery = topic.delivery(self.refresh);
+        for (root, link) in &self.links {
+            let payload = match root.encoding {
+                Encoding::Cbor => Ok(sealed.clone()),
+                Encoding::Json => message.encode(root.encoding),
+            };
+            match payload {
+                Ok(payload) => link.publish(outgoing(root.topic(&topic), payload, &delivery)),
+                Err(error) => tracing::error!(%error, %topic, "a message could not be encoded"),
+            }
         }
     }
 }

@@ -144,6 +144,9 @@ fn start_actors(
         files: parts.trust.files.clone(),
         own_fleet: parts.trust.own_fleet.clone(),
         hosts: super::trust::own_hosts(),
+        hearing: parts.hearing.clone(),
+        relay: publisher.clone().recipient(),
+        is_relaying: false,
         report: publisher.clone().recipient(),
         warned: None,
     }
@@ -152,7 +155,8 @@ fn start_actors(
         written_over: publisher.clone().recipient(),
         duplicated: burst.clone().recipient(),
         asked: discovery.clone().recipient(),
-        trust_changed: keeper.recipient(),
+        trust_changed: keeper.clone().recipient(),
+        trust_outdated: keeper.recipient(),
         report: publisher.clone().recipient(),
     });
     let gateway = parts.gateway.clone();

@@ -75,6 +75,11 @@ impl Anchors {
         &self.roots
     }
 
+    /// Whether a certificate of this serial number is revoked.
+    pub fn is_revoked(&self, serial: &[u8]) -> bool {
+        self.revoked.contains(serial)
+    }
+
     /// How many certificates are revoked.
     pub fn revoked(&self) -> usize {
         self.revoked.len()

@@ -1,6 +1,5 @@
 //! Who may issue: a fleet's root with its key, or an authority below it. Kept in a folder of its own, away from the nodes.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::certificate::{self, CertificateError, Hand, Role, Subject, root_name};
@@ -208,9 +207,9 @@ impl Authority {
             .collect()
     }
 
-    /// The newest of what was issued to each name.
-    pub fn newest(&self) -> Result<BTreeMap<String, Enrollment>, AuthorityError> {
-        Ok(self.issued()?.into_iter().map(|one| (one.name.clone(), one)).collect())
+    /// Whether something that was issued was revoked.
+    pub fn is_revoked(&self, one: &Enrollment) -> bool {
+        self.anchors.is_revoked(&unhex(&one.serial))
     }
 
     fn note(&self, facts: &Facts) -> Result<(), AuthorityError> {
