@@ -26,6 +26,7 @@ use crate::mqtt::broker::{Broker, BrokerError};
 use crate::wire::board::Board;
 use crate::wire::registry::{Present, Registry};
 
+mod access;
 mod control;
 mod links;
 mod panic;
@@ -152,7 +153,7 @@ impl Node {
         let ears = Arc::new(links::Ears::new(Some(hearing.clone())));
         let links = {
             let _inside = io.enter();
-            links::start(config, &identity, addresses.mqtt, &ears, &trust.signer)?
+            links::start(config, &identity, addresses.mqtt, &ears, &trust)?
         };
         let counters = parts::counters(config, &gateway);
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));

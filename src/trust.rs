@@ -19,7 +19,7 @@ mod verifier;
 pub use anchors::{Anchors, AnchorsError};
 pub use authority::{Authority, AuthorityError, Enrollment};
 pub use certificate::{CertificateError, Facts, Role, Subject};
-pub use credential::{Credential, CredentialError, CredentialFiles, Signer};
+pub use credential::{Credential, CredentialError, CredentialFiles, Signer, certificates_pem as to_pem};
 pub use key::{Key, KeyError};
 pub use verifier::{Believed, Rejected, Speaker, Verifier};
 

@@ -12,5 +12,7 @@ mod burst;
 mod embedded;
 #[path = "mqtt/external.rs"]
 mod external;
+#[path = "mqtt/fleet.rs"]
+mod fleet;
 #[path = "mqtt/hostile.rs"]
 mod hostile;

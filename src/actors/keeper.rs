@@ -17,7 +17,7 @@ use crate::trust::{Anchors, Authority, Credential, CredentialFiles, EARLIEST, Si
 use crate::wire::{EventData, EventKind, Message as WireMessage, Sealed, Topic};
 
 /// How often dates and files are looked at: a credential that was put on disk counts within a minute.
-const LOOK: Duration = Duration::from_secs(60);
+pub const LOOK: Duration = Duration::from_secs(60);
 
 /// What the fleet believes is said to the brokers that lack it, after a time below this: one of a thousand nodes that hear of
 /// it is enough.
@@ -41,10 +41,14 @@ pub struct Keeper {
     pub relay: Recipient<Relay>,
     /// A relay is on its way.
     pub is_relaying: bool,
+    /// How often dates and files are looked at.
+    pub look: Duration,
     /// Who tells people.
     pub report: Recipient<Report>,
     /// The days at which people were last warned.
     pub warned: Option<u32>,
+    /// Why a new credential was last not taken: told once, not with every look.
+    pub refused: Option<String>,
 }
 
 impl Actor for Keeper {
@@ -53,7 +57,7 @@ impl Actor for Keeper {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         self.look(context);
-        context.run_interval(LOOK, Self::look);
+        context.run_interval(self.look, Self::look);
     }
 }
 
@@ -158,7 +162,7 @@ impl Keeper {
         }
         let days = credential.facts().not_after.saturating_sub(unix_now()) / 86_400;
         self.signer.set_credential(credential);
-        self.warned = None;
+        (self.warned, self.refused) = (None, None);
         let reason = Some(format!("the new credential holds for {days} days"));
         self.tell(EventKind::CredentialRenewed, EventData { reason, ..EventData::default() });
     }
@@ -184,7 +188,11 @@ impl Keeper {
         self.tell(EventKind::CredentialExpiring, EventData { error, ..EventData::default() });
     }
 
-    fn not_renewed(&self, why: String) {
+    fn not_renewed(&mut self, why: String) {
+        if self.refused.as_ref() == Some(&why) {
+            return;
+        }
+        self.refused = Some(why.clone());
         let error = Some(format!("a new credential is not taken, the old one stays in use: {why}"));
         self.tell(EventKind::CredentialExpiring, EventData { error, ..EventData::default() });
     }

@@ -14,7 +14,7 @@ use super::{Addresses, NodeError, NodePulse, Options, links, panic, parts};
 use crate::actors::burst::{Burst, BurstParts, EndAll};
 use crate::actors::discovery::{Discovery, Withdraw};
 use crate::actors::hearing::{Hearing, Listeners};
-use crate::actors::keeper::Keeper;
+use crate::actors::keeper::{Keeper, LOOK};
 use crate::actors::local_runner::{LocalRunner, StopAll};
 use crate::actors::monitor::{Last, Monitor};
 use crate::actors::publisher::{Identity, Publish, Publisher, Report};
@@ -147,8 +147,10 @@ fn start_actors(
         hearing: parts.hearing.clone(),
         relay: publisher.clone().recipient(),
         is_relaying: false,
+        look: LOOK.min(config.mqtt.refresh),
         report: publisher.clone().recipient(),
         warned: None,
+        refused: None,
     }
     .start();
     parts.hearing.connect(Listeners {

@@ -1,14 +1,15 @@
 //! The links to the broker: one for each tree, with its own Last Will, and the ear for what others say.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::Recipient;
-use edge_config::{Broker, Config, Credentials};
+use edge_config::{Broker, Config};
 
 use super::NodeError;
+use super::access::Access;
+use super::trust::Trust;
 use crate::actors::hearing::Hearing;
 use crate::actors::publisher::{Identity, LinkUp, Report, outgoing};
 use crate::actors::tell;
@@ -64,7 +65,7 @@ pub(super) fn start(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     ears: &Arc<Ears>,
-    signer: &Arc<Signer>,
+    trust: &Trust,
 ) -> Result<Vec<(Root, Link)>, NodeError> {
     if !config.mqtt.enabled {
         return Ok(Vec::new());
@@ -75,7 +76,7 @@ pub(super) fn start(
             continue;
         }
         let root = Root::new(encoding, &identity.fleet).map_err(|error| NodeError::Setting(error.to_string()))?;
-        let options = options(config, identity, embedded, &root, signer)?;
+        let options = options(config, identity, embedded, &root, trust)?;
         let observer: Arc<dyn LinkObserver> = match encoding {
             Encoding::Cbor => ears.clone(),
             // The JSON tree is never input, and its link tells nothing that the other does not.
@@ -91,35 +92,38 @@ fn options(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     root: &Root,
-    signer: &Arc<Signer>,
+    trust: &Trust,
 ) -> Result<LinkOptions, NodeError> {
-    let (host, port, credentials) = match (&config.mqtt.broker, embedded) {
-        (Broker::External { address, credentials, .. }, _) => {
-            (address.host.clone(), address.port, credentials.as_ref().map(read_credentials).transpose()?)
-        }
-        (_, Some(address)) => (address.ip().to_string(), address.port(), None),
+    let (host, port) = match (&config.mqtt.broker, embedded) {
+        (Broker::External { address, .. }, _) => (address.host.clone(), address.port),
+        (_, Some(address)) => (address.ip().to_string(), address.port()),
         (_, None) => return Err(NodeError::Setting("mqtt.enabled needs mqtt.listen or mqtt.broker".to_owned())),
     };
     let tree = match root.encoding {
         Encoding::Cbor => "cbor",
         Encoding::Json => "json",
     };
-    Ok(LinkOptions {
+    let access = Access::new(config, trust);
+    let mut options = LinkOptions {
         // An underscore is in no id, so that no two nodes have one client id.
         client_id: format!("tidegate_{}_{}_{tree}", identity.fleet, identity.node),
         host,
         port,
         keepalive: config.mqtt.keepalive,
-        credentials,
+        credentials: None,
         tls: None,
         last_will: None,
         others_alone: true,
-        prepare: Some(prepare(config, identity, root, signer)),
+        prepare: None,
         subscriptions: match root.encoding {
             Encoding::Cbor => filters(root, &identity.node),
             Encoding::Json => Vec::new(),
         },
-    })
+    };
+    // What cannot be read at the start is said at the start.
+    access.apply(&mut options)?;
+    options.prepare = Some(prepare(config, identity, root, &trust.signer, access));
+    Ok(options)
 }
 
 /// All announcements, the states of all nodes, what stands on the retained topics of this one, and what it is asked.
@@ -135,9 +139,12 @@ fn filters(root: &Root, node: &str) -> Vec<(String, Qos)> {
 }
 
 /// The Last Will is signed anew for each attempt, so that it is newer than its connection and older than the next.
-fn prepare(config: &Config, identity: &Identity, root: &Root, signer: &Arc<Signer>) -> Prepare {
+fn prepare(config: &Config, identity: &Identity, root: &Root, signer: &Arc<Signer>, access: Access) -> Prepare {
     let (refresh, identity, root, signer) = (config.mqtt.refresh, identity.clone(), root.clone(), signer.clone());
     Prepare::new(move |attempt, options| {
+        if let Err(error) = access.apply(options) {
+            tracing::warn!(%error, "trying the broker with what was read before");
+        }
         options.last_will = last_will(&identity, &root, &signer, attempt, refresh);
     })
 }
@@ -170,16 +177,4 @@ pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str, con
         reason: reason.to_owned(),
         connection,
     })
-}
-
-fn read_credentials(credentials: &Credentials) -> Result<(String, String), NodeError> {
-    let password = credentials.password_file.as_deref().map(read_secret).transpose()?.unwrap_or_default();
-    Ok((credentials.username.clone(), password))
-}
-
-fn read_secret(path: &Path) -> Result<String, NodeError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        NodeError::Setting(format!("mqtt.password_file {} cannot be read: {error}", path.display()))
-    })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -239,7 +239,8 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, CredentialError>
     Ok(read.into_iter().map(|certificate| certificate.to_vec()).collect())
 }
 
-pub(super) fn certificates_pem(chain: &[Vec<u8>]) -> String {
+/// Certificates (DER) in PEM.
+pub fn certificates_pem(chain: &[Vec<u8>]) -> String {
     chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
 }
 
