@@ -1,0 +1,40 @@
+//! What each fuzz target does with a string of bytes: one module for each decoder of what comes from outside.
+//!
+//! `fuzz_targets/` gives them to cargo-fuzz, `tests/fuzzing.rs` plays the committed corpus and its mutations through them
+//! on stable in every test run. Of each module, `decode` only decodes, so that what decoding takes in memory can be
+//! measured, and `target` holds what was decoded to what must be true of it; it panics where it is not.
+
+pub mod describe;
+pub mod lease;
+pub mod message;
+pub mod topic;
+pub mod well_formed;
+
+pub use message::{
+    announcement as message_announcement, burst as message_burst, event as message_event, load as message_load,
+    service as message_service, state as message_state,
+};
+
+/// A target as a value.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name, also that of its binary and of its folder in the corpus.
+    pub name: &'static str,
+    /// Decodes and nothing else.
+    pub decode: fn(&[u8]),
+    /// Decodes and checks.
+    pub target: fn(&[u8]),
+}
+
+macro_rules! targets {
+    ($($name:ident)+) => {
+        /// Every target.
+        pub const TARGETS: &[Target] =
+            &[$(Target { name: stringify!($name), decode: $name::decode, target: $name::target },)+];
+    };
+}
+
+targets! {
+    message_announcement message_state message_load message_service message_burst message_event
+    describe topic lease well_formed
+}
