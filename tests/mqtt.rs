@@ -5,6 +5,8 @@ mod support;
 
 #[path = "mqtt/clients.rs"]
 mod clients;
+#[path = "mqtt/publisher.rs"]
+mod publisher;
 
 #[path = "mqtt/burst.rs"]
 mod burst;
@@ -12,5 +14,7 @@ mod burst;
 mod embedded;
 #[path = "mqtt/external.rs"]
 mod external;
+#[path = "mqtt/flood.rs"]
+mod flood;
 #[path = "mqtt/hostile.rs"]
 mod hostile;
