@@ -13,9 +13,11 @@
 mod targets;
 
 mod fuzzing {
+    mod adapters;
     mod corpus;
     mod hostile;
     mod house;
+    mod models;
     mod mutate;
     mod play;
     mod texts;

@@ -18,3 +18,5 @@ mod external;
 mod flood;
 #[path = "mqtt/hostile.rs"]
 mod hostile;
+#[path = "mqtt/page.rs"]
+mod page;

@@ -5,8 +5,12 @@
 //! measured, and `target` holds what was decoded to what must be true of it; it panics where it is not.
 
 pub mod describe;
+pub mod exec_answer;
+pub mod infer_request;
 pub mod lease;
 pub mod message;
+pub mod model_file;
+pub mod ssh_answer;
 pub mod topic;
 pub mod well_formed;
 
@@ -37,4 +41,5 @@ macro_rules! targets {
 targets! {
     message_announcement message_state message_load message_service message_burst message_event
     describe topic lease well_formed
+    exec_answer ssh_answer model_file infer_request
 }

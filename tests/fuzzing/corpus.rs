@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{hostile, texts};
+use super::{adapters, hostile, models, texts};
 use crate::targets::TARGETS;
 
 /// All of the corpus together: small enough for every clone.
@@ -50,6 +50,10 @@ fn made(target: &str) -> Inputs {
         "topic" => texts::topics(),
         "lease" => texts::leases(&golden("lease-", ".json", bytes)),
         "well_formed" => hostile::items(&golden("node-state", ".cbor.hex", unhex)["golden-node-state"]),
+        "exec_answer" => adapters::exec_answers(&std::fs::read_to_string(root().join("docs/exec-adapter.md")).unwrap()),
+        "ssh_answer" => adapters::ssh_answers(),
+        "model_file" => models::files(),
+        "infer_request" => models::requests(),
         _ => panic!("nothing is made for the target {target}"),
     }
 }

@@ -1,7 +1,11 @@
-//! A target is written down in four places; this holds them to each other.
+//! A target is written down in four places; this holds them to each other, and the corpus to what it is for.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+
+use cloud_adapters::{Owner, exec, ssh};
+use tidegate::model::decoders::{look_at_model, read_request};
+use tidegate::model::{Engine, ModelSource};
 
 use crate::targets::TARGETS;
 
@@ -27,4 +31,23 @@ fn every_target_has_a_binary_a_corpus_and_a_place_in_the_manifest() {
         let text = std::fs::read_to_string(fuzz().join(format!("fuzz_targets/{name}.rs"))).unwrap();
         assert!(text.contains(&format!("tidegate_fuzz::{name}::target(data)")), "{name}.rs runs another target");
     }
+}
+
+/// What must be true of an input that is taken is only tried where one is: these are whole, and mutations stay close.
+#[test]
+fn the_whole_inputs_of_the_corpus_are_taken() {
+    let read = |path: &str| std::fs::read(fuzz().join("corpus").join(path)).unwrap();
+    let source = ModelSource::parse("builtin:digits").unwrap();
+    let engine = Engine::load(&source).unwrap();
+    assert!(matches!(read_request(&engine, &read("infer_request/made-json"), None), Ok(64)));
+    let binary = read("infer_request/made-binary");
+    let line = binary.iter().position(|byte| *byte == b'\n').unwrap();
+    let length = str::from_utf8(&binary[..line]).unwrap().parse().unwrap();
+    assert!(matches!(read_request(&engine, &binary[line + 1..], Some(length)), Ok(64)));
+    assert_eq!(look_at_model(&read("model_file/made-whole"), "image"), (true, true));
+    assert_eq!(ssh::decoder::read(&read("ssh_answer/made-told-twice")).map(|told| told.len()), Some(2));
+    let owner = Owner { fleet: "plant-a".to_owned(), node: "gateway-7".to_owned(), session: 4 };
+    let loopback = read("exec_answer/made-running-at-loopback-v6");
+    let told = exec::decoder::read(&loopback, &"gw-7-12".parse().unwrap(), &owner);
+    assert!(told[0].as_ref().is_ok_and(|told| told.len() == 1), "{told:?}");
 }

@@ -24,6 +24,8 @@ const MEMORY_BASE_BYTES: u64 = 16 * 1024;
 fn memory_factor(target: &str) -> u64 {
     match target {
         "message_announcement" | "message_load" | "describe" => 200,
+        // As JSON values, as lines of two texts, as a request's inputs and numbers.
+        "exec_answer" | "ssh_answer" | "infer_request" => 200,
         _ => 4,
     }
 }
@@ -118,6 +120,7 @@ macro_rules! played {
 played! {
     message_announcement message_state message_load message_service message_burst message_event
     describe topic lease well_formed
+    exec_answer ssh_answer model_file infer_request
 }
 
 #[test]
