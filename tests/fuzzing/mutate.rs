@@ -25,6 +25,7 @@ pub(super) fn mutated(random: &mut Rng, data: &[u8], other: &[u8]) -> Vec<u8> {
     mutated
 }
 
+#[expect(clippy::ptr_arg, reason = "every change has this signature")]
 fn flip_a_bit(random: &mut Rng, data: &mut Vec<u8>, _: &[u8]) {
     if !data.is_empty() {
         let at = random.usize(..data.len());
@@ -33,6 +34,7 @@ fn flip_a_bit(random: &mut Rng, data: &mut Vec<u8>, _: &[u8]) {
 }
 
 /// A byte that means something in CBOR, JSON or a topic, or any.
+#[expect(clippy::ptr_arg, reason = "every change has this signature")]
 fn set_a_byte(random: &mut Rng, data: &mut Vec<u8>, _: &[u8]) {
     const TELLING: &[u8] = b"\x00\x1f\x7f\x80\x9f\xa0\xbf\xc0\xf6\xf7\xfb\xff{}[]\",:\\/+#.-e0\n";
     if !data.is_empty() {

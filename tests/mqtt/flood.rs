@@ -1,7 +1,9 @@
 //! A node under a flood of hostile messages on every topic of its tree: it serves on, counts what it refused by its kind,
 //! and takes no more memory for it.
 //!
-//! `TIDEGATE_HOSTILE_MESSAGES=1000000 cargo test --test mqtt flood` sends a million instead of fifty thousand.
+//! `TIDEGATE_HOSTILE_MESSAGES=1000000 cargo test --test mqtt a_flood` sends a million instead of fifty thousand (also
+//! `tests/run --with hostile`). Measured once, on two cores that were busy with much else: 24 minutes, 30.9 MB resident
+//! before it and 2.0 MB more after it.
 
 use std::collections::BTreeMap;
 
