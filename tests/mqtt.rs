@@ -5,6 +5,8 @@ mod support;
 
 #[path = "mqtt/clients.rs"]
 mod clients;
+#[path = "mqtt/publisher.rs"]
+mod publisher;
 
 #[path = "mqtt/burst.rs"]
 mod burst;
@@ -14,5 +16,9 @@ mod embedded;
 mod external;
 #[path = "mqtt/fleet.rs"]
 mod fleet;
+#[path = "mqtt/flood.rs"]
+mod flood;
 #[path = "mqtt/hostile.rs"]
 mod hostile;
+#[path = "mqtt/page.rs"]
+mod page;

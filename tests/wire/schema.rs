@@ -14,13 +14,15 @@ pub(super) struct Field {
     pub(super) key: u64,
     pub(super) kind: String,
     pub(super) name: String,
+    /// What it means, in the words of its comment.
+    pub(super) meaning: String,
 }
 
 /// The rules of `docs/wire.cddl` by name.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
     pub(super) maps: BTreeMap<String, Vec<Field>>,
-    enums: BTreeMap<String, BTreeMap<u64, String>>,
+    pub(super) enums: BTreeMap<String, BTreeMap<u64, String>>,
 }
 
 impl Schema {
@@ -118,11 +120,13 @@ fn field(line: &str) -> Option<Field> {
         return None;
     }
     let (key, kind) = entry.split_once(": ").unwrap();
+    let (name, meaning) = comment.trim().split_once(' ').unwrap_or_else(|| panic!("no meaning: {line}"));
     Some(Field {
         optional: key.starts_with('?'),
         key: key.trim_start_matches("? ").parse().unwrap(),
         kind: kind.to_owned(),
-        name: comment.split_whitespace().next().unwrap().to_owned(),
+        name: name.to_owned(),
+        meaning: meaning.trim().to_owned(),
     })
 }
 
