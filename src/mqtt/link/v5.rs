@@ -133,3 +133,57 @@ pub(super) fn qos(level: Qos) -> QoS {
         Qos::AtLeastOnce => QoS::AtLeastOnce,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rumqttc::v5::mqttbytes::v5::SubAck;
+
+    use super::super::session::FailureKind;
+    use super::*;
+
+    fn kind_of_packet(error: mqttbytes::Error) -> FailureKind {
+        failure(&ConnectionError::MqttState(StateError::Deserialization(error))).kind
+    }
+
+    #[test]
+    fn only_a_refused_version_is_one() {
+        use ConnectReturnCode::*;
+        let refused = |code| failure(&ConnectionError::ConnectionRefused(code)).kind;
+        assert_eq!(refused(UnsupportedProtocolVersion), FailureKind::RefusesVersion);
+        for code in [BadUserNamePassword, NotAuthorized, Banned, ServerBusy, ClientIdentifierNotValid, QuotaExceeded] {
+            assert_eq!(refused(code), FailureKind::Refuses, "{code:?}");
+        }
+        // As an old broker numbers them.
+        assert_eq!(kind_of_packet(mqttbytes::Error::InvalidConnectReturnCode(1)), FailureKind::RefusesVersion);
+        assert_eq!(kind_of_packet(mqttbytes::Error::InvalidConnectReturnCode(5)), FailureKind::Refuses);
+    }
+
+    #[test]
+    fn an_end_without_a_word_is_told_from_a_broken_one() {
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe] {
+            assert_eq!(kind_of_packet(mqttbytes::Error::Io(kind.into())), FailureKind::Closed, "{kind}");
+        }
+        assert_eq!(failure(&ConnectionError::MqttState(StateError::ConnectionAborted)).kind, FailureKind::Closed);
+        // What TLS says of a certificate, and a port where nobody listens.
+        assert_eq!(kind_of_packet(mqttbytes::Error::Io(io::ErrorKind::InvalidData.into())), FailureKind::Unreachable);
+        let nobody = ConnectionError::Io(io::ErrorKind::ConnectionRefused.into());
+        assert_eq!(failure(&nobody).kind, FailureKind::Unreachable);
+        assert_eq!(kind_of_packet(mqttbytes::Error::MalformedPacket), FailureKind::Unreachable);
+    }
+
+    #[test]
+    fn what_a_broker_refuses_to_take_is_told_with_its_reason() {
+        let ack = |reason| Event::Incoming(Packet::PubAck(PubAck { pkid: 7, reason, properties: None }));
+        let refused = happening(ack(PubAckReason::NotAuthorized));
+        assert!(matches!(&refused, Happening::NotTaken(7, why) if why == "NotAuthorized"), "{refused:?}");
+        assert!(matches!(happening(ack(PubAckReason::NoMatchingSubscribers)), Happening::Acknowledged(7)));
+        let subscribed = |code| {
+            let return_codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce), code];
+            happening(Event::Incoming(Packet::SubAck(SubAck { pkid: 1, return_codes, properties: None })))
+        };
+        assert!(matches!(subscribed(SubscribeReasonCode::NotAuthorized), Happening::NotSubscribed(_)));
+        assert!(matches!(subscribed(SubscribeReasonCode::Success(QoS::AtMostOnce)), Happening::Other));
+    }
+}

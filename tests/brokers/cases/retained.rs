@@ -14,7 +14,7 @@ const MANY: usize = 10_000;
 /// Each of our links keeps at most 1,024 messages for a broker.
 const WRITERS: usize = 10;
 
-/// A second writer's value is given to whoever comes late, as retained, and nothing once it is cleared.
+/// The newest value is given to whoever comes late, as retained, and nothing once it is cleared.
 pub(crate) fn exact(site: &mut dyn Site) -> Finding {
     let door = Door::plain(site);
     let topic = unique("retained/one");
