@@ -10,6 +10,8 @@ use actix::{Message, Recipient};
 
 pub mod burst;
 pub mod discovery;
+pub mod hearing;
+pub mod keeper;
 pub mod local_runner;
 pub mod monitor;
 pub mod publisher;

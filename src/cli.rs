@@ -9,6 +9,7 @@ pub mod ask;
 pub mod burst;
 pub mod config;
 pub mod demo;
+pub mod fleet;
 pub mod model;
 pub mod run;
 pub mod service;
@@ -45,6 +46,8 @@ enum Command {
     Adapter(adapter::AdapterCommand),
     #[command(subcommand)]
     Config(config::Command),
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     Model(model::Args),
     Wrap(Box<wrap::Args>),
     Version(version::Args),
@@ -74,6 +77,7 @@ impl Cli {
             Command::Spend(args) => args.run(),
             Command::Adapter(command) => command.run(),
             Command::Config(command) => command.run(),
+            Command::Fleet(command) => command.run(),
             Command::Model(args) => args.run(),
             Command::Wrap(args) => args.run(),
             Command::Version(args) => args.run(),

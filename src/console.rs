@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::wire::board::Board;
-use crate::wire::{BurstStatus, EventKind};
+use crate::wire::registry::Present;
+use crate::wire::{Announcement, BurstStatus, EventKind, NodeStateKind};
 
 pub mod recorder;
 
@@ -101,6 +102,8 @@ pub trait Pulse: Send + Sync + 'static {
     fn is_ready(&self) -> bool;
     /// Whether the control plane has ticked lately.
     fn is_alive(&self) -> bool;
+    /// The nodes and instances of the fleet that were heard, this node's own aside.
+    fn fleet(&self) -> Vec<Present>;
     /// Whether the broker is reached.
     fn broker_connected(&self) -> bool;
     /// How telemetry gets out.
@@ -172,7 +175,7 @@ fn router(console: Console) -> Router {
         .route("/api/v1/bursts", get(bursts))
         .route("/api/v1/adapters", get(|State(c): State<Console>| async move { Json(c.board.adapters()) }))
         .route("/api/v1/spend", get(|State(c): State<Console>| async move { Json(c.board.spend()) }))
-        .route("/api/v1/discovery", get(|State(c): State<Console>| async move { Json(c.board.announcements()) }))
+        .route("/api/v1/discovery", get(discovery))
         .route("/api/v1/events", get(|State(c): State<Console>| async move { Json(c.board.events()) }))
         .route("/api/v1/decisions", get(decisions))
         .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
@@ -189,6 +192,39 @@ const INDEX: &str = "Tidegate console\n\n\
     /healthz  /readyz  /metrics\n\
     /api/v1/node  /api/v1/services  /api/v1/replicas  /api/v1/bursts\n\
     /api/v1/adapters  /api/v1/spend  /api/v1/discovery  /api/v1/events  /api/v1/decisions\n";
+
+/// One node or instance of the fleet.
+#[derive(Serialize)]
+struct Discovered {
+    #[serde(flatten)]
+    announcement: Announcement,
+    /// Whether this node said it.
+    own: bool,
+    /// Seconds since it was heard; none for our own.
+    age_s: Option<u64>,
+    /// Whether it was heard live within two heartbeats.
+    alive: bool,
+    /// The state of its node, where one was heard.
+    state: Option<NodeStateKind>,
+}
+
+async fn discovery(State(console): State<Console>) -> Json<Vec<Discovered>> {
+    let own = console.board.announcements().into_iter().map(|announcement| Discovered {
+        announcement,
+        own: true,
+        age_s: None,
+        alive: true,
+        state: None,
+    });
+    let others = console.pulse.fleet().into_iter().map(|present| Discovered {
+        announcement: present.announcement,
+        own: false,
+        age_s: Some(present.age.as_secs()),
+        alive: present.alive,
+        state: present.state,
+    });
+    Json(own.chain(others).collect())
+}
 
 async fn index() -> &'static str {
     INDEX

@@ -3,6 +3,7 @@
 pub mod call;
 pub mod clock;
 pub mod fetch;
+pub mod file;
 pub mod memory;
 pub mod port;
 pub mod probe;

@@ -8,6 +8,7 @@
 //! - [`gateway`] is the HTTP data plane, [`console`] the API for people and monitoring.
 //! - [`model`] is the built-in ONNX server and [`wrap`] the wrapper around any server; both stand alone.
 //! - [`tls`] is the channel between a node and its instances: a launch's own key, and the pin on it.
+//! - [`trust`] says who is believed: credentials, the fleet's roots, and the signatures on what nodes say.
 //! - [`journal`] holds what was promised to a provider, on disk, before it is asked.
 //! - [`node`] builds all of it and is the one file that knows everybody.
 
@@ -22,5 +23,6 @@ pub mod model;
 pub mod mqtt;
 pub mod node;
 pub mod tls;
+pub mod trust;
 pub mod wire;
 pub mod wrap;

@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod load;
 pub mod plan;
 pub mod policy;
+pub mod renewal;
 pub mod route;
 pub mod service;
 pub mod supervise;

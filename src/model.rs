@@ -4,6 +4,8 @@
 //! threads that infer, `http` the routes, `serve` the life of the process. It stands alone: nothing here knows a node.
 
 mod datatype;
+#[doc(hidden)]
+pub mod decoders;
 mod engine;
 mod error;
 mod http;

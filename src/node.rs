@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
+use crate::actors::hearing::Hearing;
 use crate::console::{Console, Pulse, Telemetry, recorder};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
@@ -25,7 +26,9 @@ use crate::mqtt::broker::{Broker, BrokerError};
 use crate::mqtt::link::Link;
 use crate::wire::Root;
 use crate::wire::board::Board;
+use crate::wire::registry::{Present, Registry};
 
+mod access;
 mod control;
 mod links;
 mod panic;
@@ -33,6 +36,7 @@ mod parts;
 mod providers;
 mod spooled;
 pub mod trial;
+mod trust;
 
 /// Whether this build has all that a configuration asks for.
 ///
@@ -146,11 +150,14 @@ impl Node {
         };
 
         let identity = parts::identity(config, state_dir.session());
-        let ears = Arc::new(links::Ears::default());
+        let trust = trust::load(config, &identity, state_dir.path())?;
+        let (verifier, registry) = (trust.verifier.clone(), trust.registry.clone());
+        let hearing = Arc::new(Hearing::new(identity.clone(), clock, verifier, registry));
+        let ears = Arc::new(links::Ears::new(Some(hearing.clone())));
         let spool = spooled::open(config, &state_dir);
         let links = {
             let _inside = io.enter();
-            links::start(config, &identity, addresses.mqtt, &ears, spool.as_ref())?
+            links::start(config, &identity, addresses.mqtt, &ears, &trust, spool.as_ref())?
         };
         let counters = parts::counters(config, &gateway);
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));
@@ -161,6 +168,7 @@ impl Node {
             gateway: gateway.clone(),
             links: links.clone(),
             spool: spool.clone(),
+            registry: trust.registry.clone(),
             stopping: AtomicBool::new(false),
         });
 
@@ -184,6 +192,8 @@ impl Node {
             ears,
             gateway,
             dialer,
+            hearing,
+            trust,
             counters: counters.clone(),
             io: io.handle().clone(),
             pulse,
@@ -316,6 +326,7 @@ struct NodePulse {
     gateway: Arc<Gateway>,
     links: Vec<(Root, Link)>,
     spool: Option<Arc<Spool>>,
+    registry: Arc<Registry>,
     stopping: AtomicBool,
 }
 
@@ -335,6 +346,10 @@ impl Pulse for NodePulse {
         let patience = (self.tick * 10).max(Duration::from_secs(10));
         let starting = self.clock.uptime() < patience;
         starting || self.board.sampled_within(patience)
+    }
+
+    fn fleet(&self) -> Vec<Present> {
+        self.registry.present(self.clock.now())
     }
 
     fn broker_connected(&self) -> bool {

@@ -15,12 +15,17 @@
 mod announcement;
 pub mod board;
 mod burst_status;
+mod bytes;
 mod codec;
+mod command;
 mod event;
+mod fleet_trust;
 mod lease;
 mod load_report;
 mod message;
 mod numbered;
+pub mod registry;
+mod sealed;
 mod service_status;
 mod state;
 mod topics;
@@ -28,14 +33,18 @@ mod well_formed;
 
 pub use announcement::{Announcement, AnnouncementKind, Endpoints, PlacementRule, ServiceOffer};
 pub use burst_status::{BurstState, BurstStatus};
+pub use bytes::Bytes;
 pub use codec::{MAX_PAYLOAD_BYTES, WireError, encode, from_cbor, from_json, to_cbor, to_json};
+pub use command::{Argument, Command, CommandName, Response};
 pub use event::{Event, EventData, EventKind, Placement};
+pub use fleet_trust::FleetTrust;
 pub use lease::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus};
 pub use load_report::{LoadReport, ServiceLoadReport};
 pub use message::{Message, describe};
+pub use sealed::{Sealed, Stamp, seal};
 pub use service_status::ServiceStatus;
 pub use state::{NodeState, NodeStateKind};
-pub use topics::{Delivery, Encoding, Qos, Root, Segment, Topic, TopicError};
+pub use topics::{ALL_NODES, Delivery, Encoding, Qos, Root, Segment, Topic, TopicError};
 
 /// The version of the message set that this program writes, announced as `wire` and part of every topic (`v1`).
 pub const WIRE_VERSION: u32 = 1;

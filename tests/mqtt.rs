@@ -5,6 +5,8 @@ mod support;
 
 #[path = "mqtt/clients.rs"]
 mod clients;
+#[path = "mqtt/publisher.rs"]
+mod publisher;
 
 #[path = "mqtt/burst.rs"]
 mod burst;
@@ -14,10 +16,16 @@ mod embedded;
 mod external;
 #[path = "mqtt/faults.rs"]
 mod faults;
+#[path = "mqtt/fleet.rs"]
+mod fleet;
+#[path = "mqtt/flood.rs"]
+mod flood;
 #[path = "mqtt/hostile.rs"]
 mod hostile;
 #[path = "mqtt/kills.rs"]
 mod kills;
+#[path = "mqtt/page.rs"]
+mod page;
 #[path = "mqtt/proxy.rs"]
 mod proxy;
 #[path = "mqtt/story.rs"]

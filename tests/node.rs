@@ -80,7 +80,10 @@ fn assert_members(what: &str, value: &Value, wanted: &[&str]) {
 fn the_console_has_the_members_that_others_rely_on() {
     let home = Home::new();
     let node = home.start(&Spec::new());
-    wait_until(PATIENCE, "a decision was made", || node.service("digits")["wanted"].as_u64().filter(|n| *n == 1));
+    wait_until(PATIENCE, "a decision was made, and told with the replica that is there", || {
+        let service = node.service("digits");
+        (service["wanted"] == 1 && service["ready_local"] == 1).then_some(())
+    });
     assert_eq!((node.console("/healthz").status, node.console("/readyz").status), (200, 200));
     let about = node.get_json("/api/v1/node");
     assert_members("node", &about, &["node", "fleet", "session", "version", "ready", "broker_connected", "load"]);

@@ -6,6 +6,8 @@
 //! trait asks. A deadline is put around the adapter like around any other: see [`deadline`](crate::deadline).
 
 mod answer;
+#[doc(hidden)]
+pub mod decoder;
 mod hide;
 mod program;
 mod request;

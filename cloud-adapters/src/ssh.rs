@@ -15,6 +15,8 @@ mod answer;
 mod check;
 mod client;
 mod connection;
+#[doc(hidden)]
+pub mod decoder;
 mod escape;
 mod far;
 mod request;

@@ -69,7 +69,7 @@ mod toml_layer;
 pub use adapter::{Adapter, AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh, Toleration};
 pub use budget::Budget;
 pub use listen::{Balance, Console, Gateway};
-pub use mqtt::{Broker, BrokerAddress, Credentials, Mqtt};
+pub use mqtt::{Broker, BrokerAddress, BrokerTls, Credentials, Mqtt};
 pub use name::{AdapterName, FleetId, NAME_BYTES_MAX, NameError, NodeId, ServiceName};
 pub use node::Node;
 pub use origin::Origin;

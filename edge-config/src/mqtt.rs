@@ -50,24 +50,40 @@ pub enum Broker {
         address: BrokerAddress,
         /// Who we say we are.
         credentials: Option<Credentials>,
+        /// What proves both ends by TLS.
+        tls: BrokerTls,
     },
 }
 
-/// `mqtt://host:port`.
+/// Files for `mqtts://`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerTls {
+    /// Authorities (PEM) that say who the broker is. Without it the fleet's roots where the node has been enrolled, else the
+    /// public ones.
+    pub ca_file: Option<PathBuf>,
+    /// The node's certificate for the broker (PEM, its own first) and its key. Without them the credential that the node was
+    /// enrolled with, else none.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// `mqtt://host:port`, or `mqtts://host:port` for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerAddress {
     /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
-    /// The port, 1883 where none was written.
+    /// The port; where none was written 1883, or 8883 for TLS.
     pub port: u16,
+    /// Whether it is spoken with by TLS.
+    pub tls: bool,
 }
 
 impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
-            true => write!(f, "mqtt://[{}]:{}", self.host, self.port),
-            false => write!(f, "mqtt://{}:{}", self.host, self.port),
+            true => write!(f, "{}[{}]:{}", self.scheme(), self.host, self.port),
+            false => write!(f, "{}{}:{}", self.scheme(), self.host, self.port),
         }
     }
 }
@@ -82,8 +98,18 @@ pub struct Credentials {
     pub password_file: Option<PathBuf>,
 }
 
-/// MQTT's registered port.
+impl BrokerAddress {
+    fn scheme(&self) -> &'static str {
+        if self.tls { "mqtts://" } else { "mqtt://" }
+    }
+}
+
+/// MQTT's registered ports.
 const PORT: u16 = 1883;
+const TLS_PORT: u16 = 8883;
+
+/// The keys that are for a broker elsewhere.
+const EXTERNAL_KEYS: [&str; 5] = ["username", "password_file", "ca_file", "certificate_file", "key_file"];
 
 pub(crate) fn read(section: &mut Section<'_>) -> Mqtt {
     Mqtt {
@@ -102,7 +128,7 @@ const REFRESH: Span = Span(Duration::from_secs(1)..=Duration::from_secs(3600));
 const KEEPALIVE: Span = Span(Duration::from_secs(5)..=Duration::from_secs(65_535));
 
 const BROKER: Parsed<BrokerAddress> = Parsed {
-    allowed: "an address as in \"mqtt://192.168.1.10:1883\"",
+    allowed: "an address as in \"mqtt://192.168.1.10:1883\" or \"mqtts://hub.example:8883\"",
     parse: broker_address,
     show: BrokerAddress::to_string,
     // Someone will write the password into the address; the refusal must not spread it.
@@ -126,10 +152,12 @@ fn broker(section: &mut Section<'_>) -> Broker {
     match address {
         Some(address) => {
             section.leave(&["listen"]);
-            Broker::External { address, credentials: credentials(section) }
+            let tls = tls(section, &address);
+            Broker::External { address, credentials: credentials(section), tls }
         }
         None if asked_for_other => {
-            section.leave(&["listen", "username", "password_file"]);
+            section.leave(&["listen"]);
+            section.leave(&EXTERNAL_KEYS);
             Broker::Embedded { listen: default_listen() }
         }
         None => embedded(section),
@@ -137,12 +165,32 @@ fn broker(section: &mut Section<'_>) -> Broker {
 }
 
 fn embedded(section: &mut Section<'_>) -> Broker {
-    for key in ["username", "password_file"] {
+    for key in EXTERNAL_KEYS {
         section.foreign(key, "is for a broker elsewhere; set mqtt.broker, or remove it");
     }
     let listen = section.get("listen", &Address, default_listen());
     listen::loopback_only(section, "listen", listen);
     Broker::Embedded { listen }
+}
+
+fn tls(section: &mut Section<'_>, address: &BrokerAddress) -> BrokerTls {
+    if !address.tls {
+        for key in ["ca_file", "certificate_file", "key_file"] {
+            section.foreign(key, "is for TLS; write mqtt.broker with mqtts://, or remove it");
+        }
+        return BrokerTls::default();
+    }
+    let ca_file = section.optional("ca_file", &FilePath);
+    let certificate = section.optional("certificate_file", &FilePath);
+    let key = section.optional("key_file", &FilePath);
+    if section.sound(&["certificate_file", "key_file"]) {
+        match (&certificate, &key) {
+            (Some(_), None) => section.refuse("certificate_file", "needs mqtt.key_file beside it"),
+            (None, Some(_)) => section.refuse("key_file", "needs mqtt.certificate_file beside it"),
+            _ => {}
+        }
+    }
+    BrokerTls { ca_file, certificate: certificate.zip(key) }
 }
 
 fn default_listen() -> SocketAddr {
@@ -158,33 +206,34 @@ fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
     Some(Credentials { username: username?, password_file })
 }
 
-/// Takes `mqtt://host[:port]` apart.
+/// Takes `mqtt://host[:port]` or `mqtts://host[:port]` apart.
 fn broker_address(text: &str) -> Result<BrokerAddress, String> {
-    let refusal = || "must be an address as in \"mqtt://192.168.1.10:1883\"".to_owned();
-    let authority = match text.split_once("://") {
-        Some(("mqtt", authority)) => authority.strip_suffix('/').unwrap_or(authority),
-        Some(("mqtts", _)) => return Err("uses TLS, which is not yet available; use mqtt://".to_owned()),
+    let refusal = || "must be an address as in \"mqtt://192.168.1.10:1883\" or \"mqtts://hub.example:8883\"".to_owned();
+    let (tls, authority) = match text.split_once("://") {
+        Some(("mqtt", authority)) => (false, authority),
+        Some(("mqtts", authority)) => (true, authority),
         _ => return Err(refusal()),
     };
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
     if authority.contains('@') {
         return Err("must not hold a password; use mqtt.username and mqtt.password_file".to_owned());
     }
-    let (host, port) = split_port(authority).ok_or_else(refusal)?;
+    let (host, port) = split_port(authority, if tls { TLS_PORT } else { PORT }).ok_or_else(refusal)?;
     let usable = |letter: char| letter.is_alphanumeric() || ".-_:%".contains(letter);
     match !host.is_empty() && host.chars().all(usable) && port > 0 {
-        true => Ok(BrokerAddress { host: host.to_owned(), port }),
+        true => Ok(BrokerAddress { host: host.to_owned(), port, tls }),
         false => Err(refusal()),
     }
 }
 
-fn split_port(authority: &str) -> Option<(&str, u16)> {
+fn split_port(authority: &str, usual: u16) -> Option<(&str, u16)> {
     let (host, rest) = match authority.strip_prefix('[') {
         Some(inside) => inside.split_once(']').filter(|(host, _)| host.contains(':'))?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     match rest.strip_prefix(':') {
         Some(port) => Some((host, port.parse().ok()?)),
-        None => rest.is_empty().then_some((host, PORT)),
+        None => rest.is_empty().then_some((host, usual)),
     }
 }
 
@@ -200,6 +249,8 @@ mod tests {
     fn a_broker_address_is_a_host_and_perhaps_a_port() {
         assert_eq!(shown("mqtt://hub.local"), Some("mqtt://hub.local:1883".to_owned()));
         assert_eq!(shown("mqtt://10.0.0.1:1884/"), Some("mqtt://10.0.0.1:1884".to_owned()));
+        assert_eq!(shown("mqtts://hub.local"), Some("mqtts://hub.local:8883".to_owned()));
+        assert_eq!(shown("mqtts://hub.local:443"), Some("mqtts://hub.local:443".to_owned()));
         assert_eq!(shown("mqtt://[::1]:1884"), Some("mqtt://[::1]:1884".to_owned()));
         assert_eq!(shown("mqtt://[fe80::1]"), Some("mqtt://[fe80::1]:1883".to_owned()));
         for bad in ["hub:1883", "http://hub", "mqtt://", "mqtt://hub:", "mqtt://hub:0", "mqtt://hub:70000"] {

@@ -30,6 +30,9 @@ pub struct Node {
     /// Authorities (PEM) that are trusted beside the public ones where an instance is reached by name, as at an ingress
     /// of a company's own.
     pub ca_file: Option<PathBuf>,
+    /// Folder of the credential that `tidegate fleet enroll` made for this node. Without it the node makes one for itself
+    /// and is a fleet of its own.
+    pub credentials: Option<PathBuf>,
 }
 
 /// The state directory of a node that runs as root, as the file hierarchy standard has it.
@@ -46,6 +49,7 @@ pub(crate) fn read(section: &mut Section<'_>, sources: &Sources) -> Node {
         // 400 Gbit/s is the fastest port one can buy today.
         link_speed_mbit: section.optional("link_speed_mbit", &Count(1..=400_000)),
         ca_file: section.optional("ca_file", &FilePath),
+        credentials: section.optional("credentials", &FilePath),
     }
 }
 

@@ -8,6 +8,7 @@ use actix::fut::WrapFuture;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient};
 use cloud_adapters::CloudAdapter;
 
+use super::hearing::Duplicated;
 use super::publisher::{Identity, Publish, Report};
 use super::{MAILBOX, tell};
 use crate::host::clock::Clock;
@@ -267,6 +268,16 @@ impl Handler<Release> for Burst {
     fn handle(&mut self, Release { launch }: Release, context: &mut Self::Context) {
         self.engine.release(&launch, self.parts.clock.now());
         self.step(context);
+    }
+}
+
+impl Handler<Duplicated> for Burst {
+    type Result = ();
+
+    fn handle(&mut self, Duplicated { why }: Duplicated, _: &mut Self::Context) {
+        let events = self.engine.seen_elsewhere(why);
+        self.tell_events(events);
+        self.tell_scheduler();
     }
 }
 

@@ -1,19 +1,20 @@
-//! The shared discovery topic: says what this node and its instances offer, again and again, and hears what stands there.
-//!
-//! What other nodes say is counted and not acted upon: without signatures a topic is a claim, not a proof.
+//! The shared discovery topic: says what this node and its instances offer, again and again. What others say there,
+//! [`super::hearing`] takes in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 
+use super::hearing::Asked;
 use super::publisher::{Identity, Publish};
 use super::{MAILBOX, tell};
-use crate::host::clock::rfc3339_now;
-use crate::mqtt::Incoming;
+use crate::host::clock::{Clock, rfc3339_now};
+use crate::wire::registry::Registry;
 use crate::wire::{
-    Announcement, AnnouncementKind, Endpoints, Message as WireMessage, PlacementRule, Root, ServiceOffer, Topic,
-    TopicError, WIRE_VERSION, WireError,
+    Announcement, AnnouncementKind, CommandName, Endpoints, Message as WireMessage, PlacementRule, ServiceOffer, Topic,
+    TopicError, WIRE_VERSION,
 };
 
 /// What the node's services offer now, from the scheduler.
@@ -40,11 +41,6 @@ pub struct InstanceOffer {
 #[rtype(result = "()")]
 pub struct Withdraw;
 
-/// A message that came on the discovery topics.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Heard(pub Incoming);
-
 /// What an offer says of its service that does not change while the node runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceFacts {
@@ -58,6 +54,10 @@ pub struct ServiceFacts {
 pub struct Discovery {
     /// Who is speaking.
     pub identity: Identity,
+    /// The only clock.
+    pub clock: Clock,
+    /// Who else is there.
+    pub registry: Arc<Registry>,
     /// Said once per this time even without a change.
     pub refresh: Duration,
     /// Where clients reach this node.
@@ -74,6 +74,8 @@ pub struct Discovery {
     pub instances: BTreeMap<String, InstanceOffer>,
     /// The node stops: nothing is announced any more.
     pub withdrawn: bool,
+    /// Somebody asked who is there, and is not answered yet.
+    pub is_asked: bool,
 }
 
 impl Actor for Discovery {
@@ -81,7 +83,10 @@ impl Actor for Discovery {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
-        context.run_interval(self.refresh, |discovery, _| discovery.announce_all());
+        context.run_interval(self.refresh, |discovery, _| {
+            discovery.registry.forget_stale(discovery.clock.now());
+            discovery.announce_all();
+        });
     }
 }
 
@@ -115,40 +120,29 @@ impl Handler<Withdraw> for Discovery {
 
     fn handle(&mut self, _: Withdraw, _: &mut Self::Context) {
         std::mem::take(&mut self.instances).keys().for_each(|launch| self.clear_instance(launch));
+        let gone = Announcement { kind: AnnouncementKind::Node, ttl_s: 0, ..self.announcement() };
+        self.publish(Topic::discovery(&self.identity.node), WireMessage::Announcement(Box::new(gone)));
         self.publish(Topic::discovery(&self.identity.node), WireMessage::Cleared);
         self.withdrawn = true;
     }
 }
 
-impl Handler<Heard> for Discovery {
+/// Somebody who came late asks who is there. All who ask within a refresh are answered by one announcement, and a fleet's
+/// answers are spread over it.
+impl Handler<Asked> for Discovery {
     type Result = ();
 
-    fn handle(&mut self, Heard(incoming): Heard, _: &mut Self::Context) {
-        match self.read(&incoming) {
-            Ok(None) => {}
-            Ok(Some(from)) => self.ignore("foreign", &from),
-            Err(error) => {
-                tracing::warn!(topic = incoming.topic, %error, "ignored a message that is none of ours");
-                self.ignore("malformed", &incoming.topic);
-            }
+    fn handle(&mut self, Asked { command }: Asked, context: &mut Self::Context) {
+        if command.name == CommandName::Who && !std::mem::replace(&mut self.is_asked, true) {
+            context.run_later(self.refresh.mul_f64(fastrand::f64()), |discovery, _| {
+                discovery.is_asked = false;
+                discovery.announce_all();
+            });
         }
     }
 }
 
 impl Discovery {
-    /// `Some(node)` where another node speaks.
-    fn read(&self, incoming: &Incoming) -> Result<Option<String>, WireError> {
-        let (root, topic) = Root::parse(&incoming.topic)?;
-        let message = WireMessage::decode(&root, &topic, &incoming.payload)?;
-        let WireMessage::Announcement(said) = message else { return Ok(None) };
-        Ok((said.node != self.identity.node).then_some(said.node))
-    }
-
-    fn ignore(&self, kind: &'static str, from: &str) {
-        metrics::counter!("tidegate_discovery_ignored_total", "kind" => kind).increment(1);
-        tracing::debug!(kind, from, "a discovery message was ignored");
-    }
-
     fn announce_all(&self) {
         self.announce_node();
         self.instances.keys().for_each(|launch| self.announce_instance(launch));
@@ -188,7 +182,12 @@ impl Discovery {
     }
 
     fn clear_instance(&self, launch: &str) {
-        self.publish(Topic::instance(&self.identity.node, launch), WireMessage::Cleared);
+        // An empty message proves nothing, as anybody can send it: the last word is signed.
+        let instance = Some(launch.to_owned());
+        let gone = Announcement { kind: AnnouncementKind::Instance, instance, ttl_s: 0, ..self.announcement() };
+        let topic = || Topic::instance(&self.identity.node, launch);
+        self.publish(topic(), WireMessage::Announcement(Box::new(gone)));
+        self.publish(topic(), WireMessage::Cleared);
     }
 
     fn announcement(&self) -> Announcement {

@@ -7,17 +7,25 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 
 use super::MAILBOX;
+use super::hearing::WrittenOver;
 use crate::host::clock::{Clock, rfc3339_now};
 use crate::host::probe::Reading;
 use crate::journal::Spool;
 use crate::logic::load::LoadSample;
 use crate::mqtt::link::Link;
 use crate::mqtt::{Outgoing, Qos};
+use crate::trust::Signer;
 use crate::wire::board::Board;
 use crate::wire::{
-    Delivery, Event, EventData, EventKind, LoadReport, Message as WireMessage, Qos as WireQos, Root, ServiceLoadReport,
-    ServiceStatus, Topic,
+    Delivery, Encoding, Event, EventData, EventKind, LoadReport, Message as WireMessage, NodeState, Qos as WireQos,
+    Root, ServiceLoadReport, ServiceStatus, Topic, WireError,
 };
+
+/// A topic is repaired at most once in this time.
+const REPAIR_PACE: Duration = Duration::from_secs(1);
+/// Our own word may come back this late where a broker has no way to leave it out. What somebody else wrote meanwhile is
+/// written over with the next refresh.
+const ECHO: Duration = Duration::from_secs(5);
 
 /// Who is speaking: what every message carries.
 #[derive(Clone, Debug)]
@@ -50,6 +58,18 @@ pub struct Publish {
     pub message: WireMessage,
 }
 
+/// A message that somebody else has signed, to be said again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Relay {
+    /// Where.
+    pub topic: Topic,
+    /// As it was signed.
+    pub sealed: Vec<u8>,
+    /// What it says.
+    pub message: WireMessage,
+}
+
 /// Something happened: becomes an event on MQTT and a line in the log.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -60,10 +80,21 @@ pub struct Report {
     pub data: EventData,
 }
 
+/// A link is connected anew: the state is said on it as of this connection, newer than the last one's Will.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LinkUp;
+
 /// Answered once everything before it was handed to the links.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Flush;
+
+/// What stands on a retained topic.
+pub struct Held {
+    message: WireMessage,
+    said_at: Duration,
+}
 
 /// The links and what is said on them; made by the node.
 pub struct Publisher {
@@ -75,6 +106,8 @@ pub struct Publisher {
     pub tick: Duration,
     /// How often retained messages are said again.
     pub refresh: Duration,
+    /// Signs what others act upon.
+    pub signer: Arc<Signer>,
     /// A link and its tree; empty when MQTT is off.
     pub links: Vec<(Root, Link)>,
     /// Holds on disk what must not be lost; none when MQTT is off.
@@ -85,8 +118,10 @@ pub struct Publisher {
     pub events: u64,
     /// Counts load reports.
     pub reports: u64,
-    /// What brokers forget after a while unless it is said again, by topic.
-    pub retained: BTreeMap<Topic, WireMessage>,
+    /// What stands at the brokers, by topic.
+    pub retained: BTreeMap<Topic, Held>,
+    /// When a topic was last repaired: two that write over each other do not make a storm.
+    pub repaired: BTreeMap<Topic, Duration>,
 }
 
 impl Actor for Publisher {
@@ -110,11 +145,62 @@ impl Handler<Publish> for Publisher {
     fn handle(&mut self, publish: Publish, _: &mut Self::Context) {
         let Publish { topic, message } = publish;
         self.say(&topic, &message);
-        match message {
-            WireMessage::Cleared => drop(self.retained.remove(&topic)),
-            WireMessage::Service(_) | WireMessage::Burst(_) => drop(self.retained.insert(topic, message)),
-            _ => {}
+        if is_taken_back(&message) {
+            self.retained.remove(&topic);
+        } else if topic.delivery(self.refresh).retained {
+            self.retained.insert(topic, Held { message, said_at: self.clock.now() });
         }
+    }
+}
+
+impl Handler<Relay> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, Relay { topic, sealed, message }: Relay, _: &mut Self::Context) {
+        let delivery = topic.delivery(self.refresh);
+        for (root, link) in &self.links {
+            let payload = match root.encoding {
+                Encoding::Cbor => Ok(sealed.clone()),
+                Encoding::Json => message.encode(root.encoding),
+            };
+            match payload {
+                Ok(payload) => link.publish(outgoing(root.topic(&topic), payload, &delivery)),
+                Err(error) => tracing::error!(%error, %topic, "a message could not be encoded"),
+            }
+        }
+    }
+}
+
+impl Handler<LinkUp> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, _: LinkUp, _: &mut Self::Context) {
+        let states = self.retained.iter().filter(|(topic, _)| matches!(topic, Topic::State { .. }));
+        states.for_each(|(topic, held)| self.say(topic, &held.message));
+    }
+}
+
+impl Handler<WrittenOver> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, WrittenOver { topic, payload }: WrittenOver, _: &mut Self::Context) {
+        let now = self.clock.now();
+        let held = self.retained.get(&topic);
+        let is_ours = match held {
+            None => payload.is_empty(),
+            // Whose a signed message is, its signature tells; one without may be our own of a moment ago that comes back.
+            Some(held) => !topic.is_signed() && now.saturating_sub(held.said_at) < ECHO,
+        };
+        let is_paced = self.repaired.get(&topic).is_some_and(|at| now.saturating_sub(*at) < REPAIR_PACE);
+        if is_ours || is_paced {
+            return;
+        }
+        self.repaired.retain(|_, at| now.saturating_sub(*at) < REPAIR_PACE);
+        self.repaired.insert(topic.clone(), now);
+        let again = held.map_or(WireMessage::Cleared, |held| held.message.clone());
+        self.say(&topic, &again);
+        let reason = Some(format!("{topic} was written by somebody else, {} bytes; it was said again", payload.len()));
+        self.report(Report { kind: EventKind::TopicRepaired, data: EventData { reason, ..EventData::default() } });
     }
 }
 
@@ -122,6 +208,12 @@ impl Handler<Report> for Publisher {
     type Result = ();
 
     fn handle(&mut self, report: Report, _: &mut Self::Context) {
+        self.report(report);
+    }
+}
+
+impl Publisher {
+    fn report(&mut self, report: Report) {
         self.events += 1;
         let Identity { fleet, node, session } = &self.identity;
         log(report.kind, &report.data);
@@ -150,7 +242,9 @@ impl Handler<Sampled> for Publisher {
 impl Publisher {
     /// Says again what would expire. Announcements are said again by discovery itself.
     fn refresh(&self) {
-        self.retained.iter().for_each(|(topic, message)| self.say(topic, message));
+        let held = self.retained.iter().map(|(topic, held)| (topic, &held.message));
+        let expires = |message: &WireMessage| matches!(message, WireMessage::Service(_) | WireMessage::Burst(_));
+        held.filter(|(_, message)| expires(message)).for_each(|(topic, message)| self.say(topic, message));
     }
 
     fn say(&self, topic: &Topic, message: &WireMessage) {
@@ -158,13 +252,28 @@ impl Publisher {
         if let WireMessage::Service(status) = message {
             count_replicas(status);
         }
-        let delivery = topic.delivery(self.refresh);
+        let mut delivery = topic.delivery(self.refresh);
+        // The last word on something that goes is for those who listen now; the topic itself is cleared after it.
+        delivery.retained &= *message == WireMessage::Cleared || !is_taken_back(message);
         for (root, link) in &self.links {
-            match message.encode(root.encoding) {
+            match self.payload(root, link, topic, message) {
                 Ok(payload) => self.hand_over(topic, link, outgoing(root.topic(topic), payload, &delivery)),
                 Err(error) => tracing::error!(%error, %topic, "a message could not be encoded"),
             }
         }
+    }
+
+    /// The message for one link; signed where only signed ones count.
+    fn payload(&self, root: &Root, link: &Link, topic: &Topic, message: &WireMessage) -> Result<Vec<u8>, WireError> {
+        let payload = match message {
+            WireMessage::State(state) => {
+                let connection = link.status().attempts;
+                WireMessage::State(NodeState { connection, ..state.clone() }).encode(root.encoding)?
+            }
+            message => message.encode(root.encoding)?,
+        };
+        let is_signed = root.encoding == Encoding::Cbor && topic.is_signed() && *message != WireMessage::Cleared;
+        if is_signed { self.signer.seal(topic, payload) } else { Ok(payload) }
     }
 
     /// An event goes to disk first, and from there to its link; all else is worth only as much as it is new.
@@ -229,6 +338,15 @@ impl Publisher {
             ready_cloud: status.ready_cloud,
             wanted: status.wanted,
         })
+    }
+}
+
+/// Whether a message says that what stood on its topic is gone.
+fn is_taken_back(message: &WireMessage) -> bool {
+    match message {
+        WireMessage::Cleared => true,
+        WireMessage::Announcement(said) => said.ttl_s == 0,
+        _ => false,
     }
 }
 

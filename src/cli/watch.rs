@@ -78,7 +78,10 @@ impl Args {
             port,
             keepalive: Duration::from_secs(30),
             credentials: None,
+            tls: None,
             last_will: None,
+            others_alone: false,
+            prepare: None,
             subscriptions: vec![(self.filter.clone(), Qos::AtMostOnce)],
         };
         let _link = Link::start(options, Arc::new(Observer(sender)));

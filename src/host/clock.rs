@@ -50,6 +50,11 @@ impl Clock {
     }
 }
 
+/// The calendar, in seconds since 1970 UTC.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// The calendar, in milliseconds since 1970 UTC.
 pub fn unix_ms_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

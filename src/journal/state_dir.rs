@@ -2,11 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{Flock, FlockArg};
+
+use crate::host::file;
 
 /// Length of the node secret in bytes: as strong as the SHA-256 that derives from it.
 const SECRET_BYTES: usize = 32;
@@ -49,7 +51,7 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let unusable =
             |error: std::io::Error| StateDirError::Unusable { path: path.to_owned(), reason: error.to_string() };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        file::make_folder(path).map_err(unusable)?;
         let lock = lock(path)?;
         let session = next_session(&path.join("session")).map_err(unusable)?;
         let secret = read_or_make_secret(&path.join("secret")).map_err(unusable)?;
@@ -104,7 +106,7 @@ fn next_session(path: &Path) -> std::io::Result<u64> {
         Err(error) => return Err(error),
     };
     let session = last + 1;
-    replace(path, format!("{session}\n").as_bytes())?;
+    file::replace(path, format!("{session}\n").as_bytes())?;
     Ok(session)
 }
 
@@ -116,16 +118,6 @@ fn read_or_make_secret(path: &Path) -> std::io::Result<[u8; SECRET_BYTES]> {
     }
     let mut secret = [0; SECRET_BYTES];
     getrandom::fill(&mut secret).map_err(|error| std::io::Error::other(error.to_string()))?;
-    replace(path, &secret)?;
+    file::replace(path, &secret)?;
     Ok(secret)
-}
-
-/// Writes beside, syncs, and renames, so that a power cut leaves the old content or the new, never half of one.
-fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -113,6 +113,13 @@ struct Wanted<'a> {
     binary: bool,
 }
 
+/// What a request asks for.
+pub(super) struct Asked<'a> {
+    id: Option<String>,
+    wanted: Vec<Wanted<'a>>,
+    pub(super) inputs: Vec<(NodeId, Value)>,
+}
+
 /// Reads the request, runs the model, writes the answer.
 pub(super) fn infer(
     engine: &Engine,
@@ -120,14 +127,20 @@ pub(super) fn infer(
     model_name: &str,
     request: &InferRequest,
 ) -> Result<InferAnswer, InferError> {
+    let Asked { id, wanted, inputs } = read(engine, request)?;
+    let nodes: Vec<NodeId> = wanted.iter().map(|output| output.spec.node).collect();
+    let values = engine.run(inputs, &nodes, threads)?;
+    write_answer(model_name, id, &wanted, &values)
+}
+
+/// Reads a request for the model that `engine` holds.
+pub(super) fn read<'a>(engine: &'a Engine, request: &InferRequest) -> Result<Asked<'a>, InferError> {
     let (json, binary) = split(request)?;
     let parsed: RequestJson = serde_json::from_slice(json)
         .map_err(|error| InferError::invalid(format!("the request is not a valid inference request: {error}")))?;
     let wanted = wanted_outputs(engine, &parsed.outputs, parsed.parameters.binary_data_output)?;
     let inputs = engine_inputs(engine, parsed.inputs, binary)?;
-    let nodes: Vec<NodeId> = wanted.iter().map(|output| output.spec.node).collect();
-    let values = engine.run(inputs, &nodes, threads)?;
-    write_answer(model_name, parsed.id, &wanted, &values)
+    Ok(Asked { id: parsed.id, wanted, inputs })
 }
 
 fn split(request: &InferRequest) -> Result<(&[u8], &[u8]), InferError> {

@@ -136,7 +136,7 @@ pub(super) struct Backlog {
     dropped: u64,
     /// Given up since this was last full; none while there is room.
     overflow: Option<u64>,
-    /// Whether a message that is too large, or was refused, has been told of on this connection.
+    /// Whether a message that is too large has been told of on this connection.
     told: bool,
 }
 
@@ -259,12 +259,13 @@ impl Backlog {
         *self.overflow.get_or_insert(0) += 1;
     }
 
-    /// In words once a connection: a broker that takes no large packets takes none of the next ones either.
+    /// In words once a connection: a broker that takes no large packets takes none of the next ones either. Why a broker
+    /// refuses a message is told by the link.
     fn tell(&mut self, message: &Outgoing, why: GivenUp) {
         let (link, topic, bytes, limit) = (self.link, &message.topic, packet_bytes(message), self.packet_limit);
-        if std::mem::replace(&mut self.told, true) {
+        if matches!(why, GivenUp::Refused) || std::mem::replace(&mut self.told, true) {
             tracing::debug!(link, topic, bytes, why = why.word(), "a message was given up");
-        } else if matches!(why, GivenUp::TooLarge) {
+        } else {
             tracing::warn!(
                 link,
                 topic,
@@ -272,8 +273,6 @@ impl Backlog {
                 limit,
                 "a message is larger than the MQTT broker takes and was given up"
             );
-        } else {
-            tracing::warn!(link, topic, bytes, "the MQTT broker refused a message; may this node publish there?");
         }
     }
 

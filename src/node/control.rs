@@ -9,9 +9,12 @@ use actix::{Actor, Addr};
 use edge_config::Config;
 use tokio::sync::oneshot;
 
+use super::trust::Trust;
 use super::{Addresses, NodeError, NodePulse, Options, links, panic, parts};
 use crate::actors::burst::{Burst, BurstParts, EndAll};
 use crate::actors::discovery::{Discovery, Withdraw};
+use crate::actors::hearing::{Hearing, Listeners};
+use crate::actors::keeper::{Keeper, LOOK};
 use crate::actors::local_runner::{LocalRunner, StopAll};
 use crate::actors::monitor::{Last, Monitor};
 use crate::actors::publisher::{Identity, Publish, Publisher, Report};
@@ -43,6 +46,8 @@ pub(super) struct Parts {
     pub(super) ears: Arc<links::Ears>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) dialer: Dialer,
+    pub(super) hearing: Arc<Hearing>,
+    pub(super) trust: Trust,
     pub(super) counters: BTreeMap<String, Arc<ServiceCounters>>,
     pub(super) io: tokio::runtime::Handle,
     pub(super) pulse: Arc<NodePulse>,
@@ -103,6 +108,8 @@ fn start_actors(
     let publisher = start_publisher(parts);
     let discovery = Discovery {
         identity: parts.identity.clone(),
+        clock: parts.clock,
+        registry: parts.trust.registry.clone(),
         refresh: config.mqtt.refresh,
         endpoints: Endpoints {
             gateway: Some(parts.addresses.gateway.to_string()),
@@ -115,9 +122,10 @@ fn start_actors(
         offers: Vec::new(),
         instances: BTreeMap::new(),
         withdrawn: false,
+        is_asked: false,
     }
     .start();
-    parts.ears.connect(discovery.clone().recipient(), publisher.clone().recipient());
+    parts.ears.connect(publisher.clone().recipient(), publisher.clone().recipient());
     let scheduler = Scheduler::new(
         parts.identity.clone(),
         parts.clock,
@@ -131,6 +139,29 @@ fn start_actors(
     let local =
         LocalRunner::new(parts.clock, services, scheduler.clone().recipient(), publisher.clone().recipient()).start();
     let burst = Burst::new(burst_parts(&scheduler, &publisher)).start();
+    let keeper = Keeper {
+        signer: parts.trust.signer.clone(),
+        verifier: parts.trust.verifier.clone(),
+        files: parts.trust.files.clone(),
+        own_fleet: parts.trust.own_fleet.clone(),
+        hosts: super::trust::own_hosts(),
+        hearing: parts.hearing.clone(),
+        relay: publisher.clone().recipient(),
+        is_relaying: false,
+        look: LOOK.min(config.mqtt.refresh),
+        report: publisher.clone().recipient(),
+        warned: None,
+        refused: None,
+    }
+    .start();
+    parts.hearing.connect(Listeners {
+        written_over: publisher.clone().recipient(),
+        duplicated: burst.clone().recipient(),
+        asked: discovery.clone().recipient(),
+        trust_changed: keeper.clone().recipient(),
+        trust_outdated: keeper.recipient(),
+        report: publisher.clone().recipient(),
+    });
     let gateway = parts.gateway.clone();
     let outputs = Outputs {
         start_local: local.clone().recipient(),
@@ -163,12 +194,14 @@ fn start_publisher(parts: &Parts) -> Addr<Publisher> {
         clock: parts.clock,
         tick: parts.config.node.tick,
         refresh: parts.config.mqtt.refresh,
+        signer: parts.trust.signer.clone(),
         links: parts.links.clone(),
         spool: parts.spool.clone(),
         board: parts.board.clone(),
         events: 0,
         reports: 0,
         retained: BTreeMap::new(),
+        repaired: BTreeMap::new(),
     }
     .start();
     say_state(parts, &publisher, NodeStateKind::Online, "started");
@@ -181,7 +214,7 @@ fn start_publisher(parts: &Parts) -> Addr<Publisher> {
 fn say_state(parts: &Parts, publisher: &Addr<Publisher>, state: NodeStateKind, reason: &str) {
     match Topic::state(&parts.identity.node) {
         Ok(topic) => {
-            let message = links::state(&parts.identity, state, reason);
+            let message = links::state(&parts.identity, state, reason, 0);
             crate::actors::tell(&publisher.clone().recipient(), Publish { topic, message });
         }
         Err(error) => tracing::error!(%error, "the node's state has no topic"),

@@ -1,45 +1,56 @@
-//! The links to the broker: one for each tree, with its own Last Will, and the ear for the discovery topic.
+//! The links to the broker: one for each tree, with its own Last Will, and the ear for what others say.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actix::Recipient;
-use edge_config::{Broker, Config, Credentials};
+use edge_config::{Broker, Config};
 
+use super::access::Access;
+use super::trust::Trust;
 use super::{NodeError, spooled};
-use crate::actors::discovery::Heard;
-use crate::actors::publisher::{Identity, Report, outgoing};
+use crate::actors::hearing::Hearing;
+use crate::actors::publisher::{Identity, LinkUp, Report, outgoing};
 use crate::actors::tell;
 use crate::host::clock::rfc3339_now;
 use crate::journal::Spool;
-use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus};
+use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus, Prepare};
 use crate::mqtt::{Incoming, Qos};
-use crate::wire::{Encoding, EventData, EventKind, Message, NodeState, NodeStateKind, Root, Topic};
+use crate::trust::Signer;
+use crate::wire::{ALL_NODES, Encoding, EventData, EventKind, Message, NodeState, NodeStateKind, Root, Topic};
 
-/// Hears what comes on the links and passes it to the actors, once they are there.
-#[derive(Default)]
+/// Hears what comes on the links, and tells of their state once the actors are there.
 pub(super) struct Ears {
-    discovery: OnceLock<Recipient<Heard>>,
+    /// None on a tree that is never input.
+    hearing: Option<Arc<Hearing>>,
     events: OnceLock<Recipient<Report>>,
+    ups: OnceLock<Recipient<LinkUp>>,
 }
 
 impl Ears {
-    pub(super) fn connect(&self, discovery: Recipient<Heard>, events: Recipient<Report>) {
+    pub(super) fn new(hearing: Option<Arc<Hearing>>) -> Self {
+        Self { hearing, events: OnceLock::new(), ups: OnceLock::new() }
+    }
+
+    pub(super) fn connect(&self, events: Recipient<Report>, ups: Recipient<LinkUp>) {
         // Set once, by the one control thread; a second time would change nothing.
-        let _ = self.discovery.set(discovery);
         let _ = self.events.set(events);
+        let _ = self.ups.set(ups);
     }
 }
 
 impl LinkObserver for Ears {
     fn received(&self, message: Incoming) {
-        if let Some(discovery) = self.discovery.get() {
-            tell(discovery, Heard(message));
+        if let Some(hearing) = &self.hearing {
+            hearing.hear(&message);
         }
     }
 
     fn changed(&self, status: &LinkStatus) {
+        if let Some(ups) = self.ups.get().filter(|_| status.connected) {
+            tell(ups, LinkUp);
+        }
         let again = status.connections > 1;
         let kind = if status.connected { EventKind::LinkRestored } else { EventKind::LinkLost };
         if let Some(events) = self.events.get().filter(|_| again || !status.connected) {
@@ -56,6 +67,7 @@ pub(super) fn start(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     ears: &Arc<Ears>,
+    trust: &Trust,
     spool: Option<&Arc<Spool>>,
 ) -> Result<Vec<(Root, Link)>, NodeError> {
     if !config.mqtt.enabled {
@@ -67,11 +79,11 @@ pub(super) fn start(
             continue;
         }
         let root = Root::new(encoding, &identity.fleet).map_err(|error| NodeError::Setting(error.to_string()))?;
-        let options = options(config, identity, embedded, &root)?;
+        let options = options(config, identity, embedded, &root, trust)?;
         let observer: Arc<dyn LinkObserver> = match encoding {
             Encoding::Cbor => ears.clone(),
             // The JSON tree is never input, and its link tells nothing that the other does not.
-            Encoding::Json => Arc::new(Ears::default()),
+            Encoding::Json => Arc::new(Ears::new(None)),
         };
         let observer = spooled::observer(observer, spool, options.name);
         let link = Link::start(options, observer);
@@ -86,41 +98,80 @@ fn options(
     identity: &Identity,
     embedded: Option<SocketAddr>,
     root: &Root,
+    trust: &Trust,
 ) -> Result<LinkOptions, NodeError> {
-    let (host, port, credentials) = match (&config.mqtt.broker, embedded) {
-        (Broker::External { address, credentials, .. }, _) => {
-            (address.host.clone(), address.port, credentials.as_ref().map(read_credentials).transpose()?)
-        }
-        (_, Some(address)) => (address.ip().to_string(), address.port(), None),
+    let (host, port) = match (&config.mqtt.broker, embedded) {
+        (Broker::External { address, .. }, _) => (address.host.clone(), address.port),
+        (_, Some(address)) => (address.ip().to_string(), address.port()),
         (_, None) => return Err(NodeError::Setting("mqtt.enabled needs mqtt.listen or mqtt.broker".to_owned())),
     };
     let tree = spooled::tree(root.encoding);
-    Ok(LinkOptions {
+    let access = Access::new(config, trust);
+    let mut options = LinkOptions {
         name: tree,
         // An underscore is in no id, so that no two nodes have one client id.
         client_id: format!("tidegate_{}_{}_{tree}", identity.fleet, identity.node),
         host,
         port,
         keepalive: config.mqtt.keepalive,
-        credentials,
-        last_will: Some(last_will(config, identity, root)?),
+        credentials: None,
+        tls: None,
+        last_will: None,
+        others_alone: true,
+        prepare: None,
         subscriptions: match root.encoding {
-            Encoding::Cbor => vec![(root.discovery(), Qos::AtMostOnce)],
+            Encoding::Cbor => filters(root, &identity.node),
             Encoding::Json => Vec::new(),
         },
+    };
+    // What cannot be read at the start is said at the start.
+    access.apply(&mut options)?;
+    options.prepare = Some(prepare(config, identity, root, &trust.signer, access));
+    Ok(options)
+}
+
+/// All announcements, the states of all nodes, what stands on the retained topics of this one, and what it is asked.
+fn filters(root: &Root, node: &str) -> Vec<(String, Qos)> {
+    let own = ["service/+", "burst/+"].map(|below| (format!("{root}/node/{node}/{below}"), Qos::AtMostOnce));
+    let asked = [node, ALL_NODES].map(|whom| (root.commands(whom), Qos::AtLeastOnce));
+    let fleet = [
+        (root.discovery(), Qos::AtMostOnce),
+        (format!("{root}/node/+/state"), Qos::AtMostOnce),
+        (root.topic(&Topic::Trust), Qos::AtLeastOnce),
+    ];
+    fleet.into_iter().chain(own).chain(asked).collect()
+}
+
+/// The Last Will is signed anew for each attempt, so that it is newer than its connection and older than the next.
+fn prepare(config: &Config, identity: &Identity, root: &Root, signer: &Arc<Signer>, access: Access) -> Prepare {
+    let (refresh, identity, root, signer) = (config.mqtt.refresh, identity.clone(), root.clone(), signer.clone());
+    Prepare::new(move |attempt, options| {
+        if let Err(error) = access.apply(options) {
+            tracing::warn!(%error, "trying the broker with what was read before");
+        }
+        options.last_will = last_will(&identity, &root, &signer, attempt, refresh);
     })
 }
 
-fn last_will(config: &Config, identity: &Identity, root: &Root) -> Result<crate::mqtt::Outgoing, NodeError> {
-    let wrong = |error: String| NodeError::Setting(error);
-    let topic = Topic::state(&identity.node).map_err(|error| wrong(error.to_string()))?;
-    let state = state(identity, NodeStateKind::Lost, "the connection ended without a goodbye");
-    let payload = state.encode(root.encoding).map_err(|error| wrong(error.to_string()))?;
-    Ok(outgoing(root.topic(&topic), payload, &topic.delivery(config.mqtt.refresh)))
+fn last_will(
+    identity: &Identity,
+    root: &Root,
+    signer: &Signer,
+    attempt: u64,
+    refresh: Duration,
+) -> Option<crate::mqtt::Outgoing> {
+    let topic = Topic::state(&identity.node).ok()?;
+    let state = state(identity, NodeStateKind::Lost, "the connection ended without a goodbye", attempt);
+    let payload = state.encode(root.encoding).and_then(|payload| match root.encoding {
+        Encoding::Cbor => signer.seal(&topic, payload),
+        Encoding::Json => Ok(payload),
+    });
+    let payload = payload.inspect_err(|error| tracing::error!(%error, "the Last Will could not be written")).ok()?;
+    Some(outgoing(root.topic(&topic), payload, &topic.delivery(refresh)))
 }
 
 /// The node's state as a message.
-pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str) -> Message {
+pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str, connection: u64) -> Message {
     Message::State(NodeState {
         state,
         fleet: identity.fleet.clone(),
@@ -128,17 +179,6 @@ pub(super) fn state(identity: &Identity, state: NodeStateKind, reason: &str) -> 
         session: identity.session,
         at: rfc3339_now(),
         reason: reason.to_owned(),
+        connection,
     })
-}
-
-fn read_credentials(credentials: &Credentials) -> Result<(String, String), NodeError> {
-    let password = credentials.password_file.as_deref().map(read_secret).transpose()?.unwrap_or_default();
-    Ok((credentials.username.clone(), password))
-}
-
-fn read_secret(path: &Path) -> Result<String, NodeError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        NodeError::Setting(format!("mqtt.password_file {} cannot be read: {error}", path.display()))
-    })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

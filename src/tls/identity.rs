@@ -19,7 +19,7 @@ const KEY_LABEL: &[u8] = b"tidegate launch key\0";
 const TOKEN_LABEL: &[u8] = b"tidegate launch token\0";
 
 /// PKCS #8 around an Ed25519 seed (RFC 8410 section 7): all but the 32 bytes of the seed itself.
-const PKCS8_BEFORE_SEED: [u8; 16] =
+pub(crate) const PKCS8_BEFORE_SEED: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// Characters in a line of PEM (RFC 7468 section 2).
@@ -113,7 +113,8 @@ fn derived(secret: &[u8], label: &[u8], launch: &str) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-fn pem(kind: &str, der: &[u8]) -> String {
+/// Bytes as PEM (RFC 7468).
+pub(crate) fn pem(kind: &str, der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
     let mut text = format!("-----BEGIN {kind}-----\n");
     let mut rest = encoded.as_str();

@@ -117,7 +117,7 @@ impl Board {
             Message::Burst(status) => drop(state.live.insert(status.launch.clone(), (**status).clone())),
             Message::Announcement(said) => drop(state.announcements.insert(topic.to_string(), (**said).clone())),
             Message::Event(event) => push(&mut state.events, (**event).clone(), MAX_EVENTS),
-            Message::State(_) => {}
+            Message::State(_) | Message::Command(_) | Message::Response(_) | Message::Trust(_) => {}
             Message::Cleared => state.clear(topic),
         }
     }

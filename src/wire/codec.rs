@@ -30,6 +30,12 @@ pub enum WireError {
     /// Well-formed CBOR, but not the message that belongs here.
     #[error("the payload is not the expected message, see docs/wire.cddl: {0}")]
     Unexpected(String),
+    /// A topic that only signed messages count on has one that is not.
+    #[error("the message is not signed, as those on this topic have to be (COSE_Sign1, see docs/wire.cddl)")]
+    Unsigned,
+    /// A signed message that lacks something.
+    #[error("the signed message is not as docs/wire.cddl has it: {0}")]
+    Unsealed(&'static str),
     /// Not JSON, or not the message that belongs here.
     #[error("the payload is not the expected json: {0}")]
     Json(String),
@@ -42,7 +48,7 @@ pub enum WireError {
     /// The payload speaks of something else than its topic.
     #[error("the topic's {field} is {topic:?} but the payload says {payload:?}")]
     Mismatch {
-        /// What differs: `fleet`, `node`, `instance`, `service`, `launch` or `kind`.
+        /// What differs, for example `fleet` or `node`.
         field: &'static str,
         /// What the topic says.
         topic: String,

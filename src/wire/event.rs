@@ -181,6 +181,16 @@ numbered_enum! {
         BurstPreempted = 20 "burst.preempted",
         /// An instance does not end, however often its provider is asked.
         BurstStuck = 21 "burst.stuck",
+        /// Messages were ignored: unsigned, foreign, forged, stale or malformed ones.
+        MessageRejected = 22 "message.rejected",
+        /// Somebody else wrote on a retained topic of this node, or cleared it; it was said again.
+        TopicRepaired = 23 "topic.repaired",
+        /// The fleet believes other roots, or revoked somebody.
+        TrustChanged = 24 "trust.changed",
+        /// The node signs with a new certificate.
+        CredentialRenewed = 25 "credential.renewed",
+        /// The node's certificate ends soon, and was not renewed.
+        CredentialExpiring = 26 "credential.expiring",
     }
 }
 

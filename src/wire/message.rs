@@ -4,8 +4,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::codec::{WireError, encode, from_cbor, from_json};
+use super::sealed::Sealed;
 use super::topics::{Encoding, Root, Topic};
-use super::{Announcement, BurstStatus, Event, EventKind, LoadReport, NodeState, ServiceStatus};
+use super::{
+    Announcement, BurstStatus, Command, CommandName, Event, EventKind, FleetTrust, LoadReport, NodeState, Response,
+    ServiceStatus,
+};
 
 /// What a topic may hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,12 +26,18 @@ pub enum Message {
     Burst(Box<BurstStatus>),
     /// An event.
     Event(Box<Event>),
+    /// A request to a node.
+    Command(Box<Command>),
+    /// A node's answer to one.
+    Response(Box<Response>),
+    /// The fleet's roots and revocations.
+    Trust(Box<FleetTrust>),
     /// An empty payload: what was retained here is gone.
     Cleared,
 }
 
 impl Message {
-    /// Decodes a CBOR payload that came on `topic` of `root`'s tree. Refuses one that names another node, service,
+    /// Decodes the payload of a message that came on `topic` of `root`'s tree. Refuses one that names another node, service,
     /// instance, launch, kind or fleet than its topic does.
     pub fn decode(root: &Root, topic: &Topic, payload: &[u8]) -> Result<Self, WireError> {
         if payload.is_empty() {
@@ -40,6 +50,9 @@ impl Message {
             Topic::Service { .. } => Self::Service(Box::new(from_cbor(payload)?)),
             Topic::Burst { .. } => Self::Burst(Box::new(from_cbor(payload)?)),
             Topic::Event { .. } => Self::Event(Box::new(from_cbor(payload)?)),
+            Topic::Command { .. } => Self::Command(Box::new(from_cbor(payload)?)),
+            Topic::Response { .. } => Self::Response(Box::new(from_cbor(payload)?)),
+            Topic::Trust => Self::Trust(Box::new(from_cbor(payload)?)),
         };
         message.agrees_with(root, topic)?;
         Ok(message)
@@ -54,6 +67,9 @@ impl Message {
             Self::Service(message) => encode(encoding, message),
             Self::Burst(message) => encode(encoding, message),
             Self::Event(message) => encode(encoding, message),
+            Self::Command(message) => encode(encoding, message),
+            Self::Response(message) => encode(encoding, message),
+            Self::Trust(message) => encode(encoding, message),
             Self::Cleared => Ok(Vec::new()),
         }
     }
@@ -67,6 +83,9 @@ impl Message {
             Self::Service(message) => to_value(message),
             Self::Burst(message) => to_value(message),
             Self::Event(message) => to_value(message),
+            Self::Command(message) => to_value(message),
+            Self::Response(message) => to_value(message),
+            Self::Trust(message) => to_value(message),
             Self::Cleared => Ok(Value::Null),
         }
     }
@@ -102,19 +121,34 @@ impl Message {
                 // A kind of a newer version has a word in the topic and an unknown number in the payload.
                 same("kind", EventKind::from_word(kind.as_str()).as_str(), message.kind.as_str())
             }
+            (Self::Command(message), Topic::Command { node, name }) => {
+                same("fleet", fleet, &message.fleet)?;
+                same("node", node.as_str(), &message.node)?;
+                same("name", CommandName::from_word(name.as_str()).as_str(), message.name.as_str())
+            }
+            (Self::Response(message), Topic::Response { node, id }) => {
+                same("fleet", fleet, &message.fleet)?;
+                same("node", node.as_str(), &message.node)?;
+                same("id", id.as_str(), &message.id)
+            }
+            (Self::Trust(message), Topic::Trust) => same("fleet", fleet, &message.fleet),
             // `decode` picks the variant by the topic, so there is nothing else to compare.
             _ => Ok(()),
         }
     }
 }
 
-/// Any payload on any topic of either tree as JSON, for showing it to people. Null for an empty one: the topic was
-/// cleared.
+/// Any payload on any topic of either tree as JSON, for showing it to people; signatures are not checked. Null for an empty
+/// one: the topic was cleared.
 pub fn describe(topic: &str, payload: &[u8]) -> Result<Value, WireError> {
     let (root, below) = Root::parse(topic)?;
     match root.encoding {
         Encoding::Json if payload.is_empty() => Ok(Value::Null),
         Encoding::Json => from_json(payload),
+        Encoding::Cbor if below.is_signed() && !payload.is_empty() => {
+            let sealed = Sealed::read(&root, &below, payload)?;
+            Message::decode(&root, &below, &sealed.payload)?.to_value()
+        }
         Encoding::Cbor => Message::decode(&root, &below, payload)?.to_value(),
     }
 }

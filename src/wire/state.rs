@@ -21,6 +21,10 @@ pub struct NodeState {
     /// Why, in one sentence.
     #[serde(default)]
     pub reason: String,
+    /// Counts the attempts of a session to connect to this broker. A connection's Last Will is newer than what was said on
+    /// that connection, and older than what is said on the next.
+    #[serde(default)]
+    pub connection: u64,
 }
 
 numbered_enum! {

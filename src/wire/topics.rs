@@ -94,6 +94,11 @@ impl Root {
         format!("{self}/discovery/#")
     }
 
+    /// Filter for what every node is asked.
+    pub fn commands(&self, node: &str) -> String {
+        format!("{self}/node/{node}/command/+")
+    }
+
     /// Filter for everything that one node publishes, its announcements aside.
     pub fn node(&self, node: &Segment) -> String {
         format!("{self}/node/{node}/#")
@@ -164,7 +169,26 @@ pub enum Topic {
         /// The kind's word; one of a newer version may be unknown here.
         kind: Segment,
     },
+    /// `node/{node}/command/{name}`.
+    Command {
+        /// The node that is asked, or [`ALL_NODES`].
+        node: Segment,
+        /// The command's word.
+        name: Segment,
+    },
+    /// `node/{node}/response/{id}`.
+    Response {
+        /// The node that answers.
+        node: Segment,
+        /// The command's id.
+        id: Segment,
+    },
+    /// `fleet/trust`.
+    Trust,
 }
+
+/// In the place of a node in a command's topic: every node. No node may be called so.
+pub const ALL_NODES: &str = "all";
 
 impl Topic {
     /// `discovery/{node}`.
@@ -202,6 +226,16 @@ impl Topic {
         Ok(Self::Event { node: Segment::new(node)?, kind: Segment::new(kind.as_str())? })
     }
 
+    /// `node/{node}/command/{name}`.
+    pub fn command(node: &str, name: super::CommandName) -> Result<Self, TopicError> {
+        Ok(Self::Command { node: Segment::new(node)?, name: Segment::new(name.as_str())? })
+    }
+
+    /// `node/{node}/response/{id}`.
+    pub fn response(node: &str, id: &str) -> Result<Self, TopicError> {
+        Ok(Self::Response { node: Segment::new(node)?, id: Segment::new(id)? })
+    }
+
     /// Takes apart what stands below the root; none for a kind that this version does not know.
     fn parse(below_root: &str) -> Result<Option<Self>, TopicError> {
         // One segment more than the longest topic has, so that a longer one does not match.
@@ -214,21 +248,42 @@ impl Topic {
             ["node", node, "service", service] => Self::service(node, service)?,
             ["node", node, "burst", launch] => Self::burst(node, launch)?,
             ["node", node, "event", kind] => Self::Event { node: Segment::new(node)?, kind: Segment::new(kind)? },
+            ["node", node, "command", name] => Self::Command { node: Segment::new(node)?, name: Segment::new(name)? },
+            ["node", node, "response", id] => Self::response(node, id)?,
+            ["fleet", "trust"] => Self::Trust,
             _ => return Ok(None),
         };
         Ok(Some(topic))
     }
 
-    /// The node that the topic belongs to.
-    pub fn node(&self) -> &Segment {
+    /// The node that the topic belongs to: only that one publishes there, but for commands, which it gets. None for the
+    /// fleet's own.
+    pub fn owner(&self) -> Option<&Segment> {
         match self {
+            Self::Trust => None,
             Self::Discovery { node }
             | Self::Instance { node, .. }
             | Self::State { node }
             | Self::Load { node }
             | Self::Service { node, .. }
             | Self::Burst { node, .. }
-            | Self::Event { node, .. } => node,
+            | Self::Event { node, .. }
+            | Self::Command { node, .. }
+            | Self::Response { node, .. } => Some(node),
+        }
+    }
+
+    /// Whether only signed messages count here ([`super::Sealed`]): those that somebody acts upon.
+    pub fn is_signed(&self) -> bool {
+        match self {
+            Self::Discovery { .. }
+            | Self::Instance { .. }
+            | Self::State { .. }
+            | Self::Burst { .. }
+            | Self::Command { .. }
+            | Self::Response { .. }
+            | Self::Trust => true,
+            Self::Load { .. } | Self::Service { .. } | Self::Event { .. } => false,
         }
     }
 
@@ -240,10 +295,12 @@ impl Topic {
                 Delivery { retained: true, qos: Qos::AtLeastOnce, expiry }
             }
             // The broker writes the last word here when the node cannot, so it must not vanish by itself.
-            Self::State { .. } => Delivery { retained: true, qos: Qos::AtLeastOnce, expiry: None },
+            Self::State { .. } | Self::Trust => Delivery { retained: true, qos: Qos::AtLeastOnce, expiry: None },
             Self::Service { .. } => Delivery { retained: true, qos: Qos::AtMostOnce, expiry },
             Self::Load { .. } => Delivery { retained: false, qos: Qos::AtMostOnce, expiry: None },
-            Self::Event { .. } => Delivery { retained: false, qos: Qos::AtLeastOnce, expiry: None },
+            Self::Event { .. } | Self::Command { .. } | Self::Response { .. } => {
+                Delivery { retained: false, qos: Qos::AtLeastOnce, expiry: None }
+            }
         }
     }
 }
@@ -258,6 +315,9 @@ impl fmt::Display for Topic {
             Self::Service { node, service } => write!(f, "node/{node}/service/{service}"),
             Self::Burst { node, launch } => write!(f, "node/{node}/burst/{launch}"),
             Self::Event { node, kind } => write!(f, "node/{node}/event/{kind}"),
+            Self::Command { node, name } => write!(f, "node/{node}/command/{name}"),
+            Self::Response { node, id } => write!(f, "node/{node}/response/{id}"),
+            Self::Trust => f.write_str("fleet/trust"),
         }
     }
 }

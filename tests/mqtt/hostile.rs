@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use tidegate::wire::{Announcement, AnnouncementKind, Encoding, Message, WIRE_VERSION};
+use tidegate::trust::{Authority, EARLIEST, Role, Subject};
+use tidegate::wire::{Announcement, AnnouncementKind, Encoding, Message, Root, Stamp, Topic, WIRE_VERSION};
 
 use super::clients::{Broker, Subscriber, at_broker, connect_as, free_port, publish, retained};
 use super::embedded::{CBOR, JSON, mqtt};
@@ -20,6 +21,22 @@ fn ignored(node: &Node, kind: &str) -> u64 {
     let metrics = node.console("/metrics").text();
     let start = format!("tidegate_discovery_ignored_total{{kind=\"{kind}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |count| count.parse().unwrap())
+}
+
+/// A node of a fleet of the same name, whose root is another.
+struct Stranger {
+    announcement: Vec<u8>,
+}
+
+impl Stranger {
+    fn new(home: &Home) -> Self {
+        let fleet = Authority::found(&home.path().join("elsewhere"), "test", EARLIEST).unwrap();
+        let subject = Subject { fleet: "test".into(), name: "stranger".into(), role: Role::Node, hosts: Vec::new() };
+        let credential = fleet.enroll(&subject, 100 * 365 * 86_400, EARLIEST).unwrap();
+        let (root, topic) = (Root::new(Encoding::Cbor, "test").unwrap(), Topic::discovery("stranger").unwrap());
+        let stamp = Stamp { session: 7, sequence: 1 };
+        Self { announcement: credential.seal(&root, &topic, stamp, announcement_of("stranger")).unwrap() }
+    }
 }
 
 fn announcement_of(node: &str) -> Vec<u8> {
@@ -41,30 +58,33 @@ fn junk_on_the_discovery_topics_is_counted_and_ignored() {
     let node = home.start(&Spec::new().with("[mqtt]\nrefresh = '1s'"));
     let (broker, own) = (mqtt(&node), format!("{CBOR}/discovery/gateway-t"));
     let announced = retained(&broker, &own);
-    assert_eq!(ignored(&node, "malformed"), 0);
+    let stranger = Stranger::new(&home);
 
     let nested = [vec![0x81; 60_000], vec![0x00]].concat();
     let truncated = &announced[..announced.len() / 2];
-    let malformed: [(&str, &[u8]); 9] = [
-        ("stranger", b"\xff\xff\xff\xff"),
-        ("stranger", b"{\"node\":\"stranger\"}"),
-        ("stranger", truncated),
-        ("stranger", &nested),
-        ("stranger", &[0x5a; 100_000]),
-        // A valid announcement of ours under another name, as an instance of ours, and as one of a node's too many.
-        ("stranger", &announced),
-        ("gateway-t/l-1", &announced),
-        ("Not A Node", &announced),
-        ("a/b/c/d/e/f", &announced),
+    let junk: [(&str, &[u8], &str); 11] = [
+        ("stranger", b"\xff\xff\xff\xff", "unsigned"),
+        ("stranger", b"{\"node\":\"stranger\"}", "unsigned"),
+        ("stranger", truncated, "malformed"),
+        ("stranger", &nested, "unsigned"),
+        ("stranger", &[0x5a; 100_000], "malformed"),
+        // What we said, under another name, as an instance of ours, and as one of a node's too many.
+        ("stranger", &announced, "not_theirs"),
+        ("gateway-t/l-1", &announced, "forged"),
+        ("Not A Node", &announced, "not_theirs"),
+        ("a/b/c/d/e/f", &announced, "unknown_topic"),
+        // What any node can say: without a signature, and with one of its own fleet.
+        ("stranger", &announcement_of("stranger"), "unsigned"),
+        ("stranger", &stranger.announcement, "foreign"),
     ];
-    for (count, (below, payload)) in (1..).zip(malformed) {
+    for (below, payload, kind) in junk {
+        let before = ignored(&node, kind);
         publish(&broker, &format!("{CBOR}/discovery/{below}"), payload);
-        wait_until(PATIENCE, &format!("{below} is counted"), || (ignored(&node, "malformed") == count).then_some(()));
+        let what = format!("{below} is counted as {kind}");
+        wait_until(PATIENCE, &what, || (ignored(&node, kind) == before + 1).then_some(()));
     }
-    assert_eq!(ignored(&node, "foreign"), 0);
-    publish(&broker, &format!("{CBOR}/discovery/stranger"), &announcement_of("stranger"));
-    wait_until(PATIENCE, "a stranger is counted", || (ignored(&node, "foreign") == 1).then_some(()));
     assert_eq!(node.get_json("/api/v1/discovery").as_array().map(Vec::len), Some(1), "only our own");
+    assert!(!node.events("message.rejected").is_empty());
     assert_serves(&node);
 }
 
@@ -79,7 +99,8 @@ fn what_others_write_over_the_nodes_own_announcement_is_written_over_again() {
         publish(&broker, &own, payload);
         wait_until(PATIENCE, "our own word stands again", || is_ours().then_some(()));
     }
-    assert!(ignored(&node, "malformed") >= 2, "{}", node.console("/metrics").text());
+    assert!(ignored(&node, "unsigned") >= 2, "{}", node.console("/metrics").text());
+    assert!(!node.events("topic.repaired").is_empty());
     for topic in ["state", "load", "service/digits", "burst/l-1", "event/burst.started", "nonsense"] {
         for tree in [CBOR, JSON] {
             publish(&broker, &format!("{tree}/node/gateway-t/{topic}"), b"\x9f\x9f\x9f");

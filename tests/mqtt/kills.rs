@@ -1,7 +1,7 @@
 //! Brokers that die at random moments, and a node that dies while its broker is away: no event is lost, each has one
 //! content, and no local request notices.
 //!
-//! `TIDEGATE_BROKER_KILLS` kills (the lane `broker-kills`; five unless set), `TIDEGATE_BROKER_KILLS_SEED` plays the moments
+//! `TIDEGATE_BROKER_KILLS` kills (the lane `broker-kills`; three unless set), `TIDEGATE_BROKER_KILLS_SEED` plays the moments
 //! of an earlier run again.
 
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use super::proxy::{Proxy, Weather};
 use super::story::{Story, last_event, logged_events};
 use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
 
-/// Kills in a round: two, then one with the node itself, then two again with the next session.
-const KILLS_A_ROUND: u64 = 5;
+/// Kills in a round: one, then one with the node itself, then one again with the next session.
+const KILLS_A_ROUND: u64 = 3;
 
 /// A replica that dies as soon as it starts, so that there is always something to tell, and instances, whose end tells what
 /// they cost.
@@ -103,7 +103,7 @@ fn play(seed: u64) -> (usize, usize) {
     let node = stage.home.start(&spec);
     wait_connected(&node);
     let load = node.load(2);
-    (0..2).for_each(|_| kill_and_return(&mut stage, &node));
+    kill_and_return(&mut stage, &node);
 
     stage.moment(Duration::from_millis(1_500));
     stage.kill();
@@ -121,7 +121,7 @@ fn play(seed: u64) -> (usize, usize) {
     assert!(spool(&node)["events"]["json"].as_u64() > Some(0), "what the killed one could not say waits on disk");
     stage.raise();
     wait_connected(&node);
-    (0..2).for_each(|_| kill_and_return(&mut stage, &node));
+    kill_and_return(&mut stage, &node);
     wait_until(PATIENCE, "a burst", || node.events("burst.ready").into_iter().next());
     load.stop().assert_sound();
 
@@ -146,7 +146,7 @@ fn play(seed: u64) -> (usize, usize) {
     (story.len(), repeated)
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 

@@ -3,7 +3,7 @@
     python3 read_trees.py --port PORT --fleet FLEET --cddl docs/wire.cddl KIND...
 
 Each payload is decoded, its integer keys and enum numbers are replaced by the names in the CDDL file, and the result must
-be, to the last value, what the JSON tree says on the same topic. Ends with 0 once that was so for every KIND (discovery,
+be, to the last value, what the JSON tree says on the same topic. Says "subscribed" once it hears. Ends with 0 once that was so for every KIND (discovery,
 instance, state, load, service, burst, event), with 1 at the first contradiction or after 60 seconds.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cbor2
 import paho.mqtt.client as mqtt
+from cryptography import x509
 
 PATIENCE_S = 60
 RULES = {
@@ -28,6 +29,24 @@ RULES = {
     "burst": "burst-status",
     "event": "event",
 }
+
+
+SIGNED = {"discovery", "instance", "state", "burst"}
+ED_DSA, ALGORITHM, STAMP, X5CHAIN = -8, 1, -65537, 33
+
+
+def opened(topic, message):
+    """The payload of a COSE_Sign1 (RFC 9052), once its signature is that of the certificate that it brings."""
+    protected, unprotected, payload, signature = cbor2.loads(message)
+    header = cbor2.loads(protected)
+    session, sequence = header[STAMP]
+    if header[ALGORITHM] != ED_DSA or session < 1 or sequence < 1:
+        raise Contradiction(f"{topic}: the protected header is {header}")
+    chain = unprotected[X5CHAIN]
+    certificate = x509.load_der_x509_certificate(chain if isinstance(chain, bytes) else chain[0])
+    signed = cbor2.dumps(["Signature1", protected, topic.encode(), payload])
+    certificate.public_key().verify(signature, signed)
+    return payload
 
 
 class Contradiction(Exception):
@@ -111,6 +130,8 @@ class Trees:
     def compare(self, topic, payload):
         if topic.startswith(self.cbor_root):
             below, tree, other = topic.removeprefix(self.cbor_root), "cbor", "json"
+            if kind_of(below) in SIGNED:
+                payload = opened(topic, payload)
             value = self.schema.named(RULES[kind_of(below)], cbor2.loads(payload))
             self.read[kind_of(below)] += 1
         else:
@@ -137,8 +158,7 @@ def main():
 
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     client.on_connect = lambda client, *_: client.subscribe([(trees.cbor_root + "#", 1), (trees.json_root + "#", 1)])
-    # Whoever started this waits for the line before the node is given something to tell.
-    client.on_subscribe = lambda *_: print("listening", flush=True)
+    client.on_subscribe = lambda *_: print("subscribed", flush=True)
     client.on_message = lambda _client, _data, message: trees.take(message.topic, message.payload)
     client.connect("127.0.0.1", arguments.port)
     client.loop_start()

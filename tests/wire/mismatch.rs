@@ -68,7 +68,7 @@ fn errors_say_what_is_wrong_with_the_payload() {
     assert!(missing.contains("missing field `node`"), "{missing}");
     let json = describe("tidegate-json/v1/f/node/n/load", b"{]").unwrap_err().to_string();
     assert!(json.starts_with("the payload is not the expected json: "), "{json}");
-    let foreign = samples::all()[2].cbor();
-    let mismatch = describe("tidegate/v1/plant-a/node/gateway-8/state", &foreign).unwrap_err().to_string();
+    let foreign = samples::all()[3].cbor();
+    let mismatch = describe("tidegate/v1/plant-a/node/gateway-8/load", &foreign).unwrap_err().to_string();
     assert_eq!(mismatch, "the topic's node is \"gateway-8\" but the payload says \"gateway-7\"");
 }

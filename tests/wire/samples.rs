@@ -1,9 +1,9 @@
 //! One value of every message with every field set to something of its own, and one with as little as possible.
 
 use tidegate::wire::{
-    Announcement, AnnouncementKind, BurstState, BurstStatus, Encoding, Endpoints, Event, EventData, EventKind,
-    LoadReport, Message, NodeState, NodeStateKind, Placement, PlacementRule, Root, ServiceLoadReport, ServiceOffer,
-    ServiceStatus, Topic, WIRE_VERSION,
+    Announcement, AnnouncementKind, Argument, BurstState, BurstStatus, Bytes, Command, CommandName, Encoding,
+    Endpoints, Event, EventData, EventKind, FleetTrust, LoadReport, Message, NodeState, NodeStateKind, Placement,
+    PlacementRule, Response, Root, ServiceLoadReport, ServiceOffer, ServiceStatus, Topic, WIRE_VERSION,
 };
 
 pub(super) struct Sample {
@@ -68,6 +68,9 @@ pub(super) fn all() -> Vec<Sample> {
             Message::Burst(Box::new(launching())),
         ),
         sample("burst-status-ending", "burst-status", Topic::burst(NODE, "l-3"), Message::Burst(Box::new(ending()))),
+        sample("command", "command", Topic::command(NODE, CommandName::Who), Message::Command(Box::new(command()))),
+        sample("response", "response", Topic::response(NODE, "0a1b"), Message::Response(Box::new(response()))),
+        sample("fleet-trust", "fleet-trust", Ok(Topic::Trust), Message::Trust(Box::new(fleet_trust()))),
         sample("event", "event", Topic::event(NODE, EventKind::BurstEnded), Message::Event(Box::new(event()))),
         sample(
             "event-sparse",
@@ -128,6 +131,39 @@ fn instance_announcement() -> Announcement {
     }
 }
 
+fn command() -> Command {
+    Command {
+        fleet: "plant-a".into(),
+        node: NODE.into(),
+        name: CommandName::Who,
+        id: "0a1b".into(),
+        from: "gateway-8".into(),
+        expires_at: 1_740_830_400,
+        arguments: vec![Argument { name: "since".into(), value: "12".into() }],
+    }
+}
+
+fn response() -> Response {
+    Response {
+        fleet: "plant-a".into(),
+        node: NODE.into(),
+        id: "0a1b".into(),
+        done: true,
+        detail: "announced".into(),
+        results: vec![Argument { name: "services".into(), value: "2".into() }],
+    }
+}
+
+fn fleet_trust() -> FleetTrust {
+    FleetTrust {
+        fleet: "plant-a".into(),
+        version: 3,
+        issued_at: 1_740_830_400,
+        roots: vec![Bytes(vec![0x30, 0x82, 0x01]), Bytes(vec![0x30, 0x82, 0x02])],
+        revoked: vec![Bytes(vec![0x40, 0xff])],
+    }
+}
+
 fn node_state() -> NodeState {
     NodeState {
         state: NodeStateKind::Draining,
@@ -136,6 +172,7 @@ fn node_state() -> NodeState {
         session: 12,
         at: AT.into(),
         reason: "asked to stop".into(),
+        connection: 4,
     }
 }
 

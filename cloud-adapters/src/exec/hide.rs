@@ -32,7 +32,7 @@ impl Hidden {
         Self::new(configured.chain([request.token.expose()]).chain(key))
     }
 
-    fn new<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn new<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
         let long = secrets.filter(|secret| secret.chars().count() >= SECRET_MIN_CHARS);
         let mut secrets: Vec<String> = long.flat_map(|secret| [secret.to_owned(), in_json(secret)]).collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));

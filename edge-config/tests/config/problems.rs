@@ -184,8 +184,10 @@ fn exactly_one_broker_is_used() {
     assert!(found.len() == 1 && found[0].contains("needs mqtt.username beside it"), "{found:?}");
     let found = problems("[mqtt]\nbroker = \"mqtt://me:hunter2@hub\"\nusername = \"me\"");
     assert!(found.len() == 1 && !found[0].contains("hunter2") && found[0].contains("password_file"), "{found:?}");
-    let found = problems("[mqtt]\nbroker = \"mqtts://hub\"");
-    assert!(found[0].contains("uses TLS, which is not yet available"), "{found:?}");
+    let found = problems("[mqtt]\nbroker = \"mqtt://hub\"\nca_file = \"/x\"");
+    assert!(found.len() == 1 && found[0].contains("write mqtt.broker with mqtts://"), "{found:?}");
+    let found = problems("[mqtt]\nbroker = \"mqtts://hub\"\nkey_file = \"/x\"");
+    assert!(found.len() == 1 && found[0].contains("needs mqtt.certificate_file beside it"), "{found:?}");
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn slow_ticks_stretch_what_hangs_on_them() {
 fn a_broker_elsewhere_takes_the_place_of_the_embedded_one() {
     let config = config("[mqtt]\nbroker = \"mqtt://hub\"\nusername = \"me\"\npassword_file = \"/run/secret\"");
     assert_eq!(config.mqtt.embedded_listen(), None);
-    let Broker::External { address, credentials: Some(credentials) } = &config.mqtt.broker else {
+    let Broker::External { address, credentials: Some(credentials), .. } = &config.mqtt.broker else {
         panic!("{:?}", config.mqtt.broker)
     };
     assert_eq!((address.host.as_str(), address.port), ("hub", 1883));

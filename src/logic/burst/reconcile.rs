@@ -207,6 +207,11 @@ impl Engine {
         unknown.then(|| format!("{launch} runs under this node's id, and the journal of this node does not know it"))
     }
 
+    /// Another box was seen that runs as this node: nothing is launched any more, and what runs stays as it is.
+    pub fn seen_elsewhere(&mut self, seen: String) -> Vec<Event> {
+        self.another_box(seen)
+    }
+
     fn another_box(&mut self, seen: String) -> Vec<Event> {
         if self.duplicate.is_some() {
             return Vec::new();

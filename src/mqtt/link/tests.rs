@@ -1,8 +1,14 @@
+mod old_brokers;
+
 use std::sync::Mutex;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::session::MAX_INFLIGHT;
+use super::upkeep::DEAF_AFTER;
 use super::*;
+use crate::mqtt::MAX_PACKET_BYTES;
 use crate::mqtt::broker::Broker;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -16,20 +22,31 @@ impl LinkObserver for Collect {
     fn changed(&self, _: &LinkStatus) {}
 }
 
-fn link(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> (Link, mpsc::UnboundedReceiver<Incoming>) {
+fn collector() -> (mpsc::UnboundedReceiver<Incoming>, Arc<Collect>) {
     #[expect(clippy::disallowed_methods, reason = "a test that reads all it was sent, and ends")]
     let (sender, receiver) = mpsc::unbounded_channel();
-    let options = LinkOptions {
+    (receiver, Arc::new(Collect(Mutex::new(sender))))
+}
+
+fn options(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> LinkOptions {
+    LinkOptions {
         name: "test",
         client_id: name.into(),
         host: "127.0.0.1".into(),
         port,
         keepalive: Duration::from_secs(5),
         credentials: None,
+        tls: None,
         last_will: will,
+        others_alone: false,
+        prepare: None,
         subscriptions: filters.iter().map(|f| ((*f).to_owned(), Qos::AtLeastOnce)).collect(),
-    };
-    (Link::start(options, Arc::new(Collect(Mutex::new(sender)))), receiver)
+    }
+}
+
+fn link(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> (Link, mpsc::UnboundedReceiver<Incoming>) {
+    let (receiver, observer) = collector();
+    (Link::start(options(name, port, filters, will), observer), receiver)
 }
 
 fn message(topic: &str, payload: &str, retained: bool) -> Outgoing {
@@ -208,7 +225,7 @@ async fn a_broker_that_sends_packets_larger_than_we_take_is_connected_to_without
 /// The client's own reader must not panic on what a broker sends: that would end the link's task for ever.
 #[test]
 fn nonsense_from_a_broker_is_an_error_and_no_panic() {
-    use rumqttc::v5::mqttbytes::v5::Packet;
+    use rumqttc::v5::{MqttState, mqttbytes::v5::Packet};
     let mut random = fastrand::Rng::with_seed(2026);
     let valid: [&[u8]; 6] = [
         &ACCEPTED,

@@ -78,7 +78,7 @@ fn foreign_topics_are_unknown() {
         "tidegate/v1/f/node/n/service/s/x/y/z",
         "tidegate/v1/f/discovery",
         "tidegate/v1/f/discovery/n/i/x",
-        "tidegate/v1/f/node/n/command/scale",
+        "tidegate/v1/f/node/n/command/scale/x",
         "/tidegate/v1/f/node/n/load",
     ] {
         assert_eq!(Root::parse(topic), Err(TopicError::Unknown(topic.to_owned())), "{topic:?}");

@@ -1,0 +1,4 @@
+//! See `tidegate_fuzz::message_command`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::message_command::target(data));

@@ -1,0 +1,4 @@
+//! See `tidegate_fuzz::message_response`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::message_response::target(data));

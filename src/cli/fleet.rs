@@ -1,0 +1,238 @@
+//! `tidegate fleet init|enroll|revoke|rotate|list`: found a fleet, let nodes and operators in, and put them out again.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use edge_config::{FleetId, NodeId};
+
+use crate::host::clock::{rfc3339, unix_now};
+use crate::trust::{Authority, CredentialFiles, EARLIEST, Role, Subject, UnixSeconds};
+
+const DAY: UnixSeconds = 86_400;
+/// A year: nodes that are let in again by hand are visited about that often.
+const DAYS: u64 = 365;
+/// Ten years; a credential of more is one that nobody means to renew.
+const MAX_DAYS: u64 = 3_653;
+/// Below the fleet's folder: what was made for each node, to be copied there.
+const NODES: &str = "nodes";
+
+/// The fleet's root and credentials.
+#[derive(Debug, Subcommand)]
+pub enum FleetCommand {
+    /// Found a fleet: make the root that lets nodes in.
+    ///
+    /// Example: tidegate fleet init plant-a
+    Init(Init),
+    /// Make a credential for a node or an operator.
+    ///
+    /// Example: tidegate fleet enroll gateway-7 --dir plant-a-fleet --host gateway-7.local
+    Enroll(Enroll),
+    /// Believe nothing any more that a node or an operator says.
+    ///
+    /// Example: tidegate fleet revoke gateway-7 --dir plant-a-fleet
+    Revoke(Revoke),
+    /// Replace the root: begin, let every node hear of it and enroll all of them anew, then finish.
+    ///
+    /// Example: tidegate fleet rotate --dir plant-a-fleet
+    Rotate(Rotate),
+    /// List what was issued.
+    ///
+    /// Example: tidegate fleet list --dir plant-a-fleet
+    List(Folder),
+}
+
+/// `fleet init`.
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    /// The fleet's id: 1 to 40 of a-z, 0-9 and -
+    fleet: String,
+    /// Where its root is kept; FLEET-fleet here without it.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// The fleet's folder.
+#[derive(Debug, clap::Args)]
+pub struct Folder {
+    /// The folder that `fleet init` made.
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_FLEET_DIR")]
+    dir: PathBuf,
+}
+
+/// `fleet enroll`.
+#[derive(Debug, clap::Args)]
+pub struct Enroll {
+    /// The node's id, or the operator's name.
+    name: String,
+    #[command(flatten)]
+    folder: Folder,
+    /// What it may do: node, operator, or authority (issue credentials to nodes).
+    #[arg(long, default_value = "node")]
+    role: Role,
+    /// A host name or address at which it is reached by TLS; may be given several times.
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
+    /// How long the credential holds.
+    #[arg(long, default_value_t = DAYS, value_parser = clap::value_parser!(u64).range(1..=MAX_DAYS))]
+    days: u64,
+    /// Where the files go; nodes/NAME in the fleet's folder without it.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// `fleet revoke`.
+#[derive(Debug, clap::Args)]
+pub struct Revoke {
+    /// Whose credentials, all that were issued until now.
+    name: String,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+/// `fleet rotate`.
+#[derive(Debug, clap::Args)]
+pub struct Rotate {
+    #[command(flatten)]
+    folder: Folder,
+    /// Believe the old root no longer.
+    #[arg(long)]
+    finish: bool,
+}
+
+impl FleetCommand {
+    pub(super) fn run(self) -> ExitCode {
+        let done = match self {
+            Self::Init(args) => args.run(),
+            Self::Enroll(args) => args.run(),
+            Self::Revoke(args) => args.run(),
+            Self::Rotate(args) => args.run(),
+            Self::List(folder) => folder.list(),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn now() -> Result<UnixSeconds> {
+    let now = unix_now();
+    if now < EARLIEST {
+        bail!("the clock of this machine shows {}; set it first, since credentials bear dates", date(now));
+    }
+    Ok(now)
+}
+
+fn date(seconds: UnixSeconds) -> String {
+    rfc3339(i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX)).chars().take(10).collect()
+}
+
+impl Init {
+    fn run(self) -> Result<()> {
+        let fleet = FleetId::new(&self.fleet).map_err(|error| anyhow::anyhow!("{:?}: {error}", self.fleet))?;
+        let folder = self.dir.unwrap_or_else(|| PathBuf::from(format!("{fleet}-fleet")));
+        let fleet = Authority::found(&folder, fleet.as_str(), now()?)?;
+        let (name, dir) = (fleet.fleet(), folder.display());
+        println!(
+            "founded the fleet {name} in {dir}; who has {dir}/root.key can let anyone in: keep it off the gateways"
+        );
+        println!();
+        println!("for each node:");
+        println!("    tidegate fleet enroll gateway-1 --dir {dir}");
+        println!("and for who watches from a laptop, with a broker that wants certificates:");
+        println!("    tidegate fleet enroll laptop --role operator --dir {dir}");
+        println!("    mosquitto_sub -h BROKER -p 8883 --cafile {dir}/{NODES}/laptop/roots.pem \\");
+        println!("        --cert {dir}/{NODES}/laptop/node.pem --key {dir}/{NODES}/laptop/node.key \\");
+        println!("        -v -t 'tidegate-json/v1/{name}/#'");
+        Ok(())
+    }
+}
+
+impl Enroll {
+    fn run(self) -> Result<()> {
+        if self.role == Role::Node {
+            NodeId::new(&self.name).map_err(|error| anyhow::anyhow!("{:?}: {error}", self.name))?;
+        }
+        let fleet = self.folder.open()?;
+        let subject = Subject {
+            fleet: fleet.fleet().to_owned(),
+            name: self.name.clone(),
+            role: self.role,
+            hosts: self.hosts.clone(),
+        };
+        let credential = fleet.enroll(&subject, self.days * DAY, now()?)?;
+        let out = self.out.unwrap_or_else(|| self.folder.dir.join(NODES).join(&self.name));
+        CredentialFiles::new(&out).store(&credential, fleet.anchors(), &fleet.trust_message()?)?;
+        let until = date(credential.facts().not_after);
+        println!("{} may speak for {} as {} until {until}", out.display(), self.name, self.role);
+        if self.role == Role::Node {
+            println!(
+                "copy that folder to the node as /etc/tidegate/credentials, readable for tidegate alone, and set there"
+            );
+            println!("    [node]");
+            println!("    id = \"{}\"", self.name);
+            println!("    fleet = \"{}\"", fleet.fleet());
+            println!("    credentials = \"/etc/tidegate/credentials\"");
+            println!("a node that runs takes other files in that folder within a minute");
+        }
+        Ok(())
+    }
+}
+
+impl Revoke {
+    fn run(self) -> Result<()> {
+        let mut fleet = self.folder.open()?;
+        let count = fleet.revoke(&self.name, now()?)?;
+        println!("revoked {count} credentials of {}", self.name);
+        self.folder.tell_how_nodes_hear(&fleet);
+        Ok(())
+    }
+}
+
+impl Rotate {
+    fn run(self) -> Result<()> {
+        let mut fleet = self.folder.open()?;
+        if self.finish {
+            fleet.finish_rotation(now()?)?;
+            println!("the old root is believed no longer");
+        } else {
+            fleet.begin_rotation(now()?)?;
+            println!("both roots are believed now; enroll every node anew, and then: tidegate fleet rotate --finish");
+        }
+        self.folder.tell_how_nodes_hear(&fleet);
+        Ok(())
+    }
+}
+
+impl Folder {
+    fn open(&self) -> Result<Authority> {
+        Authority::open(&self.dir).with_context(|| {
+            format!("{} is not the folder of a fleet; `tidegate fleet init` makes one", self.dir.display())
+        })
+    }
+
+    fn tell_how_nodes_hear(&self, fleet: &Authority) {
+        let trust = self.dir.join("trust.cbor");
+        println!(
+            "nodes believe it (version {}) once {} stands in the credentials folder of one of them: it takes it in within a \
+             minute and tells the others",
+            fleet.anchors().version(),
+            Path::new(&trust).display()
+        );
+    }
+
+    fn list(&self) -> Result<()> {
+        let fleet = self.open()?;
+        println!("{:<40} {:<10} {:<12} SERIAL", "NAME", "ROLE", "UNTIL");
+        for one in fleet.issued()? {
+            let revoked = if fleet.is_revoked(&one) { "  revoked" } else { "" };
+            println!("{:<40} {:<10} {:<12} {}{revoked}", one.name, one.role, date(one.not_after), one.serial);
+        }
+        Ok(())
+    }
+}

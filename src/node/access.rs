@@ -1,0 +1,93 @@
+//! How this node is let in at a broker elsewhere: password and certificate, read anew for each attempt to connect, so that
+//! what was renewed or changed counts without a restart.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use edge_config::{Broker, BrokerTls as TlsFiles, Config, Credentials};
+
+use super::NodeError;
+use super::trust::Trust;
+use crate::mqtt::link::LinkOptions;
+use crate::tls::{BrokerTls, NodeCertificate};
+use crate::trust::{Signer, Verifier, to_pem};
+
+/// What proves a node to a broker, and the broker to the node.
+pub(super) struct Access {
+    password: Option<Credentials>,
+    tls: Option<TlsAccess>,
+}
+
+struct TlsAccess {
+    files: TlsFiles,
+    /// The credential that the node was enrolled with, and the fleet's roots.
+    enrolled: Option<(Arc<Signer>, Arc<Verifier>)>,
+}
+
+impl Access {
+    /// As the configuration has it.
+    pub(super) fn new(config: &Config, trust: &Trust) -> Self {
+        let Broker::External { address, credentials, tls, .. } = &config.mqtt.broker else {
+            return Self { password: None, tls: None };
+        };
+        // A credential that the node made for itself is known to nobody, and a broker that asks for one may refuse it.
+        let enrolled = config.node.credentials.is_some().then(|| (trust.signer.clone(), trust.verifier.clone()));
+        let tls = address.tls.then(|| TlsAccess { files: tls.clone(), enrolled });
+        Self { password: credentials.clone(), tls }
+    }
+
+    /// Puts it into a link's options as it stands now.
+    pub(super) fn apply(&self, options: &mut LinkOptions) -> Result<(), NodeError> {
+        if let Some(credentials) = &self.password {
+            let password = credentials.password_file.as_deref().map(read_secret).transpose()?.unwrap_or_default();
+            options.credentials = Some((credentials.username.clone(), password));
+        }
+        if let Some(tls) = &self.tls {
+            options.tls = Some(tls.current()?);
+        }
+        Ok(())
+    }
+}
+
+impl TlsAccess {
+    fn current(&self) -> Result<BrokerTls, NodeError> {
+        let authorities = match (&self.files.ca_file, &self.enrolled) {
+            (Some(path), _) => Some(read("mqtt.ca_file", path)?),
+            (None, Some((_, verifier))) => Some(to_pem(verifier.anchors().roots()).into_bytes()),
+            (None, None) => None,
+        };
+        let own = match (&self.files.certificate, &self.enrolled) {
+            (Some((certificate, key)), _) => {
+                Some((read("mqtt.certificate_file", certificate)?, read("mqtt.key_file", key)?))
+            }
+            (None, Some((signer, _))) => {
+                let credential = signer.credential();
+                Some((credential.certificate_pem().into_bytes(), credential.key_pem().into_bytes()))
+            }
+            (None, None) => None,
+        };
+        let node = own.as_ref().map(|(chain, key)| NodeCertificate { chain, key });
+        let made = BrokerTls::new(authorities.as_deref(), node);
+        made.map_err(|error| NodeError::Setting(format!("mqtt.broker by TLS ({}): {error}", self.sources())))
+    }
+
+    /// The files that are read, for a message.
+    fn sources(&self) -> String {
+        let certificate = self.files.certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let files: Vec<_> =
+            self.files.ca_file.iter().chain(certificate).map(|path| path.display().to_string()).collect();
+        if files.is_empty() { "the node's credential".to_owned() } else { files.join(", ") }
+    }
+}
+
+fn read(key: &str, path: &PathBuf) -> Result<Vec<u8>, NodeError> {
+    let wrong = |error| NodeError::Setting(format!("{key} {} cannot be read: {error}", path.display()));
+    std::fs::read(path).map_err(wrong)
+}
+
+fn read_secret(path: &Path) -> Result<String, NodeError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        NodeError::Setting(format!("mqtt.password_file {} cannot be read: {error}", path.display()))
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,172 @@
+//! The check of what others say: who signed it, whether the fleet believes them, and whether they may say it there.
+//!
+//! A certificate is checked once and then known for as long as it holds and the fleet's roots stay as they are: a node says
+//! the same one with each message. What is known is bounded, and only what passed is remembered, so that nobody without a
+//! credential costs memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use sha2::{Digest, Sha256};
+
+use super::certificate::{Facts, Role};
+use super::key::has_signed;
+use super::{Anchors, EARLIEST, UnixSeconds};
+use crate::wire::{Root, Sealed, Stamp, Topic, WireError};
+
+/// Certificates that are known at once: a fleet of ten thousand, with renewals. Each takes some 300 bytes.
+const MAX_KNOWN: usize = 20_000;
+
+/// Why a message is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// It is not signed, or not as it has to be.
+    #[error(transparent)]
+    Malformed(#[from] WireError),
+    /// Its certificate leads to no root of the fleet.
+    #[error("it is signed by somebody whom this fleet does not know: {0}")]
+    Foreign(String),
+    /// Its certificate does not hold now.
+    #[error("{0}")]
+    Expired(String),
+    /// Its certificate was revoked.
+    #[error("the credential of {0} was revoked")]
+    Revoked(String),
+    /// The signature is not the certificate's.
+    #[error("its signature is not that of {0}")]
+    Forged(String),
+    /// Who signed may not say that, or not there.
+    #[error("{speaker} ({role}) may not say this on a topic of {owner}")]
+    NotTheirs {
+        /// Who signed.
+        speaker: String,
+        /// What they may do.
+        role: &'static str,
+        /// Whose topic it is.
+        owner: String,
+    },
+    /// A newer one is known.
+    #[error("it is older than what is known: session {} message {}", .0.session, .0.sequence)]
+    Stale(Stamp),
+}
+
+impl Rejected {
+    /// The label that it is counted under.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed(WireError::Unsigned) => "unsigned",
+            Self::Malformed(WireError::Mismatch { .. }) => "mismatch",
+            Self::Malformed(_) => "malformed",
+            Self::Foreign(_) => "foreign",
+            Self::Expired(_) => "expired",
+            Self::Revoked(_) => "revoked",
+            Self::Forged(_) => "forged",
+            Self::NotTheirs { .. } => "not_theirs",
+            Self::Stale(_) => "stale",
+        }
+    }
+
+    /// All labels.
+    pub const KINDS: [&str; 9] =
+        ["unsigned", "mismatch", "malformed", "foreign", "expired", "revoked", "forged", "not_theirs", "stale"];
+}
+
+/// Who said something, proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// A node's id, or an operator's name.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// A message that was checked: who said it, when in their time, and what.
+pub struct Believed {
+    /// Who.
+    pub speaker: Speaker,
+    /// When, in their time.
+    pub stamp: Stamp,
+    /// What, still to be decoded.
+    pub payload: Vec<u8>,
+}
+
+/// Checks messages of one fleet's tree. Shared by whoever hears something; never waits.
+#[derive(Debug)]
+pub struct Verifier {
+    root: Root,
+    anchors: RwLock<Arc<Anchors>>,
+    known: Mutex<HashMap<[u8; 32], Arc<Facts>>>,
+}
+
+impl Verifier {
+    /// Believes what leads to these anchors.
+    pub fn new(root: Root, anchors: Anchors) -> Self {
+        Self { root, anchors: RwLock::new(Arc::new(anchors)), known: Mutex::default() }
+    }
+
+    /// The tree that it checks.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// What is believed now.
+    pub fn anchors(&self) -> Arc<Anchors> {
+        self.anchors.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Believes other anchors from now on, and nothing by what was known before.
+    pub fn set_anchors(&self, anchors: Anchors) {
+        *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(anchors);
+        self.known().clear();
+    }
+
+    /// Checks a message on a topic. `now` is the calendar's time as far as it can be believed.
+    pub fn check(&self, topic: &Topic, sealed: &Sealed, now: UnixSeconds) -> Result<Speaker, Rejected> {
+        let facts = self.credential(&sealed.chain, now.max(EARLIEST))?;
+        if !may_say(&facts, topic) {
+            let owner = topic.owner().map(ToString::to_string).unwrap_or_default();
+            return Err(Rejected::NotTheirs { speaker: facts.name.clone(), role: facts.role.as_str(), owner });
+        }
+        if !has_signed(&facts.public_key, &sealed.signed, &sealed.signature) {
+            return Err(Rejected::Forged(facts.name.clone()));
+        }
+        Ok(Speaker { name: facts.name.clone(), role: facts.role })
+    }
+
+    /// A message whole: taken apart, checked, and ready to be decoded.
+    pub fn open(&self, topic: &Topic, message: &[u8], now: UnixSeconds) -> Result<Believed, Rejected> {
+        let sealed = Sealed::read(&self.root, topic, message)?;
+        let speaker = self.check(topic, &sealed, now)?;
+        Ok(Believed { speaker, stamp: sealed.stamp, payload: sealed.payload })
+    }
+
+    fn credential(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
+        let mut hash = Sha256::new();
+        chain.iter().for_each(|certificate| hash.update(certificate));
+        let digest: [u8; 32] = hash.finalize().into();
+        let holds = |facts: &Arc<Facts>| (facts.not_before..=facts.not_after).contains(&now);
+        if let Some(facts) = self.known().get(&digest).filter(|facts| holds(facts)).cloned() {
+            return Ok(facts);
+        }
+        let facts = Arc::new(self.anchors().check(chain, now)?);
+        let mut known = self.known();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(digest, facts.clone());
+        Ok(facts)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Facts>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A node speaks on its own topics; commands are an operator's, and anybody of the fleet may ask who is there.
+fn may_say(facts: &Facts, topic: &Topic) -> bool {
+    match topic {
+        Topic::Command { .. } => true,
+        Topic::Response { node, .. } => facts.role.is_node() && facts.name == node.as_str(),
+        other => facts.role.is_node() && other.owner().is_some_and(|owner| owner.as_str() == facts.name),
+    }
+}

@@ -1,0 +1,236 @@
+//! Who is there: the last believed word of every node of the fleet and of its instances.
+//!
+//! Whoever hears messages enters them, whoever decides or shows reads; nobody waits for an actor. What is entered was
+//! verified before; here it is held against what is known, so that a message that comes again, or late, changes nothing. Ages
+//! count from receipt, on a clock that only goes forward: no date of a message is believed.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Announcement, NodeState, NodeStateKind, Stamp};
+
+/// Nodes that are known at once, those included that went and could come back.
+pub const MAX_NODES: usize = 20_000;
+/// Instances of one node: far above what any budget bears.
+pub const MAX_INSTANCES: usize = 1_000;
+
+/// Why a word changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A newer one is known.
+    Stale(Stamp),
+    /// There are as many as are kept.
+    Full,
+}
+
+/// The fleet as it was heard.
+#[derive(Debug, Default)]
+pub struct Registry {
+    nodes: Mutex<BTreeMap<String, Node>>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Nothing up to here is news on a topic of which nothing is known: what was forgotten does not come back.
+    floor: Stamp,
+    itself: Option<Said>,
+    instances: BTreeMap<String, Said>,
+    state: Option<State>,
+}
+
+#[derive(Clone, Debug)]
+struct Said {
+    stamp: Stamp,
+    /// When it was heard, retained or live.
+    heard_at: Duration,
+    /// When it was last heard live: somebody was there to say it.
+    alive_at: Option<Duration>,
+    announcement: Announcement,
+}
+
+/// A node's own state or its Last Will, and its place in the order of states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    order: (u64, u64, bool, u64),
+    kind: NodeStateKind,
+}
+
+/// One node or instance, as an operator asks about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Present {
+    /// What it said.
+    pub announcement: Announcement,
+    /// How long ago that was heard.
+    pub age: Duration,
+    /// Whether it was heard live, and not only found at the broker.
+    pub alive: bool,
+    /// The node's state, where one was heard.
+    pub state: Option<NodeStateKind>,
+}
+
+impl Said {
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(self.announcement.ttl_s)
+    }
+
+    /// The time between two announcements: a ttl is three of them.
+    fn heartbeat(&self) -> Duration {
+        self.ttl() / 3
+    }
+
+    fn is_fresh(&self, now: Duration) -> bool {
+        now.saturating_sub(self.heard_at) <= self.ttl()
+    }
+
+    /// Whether requests may go there: it was heard live, and the next word is not yet missed.
+    fn is_alive(&self, now: Duration) -> bool {
+        let patience = self.heartbeat().saturating_mul(2);
+        self.alive_at.is_some_and(|at| now.saturating_sub(at) < patience)
+    }
+}
+
+impl Node {
+    fn known(&self, instance: Option<&str>) -> Stamp {
+        let said = match instance {
+            None => self.itself.as_ref(),
+            Some(launch) => self.instances.get(launch),
+        };
+        said.map_or(self.floor, |said| said.stamp)
+    }
+
+    fn forget_stale(&mut self, now: Duration) {
+        let Self { floor, itself, instances, .. } = self;
+        let mut goes = |said: &Said| {
+            let goes = !said.is_fresh(now);
+            if goes {
+                *floor = (*floor).max(said.stamp);
+            }
+            goes
+        };
+        if itself.as_ref().is_some_and(&mut goes) {
+            *itself = None;
+        }
+        instances.retain(|_, said| !goes(said));
+    }
+}
+
+impl Registry {
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<String, Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters an announcement. `live` where it was just said, not kept by the broker. One that lives no time takes back
+    /// what was announced.
+    pub fn announce(&self, announcement: Announcement, stamp: Stamp, live: bool, now: Duration) -> Result<(), Refused> {
+        let mut nodes = self.nodes();
+        make_room(&mut nodes, &announcement.node)?;
+        let node = nodes.entry(announcement.node.clone()).or_default();
+        let known = node.known(announcement.instance.as_deref());
+        if stamp < known {
+            return Err(Refused::Stale(known));
+        }
+        if stamp == known {
+            // The same once more, by a broker that repeats it or keeps it.
+            return Ok(());
+        }
+        if announcement.ttl_s == 0 {
+            node.floor = node.floor.max(stamp);
+            match &announcement.instance {
+                None => node.itself = None,
+                Some(launch) => drop(node.instances.remove(launch)),
+            }
+            return Ok(());
+        }
+        let before = match &announcement.instance {
+            None => node.itself.as_ref(),
+            Some(launch) => node.instances.get(launch),
+        };
+        let alive_at = if live { Some(now) } else { before.and_then(|said| said.alive_at) };
+        let said = Said { stamp, heard_at: now, alive_at, announcement };
+        match said.announcement.instance.clone() {
+            None => node.itself = Some(said),
+            Some(launch) if node.instances.len() < MAX_INSTANCES || node.instances.contains_key(&launch) => {
+                node.instances.insert(launch, said);
+            }
+            Some(_) => return Err(Refused::Full),
+        }
+        Ok(())
+    }
+
+    /// Enters a node's state. The Last Will of a connection is newer than whatever was said on it, and older than what is
+    /// said on the next.
+    pub fn state(&self, said: &NodeState, stamp: Stamp) -> Result<(), Refused> {
+        let mut nodes = self.nodes();
+        make_room(&mut nodes, &said.node)?;
+        let node = nodes.entry(said.node.clone()).or_default();
+        let is_will = said.state == NodeStateKind::Lost;
+        let order = (stamp.session, said.connection, is_will, stamp.sequence);
+        if let Some(State { order: known, .. }) = node.state
+            && order < known
+        {
+            return Err(Refused::Stale(Stamp { session: known.0, sequence: known.3 }));
+        }
+        node.state = Some(State { order, kind: said.state });
+        if matches!(said.state, NodeStateKind::Lost | NodeStateKind::Offline) {
+            // Nobody is there to take a request; the announcement may stand until it expires.
+            node.itself.iter_mut().for_each(|itself| itself.alive_at = None);
+        }
+        Ok(())
+    }
+
+    /// Forgets what nobody repeats.
+    pub fn forget_stale(&self, now: Duration) {
+        self.nodes().values_mut().for_each(|node| node.forget_stale(now));
+    }
+
+    /// The nodes that announce a service and were just heard, by name.
+    pub fn alive_with(&self, service: &str, now: Duration) -> Vec<Announcement> {
+        let nodes = self.nodes();
+        let alive = nodes.values().filter_map(|node| node.itself.as_ref()).filter(|said| said.is_alive(now));
+        let offers = |said: &&Said| said.announcement.services.iter().any(|offer| offer.name == service);
+        alive.filter(offers).map(|said| said.announcement.clone()).collect()
+    }
+
+    /// Every node and instance whose word has not expired.
+    pub fn present(&self, now: Duration) -> Vec<Present> {
+        let nodes = self.nodes();
+        let all = nodes.values().flat_map(|node| {
+            let state = node.state.map(|state| state.kind);
+            node.itself.iter().chain(node.instances.values()).map(move |said| (said, state))
+        });
+        let fresh = all.filter(|(said, _)| said.is_fresh(now));
+        fresh
+            .map(|(said, state)| Present {
+                announcement: said.announcement.clone(),
+                age: now.saturating_sub(said.heard_at),
+                alive: said.is_alive(now),
+                state,
+            })
+            .collect()
+    }
+
+    /// How many nodes and instances are announced.
+    pub fn len(&self) -> usize {
+        self.nodes().values().map(|node| usize::from(node.itself.is_some()) + node.instances.len()).sum()
+    }
+
+    /// Whether nobody is announced.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Those that went make room for one that comes.
+fn make_room(nodes: &mut BTreeMap<String, Node>, name: &str) -> Result<(), Refused> {
+    if nodes.len() >= MAX_NODES && !nodes.contains_key(name) {
+        nodes.retain(|_, node| node.itself.is_some() || !node.instances.is_empty());
+        if nodes.len() >= MAX_NODES {
+            return Err(Refused::Full);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

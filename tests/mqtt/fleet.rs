@@ -1,0 +1,186 @@
+//! A fleet at a broker that knows everyone by their certificate: enrolled with `tidegate fleet`, let in by Mosquitto under the
+//! rules that we ship, seen by each other, watched from a laptop, and put out again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::clients::{Broker, free_port};
+use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
+
+/// The rules that we ship, for the fleet `test`.
+const RULES: &str = include_str!("../../examples/mosquitto/tidegate.acl");
+
+struct Fleet {
+    home: Home,
+    port: u16,
+    _broker: Broker,
+}
+
+impl Fleet {
+    fn found() -> Self {
+        let home = Home::new();
+        run(&home, &["init", "test", "--dir", &path(&home, "fleet")]);
+        let port = free_port();
+        let fleet = |arguments: &[&str]| run(&home, arguments);
+        fleet(&["enroll", "broker", "--dir", &path(&home, "fleet"), "--host", "127.0.0.1"]);
+        let rules = home.file("rules", RULES.replace("plant-a", "test").replace("operator-1", "laptop"));
+        let files = home.path().join("fleet/nodes/broker");
+        let files = |name: &str| files.join(name).display().to_string();
+        let settings = format!(
+            "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\n\
+             allow_anonymous false\nacl_file {}\nuser root",
+            files("roots.pem"),
+            files("node.pem"),
+            files("node.key"),
+            rules.display()
+        );
+        let mut broker = Broker::at(&home, port, &settings);
+        broker.up();
+        Self { home, port, _broker: broker }
+    }
+
+    /// Lets somebody in; the folder with their files.
+    fn enroll(&self, name: &str, role: &str) -> PathBuf {
+        run(&self.home, &["enroll", name, "--role", role, "--dir", &path(&self.home, "fleet")]);
+        self.home.path().join("fleet/nodes").join(name)
+    }
+
+    fn spec(&self, name: &str, credentials: &Path) -> Spec {
+        let mut spec = Spec::new().with("[service.digits.local]\nmax_replicas = 1");
+        spec.remove("mqtt", "listen");
+        let state_dir = self.home.path().join(format!("state-{name}"));
+        spec.with(&format!(
+            "[node]\nid = {name:?}\nstate_dir = {state_dir:?}\ncredentials = {credentials:?}\n\
+             [mqtt]\nbroker = \"mqtts://127.0.0.1:{}\"\nrefresh = '1s'\nkeepalive = '5s'",
+            self.port
+        ))
+    }
+}
+
+fn path(home: &Home, below: &str) -> String {
+    home.path().join(below).display().to_string()
+}
+
+fn run(home: &Home, arguments: &[&str]) -> String {
+    let ended = home.command(&[&["fleet"], arguments].concat());
+    assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
+    ended.stdout
+}
+
+/// What a node knows of another one.
+fn seen(node: &Node, other: &str) -> Option<Value> {
+    let all = node.get_json("/api/v1/discovery");
+    let of_other = |one: &&Value| one["node"] == other && one["own"] == false && one["instance"].is_null();
+    all.as_array().and_then(|all| all.iter().find(of_other).cloned())
+}
+
+fn wait_for_alive(node: &Node, other: &str, alive: bool) {
+    let what = format!("{other} is {}", if alive { "alive" } else { "not alive" });
+    wait_until(PATIENCE, &what, || seen(node, other).filter(|one| one["alive"] == alive));
+}
+
+fn ignored(node: &Node, kind: &str) -> u64 {
+    let metrics = node.console("/metrics").text();
+    let start = format!("tidegate_discovery_ignored_total{{kind=\"{kind}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |count| count.parse().unwrap())
+}
+
+#[test]
+fn nodes_that_were_let_in_see_each_other_and_one_that_was_put_out_is_believed_no_longer() {
+    let fleet = Fleet::found();
+    let (files_a, files_b) = (fleet.enroll("gw-a", "node"), fleet.enroll("gw-b", "node"));
+    let a = fleet.home.start(&fleet.spec("gw-a", &files_a));
+    let b = fleet.home.start(&fleet.spec("gw-b", &files_b));
+    wait_for_alive(&a, "gw-b", true);
+    wait_for_alive(&b, "gw-a", true);
+    let of_b = seen(&a, "gw-b").unwrap();
+    assert_eq!((&of_b["state"], &of_b["services"][0]["name"]), (&"online".into(), &"digits".into()), "{of_b}");
+
+    assert_laptop_sees(&fleet, "gw-b");
+
+    // Gone without a word: its Last Will is believed, since it signed that.
+    b.kill9();
+    wait_for_alive(&a, "gw-b", false);
+    assert_eq!(seen(&a, "gw-b").map(|one| one["state"].clone()), Some("lost".into()));
+    let b = fleet.home.start(&fleet.spec("gw-b", &files_b));
+    wait_for_alive(&a, "gw-b", true);
+    assert_eq!((ignored(&a, "foreign"), ignored(&a, "forged"), ignored(&a, "revoked")), (0, 0, 0));
+
+    // One node is given the new word, and all of them hear it.
+    let told = run(&fleet.home, &["revoke", "gw-b", "--dir", &path(&fleet.home, "fleet")]);
+    assert!(told.contains("revoked 1 credential"), "{told}");
+    std::fs::copy(fleet.home.path().join("fleet/trust.cbor"), files_a.join("trust.cbor")).unwrap();
+    a.wait_for_event(PATIENCE, "trust.changed");
+    b.wait_for_event(PATIENCE, "trust.changed");
+    wait_until(PATIENCE, "gw-b is forgotten", || seen(&a, "gw-b").is_none().then_some(()));
+    assert!(ignored(&a, "revoked") > 0);
+    let listed = run(&fleet.home, &["list", "--dir", &path(&fleet.home, "fleet")]);
+    assert!(listed.lines().any(|line| line.starts_with("gw-b") && line.ends_with("revoked")), "{listed}");
+}
+
+/// As `tidegate fleet init` tells it.
+fn assert_laptop_sees(fleet: &Fleet, node: &str) {
+    let files = fleet.enroll("laptop", "operator");
+    let mut command = Command::new("mosquitto_sub");
+    command.args(["-h", "127.0.0.1", "-p", &fleet.port.to_string(), "-C", "1", "-W", "60", "-t"]);
+    command.arg(format!("tidegate-json/v1/test/node/{node}/state"));
+    for (option, name) in [("--cafile", "roots.pem"), ("--cert", "node.pem"), ("--key", "node.key")] {
+        command.arg(option).arg(files.join(name));
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let state: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_eq!((&state["node"], &state["state"]), (&node.into(), &"online".into()));
+}
+
+#[test]
+fn a_new_credential_in_its_place_counts_without_a_restart() {
+    let fleet = Fleet::found();
+    let files = fleet.enroll("gw-a", "node");
+    let a = fleet.home.start(&fleet.spec("gw-a", &files));
+    wait_until(PATIENCE, "it is connected", || (a.get_json("/api/v1/node")["broker_connected"] == true).then_some(()));
+    fleet.enroll("gw-a", "node");
+    a.wait_for_event(PATIENCE, "credential.renewed");
+
+    // What is of somebody else is not taken, and what works stays.
+    let other = fleet.enroll("gw-b", "node");
+    for name in ["node.key", "node.pem"] {
+        std::fs::copy(other.join(name), files.join(name)).unwrap();
+    }
+    let told = a.wait_for_event(PATIENCE, "credential.expiring");
+    assert!(told["error"].as_str().is_some_and(|error| error.contains("the credential of gw-b")), "{told}");
+    assert_eq!(a.events("credential.renewed").len(), 1);
+}
+
+#[test]
+fn a_credential_that_does_not_fit_is_refused_at_the_start_with_what_to_do() {
+    let home = Home::new();
+    run(&home, &["init", "test", "--dir", &path(&home, "fleet")]);
+    run(&home, &["enroll", "gw-b", "--dir", &path(&home, "fleet")]);
+    let refused = |credentials: &str, expected: &[&str]| {
+        let spec = Spec::new().with(&format!("[node]\ncredentials = {credentials:?}"));
+        let ended = home.run_to_end(&spec);
+        assert_ne!(ended.code, Some(0));
+        for words in expected {
+            assert!(ended.stderr.contains(words), "{words:?} in {}", ended.stderr);
+        }
+    };
+    refused(&path(&home, "fleet/nodes/gw-b"), &["gw-b", "gateway-t", "set node.id"]);
+    refused(&path(&home, "nowhere"), &["holds no credential", "fleet enroll gateway-t"]);
+    std::fs::remove_file(home.path().join("fleet/nodes/gw-b/node.key")).unwrap();
+    refused(&path(&home, "fleet/nodes/gw-b"), &["lacks node.key", "fleet enroll"]);
+
+    let twice = home.command(&["fleet", "init", "test", "--dir", &path(&home, "fleet")]);
+    assert!(twice.code == Some(1) && twice.stderr.contains("holds a fleet already"), "{}", twice.stderr);
+    let unknown = home.command(&["fleet", "revoke", "gw-z", "--dir", &path(&home, "fleet")]);
+    assert!(
+        unknown.code == Some(1) && unknown.stderr.contains("no credential was issued to gw-z"),
+        "{}",
+        unknown.stderr
+    );
+    let nowhere = home.command(&["fleet", "enroll", "gw-z", "--dir", &path(&home, "nowhere")]);
+    assert!(nowhere.code == Some(1) && nowhere.stderr.contains("fleet init"), "{}", nowhere.stderr);
+    let bad = home.command(&["fleet", "init", "Plant A"]);
+    assert!(bad.code == Some(1) && bad.stderr.contains("Plant A"), "{}", bad.stderr);
+}
