@@ -59,7 +59,9 @@ pub struct LinkOptions {
 
 /// Changes options for the attempt of this number, from 1.
 #[derive(Clone)]
-pub struct Prepare(Arc<dyn Fn(u64, &mut LinkOptions) + Send + Sync>);
+pub struct Prepare(Arc<Change>);
+
+type Change = dyn Fn(u64, &mut LinkOptions) + Send + Sync;
 
 impl Prepare {
     /// By this function, which must return at once.
