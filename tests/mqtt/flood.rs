@@ -390,7 +390,8 @@ fn a_flood_of_hostile_messages_costs_neither_requests_nor_memory() {
 fn a_flood_through_a_broker_elsewhere_is_stood_too() {
     let home = Home::new();
     let broker = Broker::start(&home);
-    let node = home.start(&at_broker(&broker.address()).with("[node]\nlog = 'error'"));
+    let node = home
+        .start(&at_broker(&broker.address()).with("[node]\nlog = 'error'\n[service.digits.burst]\nmax_replicas = 0"));
     assert_stands(&home, &node, &broker.address(), messages() / 10);
 }
 
