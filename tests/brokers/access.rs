@@ -141,8 +141,10 @@ fn operators_command_nodes_answer_and_everyone_in_the_fleet_reads() {
     operator.publish(retained(&command, "please"));
     node.wait_for_payload(&trust, "roots");
     node.wait_for_payload(&command, "please");
-    // An operator is no node: it does not speak for one.
-    try_all(&operator, "operator-1", &[format!("{}/node/gateway-2/state", FLEETS[0])], "not mine");
+    // It clears what a node left behind; to a broker that is a message like any other, and a node says its own again.
+    operator.publish(retained(&format!("{}/node/gateway-3/state", FLEETS[0]), ""));
+    let elsewhere = ["tidegate/v1/plant-b/node/gateway-2/state".to_owned()];
+    try_all(&operator, "operator-1", &elsewhere, "not mine");
     assert_eq!(heard_of(&listener, "operator-1", "not mine"), Vec::<String>::new());
     node.publish(live(&format!("{}/node/gateway-2/response/r-1", FLEETS[0]), "done"));
     listener.wait_for_payload(&format!("{}/node/gateway-2/response/r-1", FLEETS[0]), "done");
