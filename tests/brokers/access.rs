@@ -98,7 +98,8 @@ fn a_node_writes_its_own_topics_and_no_others_whatever_it_claims() {
     try_all(&own, "gateway-1", &topics_of("gateway-1"), "mine");
     assert_eq!(heard_of(&listener, "gateway-1", "mine"), sorted(topics_of("gateway-1")));
 
-    let beyond = ["tidegate/v1/plant-b/discovery/gateway-1", "tidegate/v1/plant-a/fleet/trust", "$SYS/x", "elsewhere"];
+    // What the fleet believes counts by a root's signature, whoever carries it.
+    let beyond = ["tidegate/v1/plant-b/discovery/gateway-1", "tidegate/v1/plant-b/fleet/trust", "$SYS/x", "elsewhere"];
     let commands = ["gateway-1", "gateway-2"].map(|node| format!("tidegate/v1/plant-a/node/{node}/command/drain"));
     let mut others = topics_of("gateway-2");
     others.extend(beyond.map(str::to_owned));
