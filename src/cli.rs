@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 pub mod adapter;
 pub mod ask;
+pub mod broker;
 pub mod burst;
 pub mod config;
 pub mod demo;

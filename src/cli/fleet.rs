@@ -1,4 +1,4 @@
-//! `tidegate fleet init|enroll|revoke|rotate|list`: found a fleet, let nodes and operators in, and put them out again.
+//! `tidegate fleet init|enroll|revoke|rotate|list|prune`: found a fleet, let nodes and operators in, and put them out again.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +9,8 @@ use edge_config::{FleetId, NodeId};
 
 use crate::host::clock::{rfc3339, unix_now};
 use crate::trust::{Authority, CredentialFiles, EARLIEST, Role, Subject, UnixSeconds};
+
+mod prune;
 
 const DAY: UnixSeconds = 86_400;
 /// A year: nodes that are let in again by hand are visited about that often.
@@ -41,6 +43,10 @@ pub enum FleetCommand {
     ///
     /// Example: tidegate fleet list --dir plant-a-fleet
     List(Folder),
+    /// Clear what nodes left at a broker that are not there any more.
+    ///
+    /// Example: tidegate fleet prune plant-a --broker mqtts://hub --credentials plant-a-fleet/nodes/laptop --dry-run
+    Prune(prune::Prune),
 }
 
 /// `fleet init`.
@@ -109,6 +115,7 @@ impl FleetCommand {
             Self::Revoke(args) => args.run(),
             Self::Rotate(args) => args.run(),
             Self::List(folder) => folder.list(),
+            Self::Prune(args) => return args.run(),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

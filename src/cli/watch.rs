@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::broker::BrokerArgs;
 use super::terminal;
 use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus};
 use crate::mqtt::{Incoming, Qos};
@@ -22,9 +22,8 @@ pub struct Args {
     /// An MQTT topic filter.
     #[arg(default_value = "tidegate/#")]
     filter: String,
-    /// The broker.
-    #[arg(long, env = "TIDEGATE_BROKER", default_value = "127.0.0.1:1883", value_name = "HOST:PORT")]
-    broker: String,
+    #[command(flatten)]
+    broker: BrokerArgs,
     /// One JSON object a line, with `topic`, `retained` and `message`.
     #[arg(long)]
     json: bool,
@@ -53,11 +52,14 @@ impl LinkObserver for Observer {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        let Some((host, port)) = self.broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
-        else {
-            eprintln!("error: --broker takes HOST:PORT, as in 127.0.0.1:1883, not {:?}", self.broker);
-            return ExitCode::from(super::EXIT_USAGE);
+        let mut options = match self.broker.options("watch") {
+            Ok(options) => options,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(super::EXIT_USAGE);
+            }
         };
+        options.subscriptions = vec![(self.filter.clone(), Qos::AtMostOnce)];
         terminal::log("warn,tidegate::mqtt=info");
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -66,24 +68,11 @@ impl Args {
                 return ExitCode::FAILURE;
             }
         };
-        runtime.block_on(self.watch(host.to_owned(), port))
+        runtime.block_on(self.watch(options))
     }
 
-    async fn watch(&self, host: String, port: u16) -> ExitCode {
+    async fn watch(&self, options: LinkOptions) -> ExitCode {
         let (sender, mut seen) = mpsc::channel(WAITING_LINES);
-        let options = LinkOptions {
-            name: "watch",
-            client_id: format!("tidegate-watch-{:08x}", fastrand::u32(..)),
-            host,
-            port,
-            keepalive: Duration::from_secs(30),
-            credentials: None,
-            tls: None,
-            last_will: None,
-            others_alone: false,
-            prepare: None,
-            subscriptions: vec![(self.filter.clone(), Qos::AtMostOnce)],
-        };
         let _link = Link::start(options, Arc::new(Observer(sender)));
         let mut printed = 0;
         while self.count.is_none_or(|count| printed < count) {
@@ -112,12 +101,18 @@ impl Args {
             return serde_json::json!({ "topic": message.topic, "retained": message.retained, "message": message_value })
                 .to_string();
         }
+        let topic = printable(&message.topic);
         match decoded {
-            Ok(serde_json::Value::Null) => format!("{}{retained} cleared", message.topic),
-            Ok(value) => format!("{}{retained} {value}", message.topic),
-            Err(error) => format!("{}{retained} NOT DECODED: {error} ({} bytes)", message.topic, message.payload.len()),
+            Ok(serde_json::Value::Null) => format!("{topic}{retained} cleared"),
+            Ok(value) => format!("{topic}{retained} {value}"),
+            Err(error) => format!("{topic}{retained} NOT DECODED: {error} ({} bytes)", message.payload.len()),
         }
     }
+}
+
+/// A topic is whoever's: what would steer the terminal is shown and not obeyed.
+fn printable(topic: &str) -> String {
+    topic.chars().flat_map(|c| if c.is_control() { c.escape_unicode().collect() } else { vec![c] }).collect()
 }
 
 /// False when nobody reads any more, as behind `head`.

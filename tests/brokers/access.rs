@@ -98,7 +98,8 @@ fn a_node_writes_its_own_topics_and_no_others_whatever_it_claims() {
     try_all(&own, "gateway-1", &topics_of("gateway-1"), "mine");
     assert_eq!(heard_of(&listener, "gateway-1", "mine"), sorted(topics_of("gateway-1")));
 
-    let beyond = ["tidegate/v1/plant-b/discovery/gateway-1", "tidegate/v1/plant-a/fleet/trust", "$SYS/x", "elsewhere"];
+    // What the fleet believes counts by a root's signature, whoever carries it.
+    let beyond = ["tidegate/v1/plant-b/discovery/gateway-1", "tidegate/v1/plant-b/fleet/trust", "$SYS/x", "elsewhere"];
     let commands = ["gateway-1", "gateway-2"].map(|node| format!("tidegate/v1/plant-a/node/{node}/command/drain"));
     let mut others = topics_of("gateway-2");
     others.extend(beyond.map(str::to_owned));
@@ -141,8 +142,10 @@ fn operators_command_nodes_answer_and_everyone_in_the_fleet_reads() {
     operator.publish(retained(&command, "please"));
     node.wait_for_payload(&trust, "roots");
     node.wait_for_payload(&command, "please");
-    // An operator is no node: it does not speak for one.
-    try_all(&operator, "operator-1", &[format!("{}/node/gateway-2/state", FLEETS[0])], "not mine");
+    // It clears what a node left behind; to a broker that is a message like any other, and a node says its own again.
+    operator.publish(retained(&format!("{}/node/gateway-3/state", FLEETS[0]), ""));
+    let elsewhere = ["tidegate/v1/plant-b/node/gateway-2/state".to_owned()];
+    try_all(&operator, "operator-1", &elsewhere, "not mine");
     assert_eq!(heard_of(&listener, "operator-1", "not mine"), Vec::<String>::new());
     node.publish(live(&format!("{}/node/gateway-2/response/r-1", FLEETS[0]), "done"));
     listener.wait_for_payload(&format!("{}/node/gateway-2/response/r-1", FLEETS[0]), "done");

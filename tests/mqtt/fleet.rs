@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::clients::{Broker, free_port};
+use super::clients::{Broker, Subscriber, at_broker, free_port, retained};
+use super::embedded::{CBOR, JSON};
 use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
 
 /// The rules that we ship, for the fleet `test`.
@@ -151,6 +152,40 @@ fn a_new_credential_in_its_place_counts_without_a_restart() {
     let told = a.wait_for_event(PATIENCE, "credential.expiring");
     assert!(told["error"].as_str().is_some_and(|error| error.contains("the credential of gw-b")), "{told}");
     assert_eq!(a.events("credential.renewed").len(), 1);
+}
+
+#[test]
+fn what_a_node_left_behind_is_cleared_and_what_is_there_stays() {
+    let home = Home::new();
+    let broker = Broker::start(&home);
+    let node = home.start(&at_broker(&broker.address()));
+    let state = |tree: &str| retained(&broker.address(), &format!("{tree}/node/gateway-t/state"));
+    assert!(!state(CBOR).is_empty());
+    let prune = |more: &[&str]| {
+        let ended = home.command(&[&["fleet", "prune", "test", "--broker", &broker.address()], more].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    };
+    assert!(prune(&[]).contains("nothing to clear"));
+    assert!(!state(CBOR).is_empty());
+
+    node.kill9();
+    let seen = Subscriber::start(&broker.address(), &format!("{JSON}/#"));
+    seen.wait_for_state(0, "lost");
+    let told = prune(&["--dry-run"]);
+    assert!(told.starts_with("gateway-t (lost): would clear"), "{told}");
+    let told = prune(&[]);
+    assert!(told.starts_with("gateway-t (lost): cleared"), "{told}");
+    let left = Subscriber::start(&broker.address(), "#");
+    let own = home.start(&at_broker(&broker.address()).with("[node]\nid = 'gateway-u'"));
+    left.wait_for_topic(&format!("{JSON}/node/gateway-u/state"));
+    let ghosts: Vec<_> =
+        left.heard().into_iter().filter(|one| one.retained && one.topic.contains("gateway-t")).collect();
+    assert!(ghosts.is_empty(), "{ghosts:?}");
+    drop(own);
+
+    let nobody = home.command(&["fleet", "prune", "test", "--broker", "127.0.0.1"]);
+    assert!(nobody.code == Some(2) && nobody.stderr.contains("--broker takes HOST:PORT"), "{}", nobody.stderr);
 }
 
 #[test]
