@@ -178,7 +178,7 @@ fn busy_report() -> LoadReport {
         tick_ms: 1_000,
         cpu: Some(0.417),
         cpu_count: 4,
-        memory: Some(0.318),
+        memory: Some(0.321),
         memory_used_bytes: 2_634_022_912,
         memory_total_bytes: 8_274_771_968,
         network: Some(0.021),

@@ -92,3 +92,30 @@ pub(super) fn qos(level: Qos) -> QoS {
         Qos::AtLeastOnce => QoS::AtLeastOnce,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::super::failure::FailureKind;
+    use super::*;
+
+    fn of_packet(error: mqttbytes::Error) -> Failure {
+        failure(&ConnectionError::MqttState(StateError::Deserialization(error)))
+    }
+
+    #[test]
+    fn how_a_connection_ended_is_told_as_in_version_5() {
+        let oversized = of_packet(mqttbytes::Error::PayloadSizeLimitExceeded(200_000));
+        assert_eq!(oversized.kind, FailureKind::Oversized);
+        assert!(oversized.reason.contains("a packet of 200000 bytes"), "{}", oversized.reason);
+        assert_eq!(of_packet(mqttbytes::Error::Io(io::ErrorKind::UnexpectedEof.into())).kind, FailureKind::Closed);
+        let nonsense = of_packet(mqttbytes::Error::InvalidPacketType(0));
+        assert!(nonsense.reason.contains("not MQTT 3.1.1"), "{}", nonsense.reason);
+        for silent in [ConnectionError::NetworkTimeout, ConnectionError::FlushTimeout] {
+            assert!(failure(&silent).reason.contains("does not answer"), "{silent}");
+        }
+        let refused = failure(&ConnectionError::ConnectionRefused(ConnectReturnCode::RefusedProtocolVersion));
+        assert_eq!(refused.kind, FailureKind::RefusesVersion);
+    }
+}
