@@ -225,7 +225,7 @@ fn resident_bytes() -> usize {
 const MESSAGES: u32 = 200_000;
 
 #[test]
-fn a_flood_of_messages_into_a_stopped_broker_cost_bounded_memory_and_the_newest_arrive() {
+fn messages_without_end_into_a_stopped_broker_cost_bounded_memory_and_the_newest_arrive() {
     let messages =
         super::kills::number("TIDEGATE_BACKLOG_MESSAGES").map_or(MESSAGES, |messages| u32::try_from(messages).unwrap());
     let home = Home::new();
