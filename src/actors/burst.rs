@@ -398,8 +398,10 @@ impl Burst {
     fn work(&self, launch: &str, operation: Operation) -> Option<Work> {
         let instance = self.engine.fleet().get(launch)?.clone();
         let row = (operation == Operation::Intend).then(|| self.row(&instance));
-        let cost = self.engine.cost(&instance, self.parts.clock.now());
-        Some(Work { operation, instance, row, cost })
+        let now = self.parts.clock.now();
+        let cost = self.engine.cost(&instance, now);
+        let ended_at_ms = self.parts.clock.to_unix_ms(self.engine.costs_until(&instance, now));
+        Some(Work { operation, instance, row, cost, ended_at_ms })
     }
 
     fn launch(&mut self, launch: Launch) {

@@ -233,6 +233,22 @@ impl Ledger {
         }
     }
 
+    /// Notes that an instance is gone; nobody knows since when. It costs until now, but no longer than its lease let it live:
+    /// a provider that was asked in vain for hours makes nothing dearer. One that was seen alive after that costs until now.
+    pub fn gone(&mut self, launch: &str, now: Duration) {
+        if let Some(entry) = self.entries.get(launch) {
+            let end = if entry.overran { now } else { now.min(entry.lease_ends()) };
+            self.close(launch, end);
+        }
+    }
+
+    /// Notes that an instance was alive at this time.
+    pub fn seen(&mut self, launch: &str, at: Duration) {
+        if let Some(entry) = self.entries.get_mut(launch) {
+            entry.overran |= at > entry.lease_ends();
+        }
+    }
+
     /// Notes that an instance of a former run was taken over: its lease is renewed from now on, and may be longer than it was.
     pub fn own(&mut self, launch: &str, tail: Duration) {
         if let Some(entry) = self.entries.get_mut(launch) {
@@ -246,6 +262,7 @@ impl Ledger {
         if let Some(entry) = self.entries.get_mut(launch).filter(|entry| entry.end.is_some()) {
             entry.end = None;
             entry.draining = true;
+            entry.overran = true;
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::breaker::Backoff;
 use super::budget::{Ledger, Money, Refusal, Terms};
-use super::fleet::{Event as FleetEvent, Failure, Fleet, Instance, Operation, Outcome, Stage, Timing};
+use super::fleet::{Event as FleetEvent, Failure, Fleet, Instance, Operation, Outcome, Seen, Stage, Timing};
 
 mod adapter;
 mod dates;
@@ -255,6 +255,9 @@ impl Engine {
         random: f64,
     ) -> Vec<Event> {
         let Some(before) = self.fleet.get(launch).cloned() else { return Vec::new() };
+        if matches!(outcome, Outcome::Renewed { .. } | Outcome::Seen(Seen::Running { .. } | Seen::Pending)) {
+            self.ledger.seen(launch, now);
+        }
         let nothing_was_promised = operation == Operation::Intend && matches!(outcome, Outcome::Failed(_));
         let events = self.fleet.done(launch, operation, outcome, now, random);
         let refused = self.fleet.get(launch).is_some_and(|instance| instance.refused);
@@ -263,6 +266,11 @@ impl Engine {
             self.ledger.void(launch);
         }
         self.took_place(&before, events, now, random)
+    }
+
+    /// Until when an instance costs: its end where that is known.
+    pub fn costs_until(&self, instance: &Instance, now: Duration) -> Duration {
+        self.ledger.entry(&instance.launch).and_then(|entry| entry.end).unwrap_or(now)
     }
 
     /// What an instance has cost until now.
@@ -292,7 +300,7 @@ impl Engine {
         }
         if self.fleet.get(&before.launch).is_some_and(|after| after.stage == Stage::Closing) {
             // It costs nothing from now on, however long its row takes to be closed.
-            self.ledger.close(&before.launch, now);
+            self.ledger.gone(&before.launch, now);
         }
         for event in events {
             let instance = Box::new(before.clone());

@@ -39,6 +39,8 @@ pub(super) struct Work {
     pub(super) row: Option<LaunchRow>,
     /// Set for closing.
     pub(super) cost: Money,
+    /// Until when that counts, in Unix milliseconds.
+    pub(super) ended_at_ms: i64,
 }
 
 /// Carries operations out; shared by all that are under way.
@@ -79,7 +81,7 @@ impl Operator {
                 self.record(&instance.launch, Recorded::Ending).await;
                 Outcome::Done
             }
-            Operation::Close => self.close(instance, work.cost).await,
+            Operation::Close => self.close(instance, work.cost, work.ended_at_ms).await,
             Operation::Renew => self.renew(instance).await,
             Operation::Launch => self.launch(instance).await.unwrap_or_else(failed),
             Operation::Describe => self.look_at(instance).await,
@@ -103,9 +105,9 @@ impl Operator {
         }
     }
 
-    async fn close(&self, instance: &Instance, cost: Money) -> Outcome {
+    async fn close(&self, instance: &Instance, cost: Money, ended_at_ms: i64) -> Outcome {
         let reason = instance.end_reason.clone().unwrap_or_default();
-        let closing = Closing { ended_at_ms: now(), reason, cost_micro: cost.micros() };
+        let closing = Closing { ended_at_ms, reason, cost_micro: cost.micros() };
         recorded(self.journal.close_row(&instance.launch, closing).await)
     }
 

@@ -309,8 +309,10 @@ impl Trial {
     async fn carry_out(&mut self, launch: &str, operation: Operation) -> Vec<Event> {
         let Some(instance) = self.engine.fleet().get(launch).cloned() else { return Vec::new() };
         let row = (operation == Operation::Intend).then(|| self.row(&instance));
-        let cost = self.engine.cost(&instance, self.clock.now());
-        let outcome = self.operator.carry_out(Work { operation, instance, row, cost }).await;
+        let now = self.clock.now();
+        let cost = self.engine.cost(&instance, now);
+        let ended_at_ms = self.clock.to_unix_ms(self.engine.costs_until(&instance, now));
+        let outcome = self.operator.carry_out(Work { operation, instance, row, cost, ended_at_ms }).await;
         self.engine.done(launch, operation, outcome, self.clock.now(), fastrand::f64())
     }
 

@@ -25,6 +25,8 @@ pub struct Entry {
     pub draining: bool,
     /// A former run's, and not taken over yet: nobody renews its lease.
     pub unowned: bool,
+    /// It was seen alive when its lease had ended it: nothing is known of how long it lives.
+    pub overran: bool,
 }
 
 impl Entry {
@@ -40,6 +42,7 @@ impl Entry {
             may_live_until: None,
             draining: false,
             unowned: false,
+            overran: false,
         }
     }
 
@@ -58,6 +61,11 @@ impl Entry {
     pub(super) fn horizon(&self, now: Duration) -> Duration {
         let horizon = || self.known_horizon(now).max(self.may_live_until.unwrap_or_default());
         self.end.unwrap_or_else(horizon)
+    }
+
+    /// The moment by which its lease has ended it, whoever was told so or not.
+    pub(super) fn lease_ends(&self) -> Duration {
+        self.renewed_at.saturating_add(self.tail).max(self.may_live_until.unwrap_or_default())
     }
 
     /// The horizon by the renewals that are known of.

@@ -377,3 +377,29 @@ fn no_sequence_of_events_exceeds_a_cap() {
         assert!(sim.launches - sim.refused > 100, "seed {seed}: hardly anything ran");
     }
 }
+
+/// A provider that cannot be asked for an hour makes nothing dearer than what was bought, and no cap is overdrawn by it.
+#[test]
+fn what_is_found_gone_costs_no_longer_than_its_lease_let_it_live() {
+    let caps = hourly(0.2);
+    let launched = |mut ledger: Ledger| {
+        ledger.open("l1", secs(T0), by_the_minute(), TAIL).unwrap();
+        ledger.drain("l1");
+        ledger
+    };
+    let mut silent = launched(Ledger::new(caps));
+    silent.gone("l1", secs(T0 + 3_600));
+    let entry = silent.entry("l1").unwrap();
+    assert_eq!(entry.end, Some(secs(T0) + TAIL));
+    assert!(silent.spent(secs(T0 + 3_600), Window::Hour) <= money(0.2));
+
+    let mut early = launched(Ledger::new(caps));
+    early.gone("l1", secs(T0 + 60));
+    assert_eq!(early.entry("l1").unwrap().end, Some(secs(T0 + 60)), "seen gone before its lease was over");
+
+    let mut overran = launched(Ledger::new(caps));
+    overran.seen("l1", secs(T0 + 100));
+    overran.seen("l1", secs(T0 + 301));
+    overran.gone("l1", secs(T0 + 900));
+    assert_eq!(overran.entry("l1").unwrap().end, Some(secs(T0 + 900)), "it was seen alive after its lease");
+}

@@ -161,7 +161,7 @@ impl Engine {
         let told = self.fleet.listed(adapter, &alive, began, now, random);
         for instance in waiting {
             if self.fleet.get(&instance.launch).is_some_and(|after| after.stage == Stage::Closing) {
-                self.ledger.close(&instance.launch, now);
+                self.ledger.gone(&instance.launch, now);
             }
         }
         let about = |event| match &event {
@@ -175,6 +175,9 @@ impl Engine {
 
     /// One listed instance: is it known, is it ours, and what becomes of it?
     fn compare(&mut self, adapter: &str, listed: &Listed, began: Duration, now: Duration, random: f64) -> Vec<Event> {
+        if !listed.ended {
+            self.ledger.seen(&listed.launch, began);
+        }
         if let Some(before) = self.fleet.get(&listed.launch).cloned() {
             let Some(why) = listed.notice.as_deref().filter(|_| !listed.ended) else { return Vec::new() };
             let events = self.fleet.notice(&listed.launch, why, now);

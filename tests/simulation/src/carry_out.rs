@@ -168,8 +168,9 @@ impl World {
         let now = self.node_now();
         let Some(run) = &self.node.run else { return self.now };
         let cost = run.engine.cost(instance, now);
+        let ended = run.engine.costs_until(instance, now);
         let launch = instance.launch.clone();
-        self.write(Write::Close(launch.clone(), calendar(now), cost), Some((launch, Operation::Close)))
+        self.write(Write::Close(launch.clone(), calendar(ended), cost), Some((launch, Operation::Close)))
     }
 
     /// Queues a write behind the others; gives the time of its acknowledgement, or of the end of the patience with it.
