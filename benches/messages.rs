@@ -12,7 +12,7 @@ use tidegate::actors::hearing::Hearing;
 use tidegate::actors::publisher::Identity;
 use tidegate::host::clock::Clock;
 use tidegate::mqtt::Incoming;
-use tidegate::trust::{Authority, Credential, EARLIEST, Role, Subject, Verifier};
+use tidegate::trust::{Authority, Credential, EARLIEST, Role, Signer, Subject, Verifier};
 use tidegate::wire::registry::Registry;
 use tidegate::wire::{
     Announcement, AnnouncementKind, Encoding, Endpoints, LoadReport, Message, Root, ServiceLoadReport, ServiceOffer,
@@ -100,15 +100,22 @@ fn announced(by: &Credential, number: usize, sequence: u64) -> Incoming {
 }
 
 fn hearing(authority: &Authority) -> (Hearing, std::sync::Arc<Registry>) {
-    let verifier = std::sync::Arc::new(Verifier::new(root(), authority.anchors().clone()));
+    let verifier = std::sync::Arc::new(Verifier::new(
+        root(),
+        authority.anchors().clone(),
+        authority.trust_message().expect("a word"),
+    ));
     let registry = std::sync::Arc::<Registry>::default();
     let identity = Identity { fleet: FLEET.into(), node: "late".into(), session: 1 };
-    (Hearing::new(identity, Clock::start(), verifier, registry.clone()), registry)
+    let subject = Subject { fleet: FLEET.into(), name: "late".into(), role: Role::Node, hosts: Vec::new() };
+    let own = authority.enroll(&subject, 365 * 86_400, EARLIEST).expect("a credential");
+    let signer = std::sync::Arc::new(Signer::new(root(), 1, own));
+    (Hearing::new(identity, Clock::start(), signer, verifier, registry.clone()), registry)
 }
 
 /// Signatures and certificates alone.
 fn verification(authority: &Authority, messages: &[Incoming]) -> Duration {
-    let verifier = Verifier::new(root(), authority.anchors().clone());
+    let verifier = Verifier::new(root(), authority.anchors().clone(), authority.trust_message().expect("a word"));
     let topics: Vec<Topic> = messages.iter().map(|message| Root::parse(&message.topic).expect("ours").1).collect();
     timed(|| {
         for (topic, message) in topics.iter().zip(messages) {

@@ -152,7 +152,7 @@ impl Node {
         let identity = parts::identity(config, state_dir.session());
         let trust = trust::load(config, &identity, state_dir.path())?;
         let (verifier, registry) = (trust.verifier.clone(), trust.registry.clone());
-        let hearing = Arc::new(Hearing::new(identity.clone(), clock, verifier, registry));
+        let hearing = Arc::new(Hearing::new(identity.clone(), clock, trust.signer.clone(), verifier, registry));
         let ears = Arc::new(links::Ears::new(Some(hearing.clone())));
         let spool = spooled::open(config, &state_dir);
         let links = {

@@ -17,11 +17,11 @@ mod validity;
 mod verifier;
 
 pub use anchors::{Anchors, AnchorsError};
-pub use authority::{Authority, AuthorityError, Enrollment};
+pub use authority::{Authority, AuthorityError, BACKDATED, Enrollment};
 pub use certificate::{CertificateError, Facts, Role, Subject};
 pub use credential::{Credential, CredentialError, CredentialFiles, Signer, certificates_pem as to_pem};
 pub use key::{Key, KeyError};
-pub use verifier::{Believed, Rejected, Speaker, Verifier};
+pub use verifier::{Believed, Rejected, Speaker, Update, Verifier};
 
 /// Seconds since 1970.
 pub type UnixSeconds = u64;

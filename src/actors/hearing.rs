@@ -15,10 +15,10 @@ use super::publisher::{Identity, Report};
 use super::tell;
 use crate::host::clock::{Clock, unix_now};
 use crate::mqtt::Incoming;
-use crate::trust::{Anchors, Believed, Rejected, UnixSeconds, Verifier};
+use crate::trust::{Believed, EARLIEST, Rejected, Signer, UnixSeconds, Update, Verifier};
 use crate::wire::registry::{Refused, Registry};
 use crate::wire::{
-    ALL_NODES, Command, EventData, EventKind, Message as WireMessage, NodeStateKind, Root, Topic, WireError,
+    ALL_NODES, Command, EventData, EventKind, Message as WireMessage, NodeStateKind, Root, Stamp, Topic, WireError,
 };
 
 /// Kinds of messages that are ignored, as they are counted, beside those of [`Rejected::KINDS`].
@@ -53,13 +53,10 @@ pub struct Asked {
     pub command: Command,
 }
 
-/// The fleet believes other roots, or revoked somebody: the signed word on it.
-#[derive(Clone, Debug, Message, PartialEq, Eq)]
+/// The fleet believes other roots, or revoked somebody.
+#[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
 #[rtype(result = "()")]
-pub struct TrustChanged {
-    /// As it came.
-    pub message: Vec<u8>,
-}
+pub struct TrustChanged;
 
 /// The brokers keep an older word on the fleet's trust than this node knows.
 #[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
@@ -86,6 +83,7 @@ pub struct Listeners {
 pub struct Hearing {
     identity: Identity,
     clock: Clock,
+    signer: Arc<Signer>,
     verifier: Arc<Verifier>,
     registry: Arc<Registry>,
     listeners: OnceLock<Listeners>,
@@ -97,13 +95,20 @@ pub struct Hearing {
 
 impl Hearing {
     /// Enters what it hears into `registry`, and tells nobody until [`Hearing::connect`].
-    pub fn new(identity: Identity, clock: Clock, verifier: Arc<Verifier>, registry: Arc<Registry>) -> Self {
+    pub fn new(
+        identity: Identity,
+        clock: Clock,
+        signer: Arc<Signer>,
+        verifier: Arc<Verifier>,
+        registry: Arc<Registry>,
+    ) -> Self {
         for kind in Rejected::KINDS.into_iter().chain([UNKNOWN_TOPIC, FULL]) {
             metrics::counter!("tidegate_discovery_ignored_total", "kind" => kind).absolute(0);
         }
         Self {
             identity,
             clock,
+            signer,
             verifier,
             registry,
             listeners: OnceLock::new(),
@@ -123,8 +128,8 @@ impl Hearing {
         self.trust_heard.load(Ordering::Relaxed)
     }
 
-    /// What this node knows is newer than what the brokers keep.
-    pub fn trust_is_newer(&self) {
+    /// What the brokers keep is not known any more: a link is new, or what this node knows is newer.
+    pub fn trust_is_to_be_heard(&self) {
         self.trust_heard.store(false, Ordering::Relaxed);
     }
 
@@ -151,7 +156,9 @@ impl Hearing {
 
     /// The calendar's time, as far as it can be believed: a clock that was never set shows less than what was signed.
     fn now(&self) -> UnixSeconds {
-        unix_now().max(self.verifier.anchors().issued_at())
+        let now = unix_now();
+        // Only a clock that was never set is helped: a date that somebody once wrote in error must not outrun a right one.
+        if now < EARLIEST { self.verifier.anchors().issued_at().max(EARLIEST) } else { now }
     }
 
     /// What another node says.
@@ -186,14 +193,17 @@ impl Hearing {
             return Ok(());
         }
         let opened = self.verifier.open(topic, message, self.now());
-        let session = opened.as_ref().map_or(0, |believed| believed.stamp.session);
-        if session > self.identity.session {
-            let why =
-                format!("session {session} speaks under this node's id, and this is session {}", self.identity.session);
+        let stamp = opened.as_ref().map_or_else(|_| Stamp::default(), |believed| believed.stamp);
+        let last = Stamp { session: self.identity.session, sequence: self.signer.signed() };
+        if stamp > last {
+            let why = format!(
+                "message {} of session {} was said under this node's id, and this is session {}, which has said {}",
+                stamp.sequence, stamp.session, last.session, last.sequence
+            );
             self.tell(|listeners| tell(&listeners.duplicated, Duplicated { why }));
             return Ok(());
         }
-        let is_echo = session == self.identity.session && !self.is_last_will(topic, opened.as_ref().ok());
+        let is_echo = stamp.session == self.identity.session && !self.is_last_will(topic, opened.as_ref().ok());
         if !is_echo {
             self.tell(|listeners| tell(&listeners.written_over, written_over()));
         }
@@ -211,25 +221,17 @@ impl Hearing {
     }
 
     fn trust(&self, message: &[u8]) -> Result<(), Rejected> {
-        let now = self.verifier.anchors();
-        match now.updated(self.verifier.root(), message) {
-            Ok(None) => {
-                let same = Anchors::read_trusted(self.verifier.root(), message).is_ok_and(|there| there == *now);
-                self.trust_heard.store(same, Ordering::Relaxed);
-                if !same {
-                    self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated));
-                }
-                Ok(())
-            }
-            Ok(Some(newer)) => {
-                self.trust_heard.store(true, Ordering::Relaxed);
-                tracing::info!(version = newer.version(), revoked = newer.revoked(), "the fleet's trust changed");
-                self.verifier.set_anchors(newer);
-                self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged { message: message.to_vec() }));
-                Ok(())
-            }
-            Err(_) if message.is_empty() => Ok(()),
-            Err(error) => Err(Rejected::Foreign(error.to_string())),
+        let update = self.verifier.update(message);
+        self.trust_heard.store(matches!(update, Ok(Update::Same | Update::Newer)), Ordering::Relaxed);
+        match update {
+            Ok(Update::Same) => {}
+            Ok(Update::Newer) => self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged)),
+            // Also where somebody cleared it or wrote something else there.
+            Ok(Update::Older) | Err(_) => self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated)),
+        }
+        match update {
+            Err(error) if !message.is_empty() => Err(Rejected::Foreign(error.to_string())),
+            _ => Ok(()),
         }
     }
 

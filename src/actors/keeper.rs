@@ -13,7 +13,9 @@ use super::publisher::{Relay, Report};
 use super::{MAILBOX, tell};
 use crate::host::clock::unix_now;
 use crate::logic::renewal::Life;
-use crate::trust::{Anchors, Authority, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Verifier};
+use crate::trust::{
+    Authority, BACKDATED, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Update, Verifier,
+};
 use crate::wire::{EventData, EventKind, Message as WireMessage, Sealed, Topic};
 
 /// How often dates and files are looked at: a credential that was put on disk counts within a minute.
@@ -41,6 +43,14 @@ pub struct Keeper {
     pub relay: Recipient<Relay>,
     /// A relay is on its way.
     pub is_relaying: bool,
+    /// It is to be said whatever the brokers keep.
+    pub must_relay: bool,
+    /// This node has said it.
+    pub has_relayed: bool,
+    /// A look at the disk is on its way.
+    pub is_looking: bool,
+    /// Why what is believed could last not be written down: told once.
+    pub not_written: Option<String>,
     /// How often dates and files are looked at.
     pub look: Duration,
     /// Who tells people.
@@ -65,84 +75,95 @@ impl Handler<TrustOutdated> for Keeper {
     type Result = ();
 
     fn handle(&mut self, _: TrustOutdated, context: &mut Self::Context) {
-        self.relay_trust(context);
+        self.relay_trust(false, context);
     }
 }
 
 impl Handler<TrustChanged> for Keeper {
     type Result = ();
 
-    fn handle(&mut self, TrustChanged { message }: TrustChanged, context: &mut Self::Context) {
-        let (anchors, files) = (self.verifier.anchors(), self.files.clone());
-        let stored = move || files.store_trust(&anchors, &message).map_err(|error| error.to_string());
-        let written = tokio::task::spawn_blocking(stored).into_actor(self);
-        context.spawn(written.map(move |written, keeper, _| {
-            let failed = written.map_err(|panic| panic.to_string()).and_then(|stored| stored).err();
-            keeper.tell_trust(failed.map(|error| format!("believed until the next start only: {error}")));
-        }));
+    fn handle(&mut self, _: TrustChanged, context: &mut Self::Context) {
+        self.tell_trust(None);
+        if self.has_relayed {
+            // What was said by this node is said again on each connection, so it has to be the newest.
+            self.relay_trust(true, context);
+        }
+        // Writes it down.
+        self.look(context);
     }
 }
 
 impl Keeper {
     /// Says what the fleet believes to brokers that do not keep it, unless another node does so first.
-    fn relay_trust(&mut self, context: &mut Context<Self>) {
+    fn relay_trust(&mut self, in_any_case: bool, context: &mut Context<Self>) {
+        self.must_relay |= in_any_case;
         if std::mem::replace(&mut self.is_relaying, true) {
             return;
         }
-        context.run_later(RELAY_WITHIN.mul_f64(fastrand::f64()), |keeper, context| {
+        context.run_later(RELAY_WITHIN.mul_f64(fastrand::f64()), |keeper, _| {
             keeper.is_relaying = false;
-            if keeper.hearing.has_heard_trust() {
+            if !std::mem::take(&mut keeper.must_relay) && keeper.hearing.has_heard_trust() {
                 return;
             }
-            let (files, verifier) = (keeper.files.clone(), keeper.verifier.clone());
-            let read = move || signed_trust(&files, &verifier);
-            let read = tokio::task::spawn_blocking(read).into_actor(keeper);
-            context.spawn(read.map(|read, keeper, _| match read.map_err(|panic| panic.to_string()).and_then(|r| r) {
-                Ok((sealed, message)) => tell(&keeper.relay, Relay { topic: Topic::Trust, sealed, message }),
-                Err(why) => tracing::warn!(why, "the fleet's trust cannot be told to the brokers"),
-            }));
+            match signed_trust(&keeper.verifier) {
+                Ok((sealed, message)) => {
+                    keeper.has_relayed = true;
+                    tell(&keeper.relay, Relay { topic: Topic::Trust, sealed, message });
+                }
+                Err(why) => tracing::error!(why, "the fleet's trust cannot be told to the brokers"),
+            }
         });
     }
 
     /// Takes in what stands on disk, makes a new credential where one is due and this node may, and warns.
     fn look(&mut self, context: &mut Context<Self>) {
         if !self.hearing.has_heard_trust() {
-            self.relay_trust(context);
+            self.relay_trust(false, context);
+        }
+        if std::mem::replace(&mut self.is_looking, true) {
+            return;
         }
         let now = unix_now().max(EARLIEST);
         let current = self.signer.credential();
         let facts = current.facts();
         let life = Life { not_before: facts.not_before, not_after: facts.not_after };
         self.warn(life.warning(now));
-        let renewing = self.own_fleet.clone().filter(|_| life.is_to_be_renewed(now));
+        let renewing = self.own_fleet.clone().filter(|_| unix_now() >= EARLIEST && life.is_to_be_renewed(now));
         let subject = Subject {
             fleet: facts.fleet.clone(),
             name: facts.name.clone(),
             role: facts.role,
             hosts: self.hosts.clone(),
         };
-        // A credential that the node makes lives as long as the one before.
-        let life = life.not_after.saturating_sub(life.not_before);
+        // A credential that the node makes lives as long as the one before, which was dated back.
+        let life = life.not_after.saturating_sub(life.not_before).saturating_sub(BACKDATED);
         let files = self.files.clone();
         let verifier = self.verifier.clone();
         let candidate = move || match renewing {
-            Some(fleet) => renew(&fleet, &files, &subject, life, now).map(|credential| (Some(credential), false)),
+            Some(fleet) => renew(&fleet, &files, &subject, life, now).map(Found::renewed),
             None => Ok(on_disk(&files, &current, &verifier)),
         };
         let found = tokio::task::spawn_blocking(candidate).into_actor(self);
         context.spawn(found.map(|found, keeper, context| {
+            keeper.is_looking = false;
             match found.map_err(|panic| panic.to_string()).and_then(|found| found) {
-                Ok((credential, has_newer_trust)) => {
-                    if has_newer_trust {
-                        keeper.hearing.trust_is_newer();
-                        keeper.tell_trust(None);
-                        keeper.relay_trust(context);
-                    }
-                    credential.into_iter().for_each(|credential| keeper.promote(credential));
-                }
+                Ok(found) => keeper.take_in(found, context),
                 Err(why) => keeper.not_renewed(why),
             }
         }));
+    }
+
+    fn take_in(&mut self, found: Found, context: &mut Context<Self>) {
+        if found.has_newer_trust {
+            self.hearing.trust_is_to_be_heard();
+            self.tell_trust(None);
+            self.relay_trust(true, context);
+        }
+        if let Some(why) = found.not_written.filter(|why| self.not_written.as_ref() != Some(why)) {
+            self.tell_trust(Some(format!("believed until the next start only: {why}")));
+            self.not_written = Some(why);
+        }
+        found.credential.into_iter().for_each(|credential| self.promote(credential));
     }
 
     /// Signs with a credential from now on, once it is proven that the fleet believes it.
@@ -220,12 +241,30 @@ fn renew(
     Ok(credential)
 }
 
-/// Another credential that stands on disk now, and whether newer trust does, which is believed from now on. What is being
+/// What a look at the disk came to.
+#[derive(Default)]
+struct Found {
+    /// Another credential.
+    credential: Option<Credential>,
+    /// A newer word on the fleet's trust, which is believed from now on.
+    has_newer_trust: bool,
+    /// Why what is believed does not stand there.
+    not_written: Option<String>,
+}
+
+impl Found {
+    fn renewed(credential: Credential) -> Self {
+        Self { credential: Some(credential), ..Self::default() }
+    }
+}
+
+/// Takes in a credential and newer trust that stand on disk now, and writes down there what is believed. What is being
 /// written makes no noise before the next look.
-fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -> (Option<Credential>, bool) {
-    let newer = newer_trust(files, verifier);
-    let has_newer_trust = newer.is_some();
-    newer.into_iter().for_each(|anchors| verifier.set_anchors(anchors));
+fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -> Found {
+    let there = files.trust_message().unwrap_or_default();
+    let has_newer_trust = verifier.update(&there).is_ok_and(|update| update == Update::Newer);
+    let believed = verifier.trust_message();
+    let stored = if there == *believed { Ok(()) } else { files.store_trust(&verifier.anchors(), &believed) };
     let credential = match files.load() {
         Ok(Some((credential, _))) if credential.chain() != current.chain() => Some(credential),
         Ok(_) => None,
@@ -234,19 +273,13 @@ fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -
             None
         }
     };
-    (credential, has_newer_trust)
-}
-
-/// What a believed root has signed, and is newer than what is believed.
-fn newer_trust(files: &CredentialFiles, verifier: &Verifier) -> Option<Anchors> {
-    let message = files.trust_message().ok()?;
-    verifier.anchors().updated(verifier.root(), &message).ok().flatten()
+    Found { credential, has_newer_trust, not_written: stored.err().map(|error| error.to_string()) }
 }
 
 /// The signed word on what is believed, with what it says.
-fn signed_trust(files: &CredentialFiles, verifier: &Verifier) -> Result<(Vec<u8>, WireMessage), String> {
-    let sealed = files.trust_message().map_err(|error| error.to_string())?;
+fn signed_trust(verifier: &Verifier) -> Result<(Vec<u8>, WireMessage), String> {
+    let sealed = verifier.trust_message();
     let opened = Sealed::read(verifier.root(), &Topic::Trust, &sealed).map_err(|error| error.to_string())?;
     let message = WireMessage::decode(verifier.root(), &Topic::Trust, &opened.payload);
-    Ok((sealed, message.map_err(|error| error.to_string())?))
+    Ok((sealed.to_vec(), message.map_err(|error| error.to_string())?))
 }

@@ -162,10 +162,12 @@ impl Init {
 
 impl Enroll {
     fn run(self) -> Result<()> {
-        if self.role == Role::Node {
-            NodeId::new(&self.name).map_err(|error| anyhow::anyhow!("{:?}: {error}", self.name))?;
-        }
+        NodeId::new(&self.name).map_err(|error| anyhow::anyhow!("{:?}: {error}", self.name))?;
         let fleet = self.folder.open()?;
+        // Brokers go by the name alone.
+        if let Some(other) = fleet.issued()?.iter().find(|one| one.name == self.name && one.role != self.role) {
+            bail!("{} was let in with the role {} already; take another name", self.name, other.role);
+        }
         let subject = Subject {
             fleet: fleet.fleet().to_owned(),
             name: self.name.clone(),

@@ -104,15 +104,15 @@ impl Args {
         let topic = printable(&message.topic);
         match decoded {
             Ok(serde_json::Value::Null) => format!("{topic}{retained} cleared"),
-            Ok(value) => format!("{topic}{retained} {value}"),
+            Ok(value) => printable(&format!("{topic}{retained} {value}")),
             Err(error) => format!("{topic}{retained} NOT DECODED: {error} ({} bytes)", message.payload.len()),
         }
     }
 }
 
-/// A topic is whoever's: what would steer the terminal is shown and not obeyed.
-fn printable(topic: &str) -> String {
-    topic.chars().flat_map(|c| if c.is_control() { c.escape_unicode().collect() } else { vec![c] }).collect()
+/// Topics and payloads are whoever's: what would steer the terminal is shown and not obeyed.
+fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_unicode().collect() } else { vec![c] }).collect()
 }
 
 /// False when nobody reads any more, as behind `head`.

@@ -36,7 +36,15 @@ pub(super) fn load(config: &Config, identity: &Identity, state_dir: &Path) -> Re
     let configured = config.node.credentials.as_deref();
     let own = state_dir.join(OWN_CREDENTIALS);
     let files = CredentialFiles::new(configured.unwrap_or(&own));
-    let loaded = files.load().map_err(|error| wrong(&error))?;
+    let loaded = match files.load() {
+        Ok(loaded) => loaded,
+        Err(error) if configured.is_some() => return Err(wrong(&error)),
+        Err(error) => {
+            // A power cut while it was written: nobody else knows it, so another one does as well.
+            tracing::warn!(%error, "the node's own credential cannot be read; it is made anew");
+            None
+        }
+    };
     let own_fleet = configured.is_none().then(|| state_dir.join(OWN_FLEET));
     let (credential, anchors) = match loaded {
         Some(loaded) if configured.is_some() => of_this_node(loaded, identity, &files)?,
@@ -52,9 +60,10 @@ pub(super) fn load(config: &Config, identity: &Identity, state_dir: &Path) -> Re
         // None yet, or of another name than the configuration has now.
         _ => own_credential(&state_dir.join(OWN_FLEET), identity, &files)?,
     };
+    let sealed = files.trust_message().map_err(|error| wrong(&error))?;
     Ok(Trust {
         signer: Arc::new(Signer::new(root.clone(), identity.session, credential)),
-        verifier: Arc::new(Verifier::new(root, anchors)),
+        verifier: Arc::new(Verifier::new(root, anchors, sealed)),
         registry: Arc::new(Registry::default()),
         files,
         own_fleet,

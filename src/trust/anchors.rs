@@ -85,10 +85,17 @@ impl Anchors {
         self.revoked.len()
     }
 
-    /// The next version, with these serial numbers revoked beside the others.
+    /// The next version, with these serial numbers revoked beside the others, but for those that are `forgotten`: what has
+    /// expired needs no revocation, and a message has a limit.
     #[must_use]
-    pub fn revoking(&self, serials: impl IntoIterator<Item = Vec<u8>>, now: UnixSeconds) -> Self {
+    pub fn revoking(
+        &self,
+        serials: impl IntoIterator<Item = Vec<u8>>,
+        forgotten: impl Fn(&[u8]) -> bool,
+        now: UnixSeconds,
+    ) -> Self {
         let mut next = self.next(now);
+        next.revoked.retain(|serial| !forgotten(serial));
         next.revoked.extend(serials);
         next
     }
@@ -113,7 +120,7 @@ impl Anchors {
     }
 
     fn next(&self, now: UnixSeconds) -> Self {
-        Self { version: self.version + 1, issued_at: now.max(self.issued_at), ..self.clone() }
+        Self { version: self.version + 1, issued_at: now, ..self.clone() }
     }
 
     /// As it goes on the topic and into files, signed by a root's key.

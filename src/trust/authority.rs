@@ -1,5 +1,6 @@
 //! Who may issue: a fleet's root with its key, or an authority below it. Kept in a folder of its own, away from the nodes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::certificate::{self, CertificateError, Hand, Role, Subject, root_name};
@@ -21,8 +22,10 @@ const ISSUED: &str = "issued";
 /// A root holds from the beginning of time to RFC 5280's date for "never expires": a gateway whose clock was never set must
 /// believe it too, and it is replaced by a rotation and not by a date.
 const ROOT_HOLDS: (UnixSeconds, UnixSeconds) = (0, 253_402_300_799);
-/// Clocks of nodes may be behind by this much.
-const BACKDATED: UnixSeconds = 86_400;
+/// What expired so long ago needs no revocation, whatever a node's clock shows.
+const FORGET_EXPIRED: UnixSeconds = 60 * 86_400;
+/// Credentials are dated back by this much, since clocks of nodes may be behind.
+pub const BACKDATED: UnixSeconds = 86_400;
 
 /// Why nothing is issued.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,8 @@ pub struct Authority {
     tree: Root,
     key: Key,
     certificate: Vec<u8>,
+    /// The root before this one, while both are believed: what every node is to believe has to be signed by it.
+    old: Option<(Key, Vec<u8>)>,
     anchors: Anchors,
 }
 
@@ -93,9 +98,9 @@ impl Authority {
         let tree = Root::new(Encoding::Cbor, fleet)?;
         let (key, certificate) = new_root(fleet)?;
         let anchors = Anchors::first(fleet, certificate.clone(), now);
-        let founded = Self { folder: folder.to_owned(), tree, key, certificate, anchors };
+        let founded = Self { folder: folder.to_owned(), tree, key, certificate, old: None, anchors };
         file::make_folder(folder).map_err(|error| unusable(folder, error))?;
-        founded.write_root(ROOT_KEY, ROOT_CERTIFICATE)?;
+        founded.write_root()?;
         founded.write_trust()?;
         Ok(founded)
     }
@@ -107,12 +112,24 @@ impl Authority {
         let (tree, anchors) = Anchors::of_file(&trust).map_err(|error| unusable(&path(TRUST_FILE), error))?;
         // A rotation that was cut off before it was announced left a root that nobody believes.
         let next = path(NEXT_ROOT_KEY).exists().then(|| root(&path(NEXT_ROOT_KEY), &path(NEXT_ROOT_CERTIFICATE)));
-        let next = next.transpose()?.filter(|(_, certificate)| anchors.roots().contains(certificate));
-        let (key, certificate) = match next {
-            Some(next) => next,
-            None => root(&path(ROOT_KEY), &path(ROOT_CERTIFICATE))?,
+        let is_believed = |root: &(Key, Vec<u8>)| anchors.roots().contains(&root.1);
+        let next = next.transpose()?.filter(is_believed);
+        let first = root(&path(ROOT_KEY), &path(ROOT_CERTIFICATE))?;
+        let (ends_rotation, (key, certificate), old) = match (next, is_believed(&first)) {
+            (Some(next), true) => (false, next, Some(first)),
+            (Some(next), false) => (true, next, None),
+            (None, true) => (false, first, None),
+            (None, false) => {
+                let why = "the fleet does not believe this root; put back the one that signed trust.cbor";
+                return Err(unusable(&path(ROOT_CERTIFICATE), why));
+            }
         };
-        Ok(Self { folder: folder.to_owned(), tree, key, certificate, anchors })
+        let opened = Self { folder: folder.to_owned(), tree, key, certificate, old, anchors };
+        if ends_rotation {
+            // It was cut off at its very end.
+            opened.put_next_root_in_place()?;
+        }
+        Ok(opened)
     }
 
     /// The fleet.
@@ -127,7 +144,8 @@ impl Authority {
 
     /// What the fleet believes now, signed, as it goes on `fleet/trust`.
     pub fn trust_message(&self) -> Result<Vec<u8>, WireError> {
-        self.anchors.sealed(&self.tree, &self.key, &self.certificate)
+        let (key, certificate) = self.old.as_ref().map_or((&self.key, &self.certificate), |(key, root)| (key, root));
+        self.anchors.sealed(&self.tree, key, certificate)
     }
 
     /// Lets somebody in: a new key with a certificate that holds for so long.
@@ -161,7 +179,10 @@ impl Authority {
             return Err(AuthorityError::Unknown(name.to_owned()));
         }
         let count = serials.len();
-        self.anchors = self.anchors.revoking(serials, now);
+        let past = |one: &&Enrollment| one.not_after.saturating_add(FORGET_EXPIRED) < now;
+        let expired: BTreeSet<Vec<u8>> = issued.iter().filter(past).map(|one| unhex(&one.serial)).collect();
+        let serials = serials.into_iter().filter(|serial| !expired.contains(serial));
+        self.anchors = self.anchors.revoking(serials, |serial| expired.contains(serial), now);
         self.write_trust()?;
         Ok(count)
     }
@@ -171,12 +192,12 @@ impl Authority {
         let (key, certificate) = new_root(self.fleet())?;
         let anchors = self.anchors.adding_root(certificate.clone(), now)?;
         // On disk before anybody believes it, since a root without its key could not be replaced any more.
-        let next = Self { folder: self.folder.clone(), tree: self.tree.clone(), key, certificate, anchors };
-        next.write_root(NEXT_ROOT_KEY, NEXT_ROOT_CERTIFICATE)?;
-        // Signed by the old root, which is the one that every node believes.
-        self.anchors = next.anchors.clone();
+        write_root(&self.folder, (&key, &certificate), (NEXT_ROOT_KEY, NEXT_ROOT_CERTIFICATE))?;
+        // Signed by the old root, which is the one that every node believes; the new one issues from now on.
+        self.anchors = anchors;
         self.write_trust()?;
-        *self = next;
+        let old = (std::mem::replace(&mut self.key, key), std::mem::replace(&mut self.certificate, certificate));
+        self.old = Some(old);
         Ok(())
     }
 
@@ -186,8 +207,14 @@ impl Authority {
             return Err(AnchorsError::Roots("no rotation has begun".to_owned()).into());
         }
         self.anchors = self.anchors.with_newest_root_alone(now);
+        // The old root signs no more; whoever heard of both believes the new one.
+        self.old = None;
         self.write_trust()?;
-        self.write_root(ROOT_KEY, ROOT_CERTIFICATE)?;
+        self.put_next_root_in_place()
+    }
+
+    fn put_next_root_in_place(&self) -> Result<(), AuthorityError> {
+        self.write_root()?;
         for name in [NEXT_ROOT_KEY, NEXT_ROOT_CERTIFICATE] {
             let path = self.folder.join(name);
             std::fs::remove_file(&path).map_err(|error| unusable(&path, error))?;
@@ -202,9 +229,15 @@ impl Authority {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             read => read.map_err(|error| unusable(&path, error))?,
         };
-        text.lines()
-            .map(|line| enrollment(line).ok_or_else(|| unusable(&path, format!("not readable: {line}"))))
-            .collect()
+        // A line that a power cut tore must not keep the others from being revoked.
+        let read = |line: &str| {
+            let read = enrollment(line);
+            if read.is_none() {
+                tracing::warn!(path = %path.display(), line, "a line cannot be read and is passed over");
+            }
+            read
+        };
+        Ok(text.lines().filter_map(read).collect())
     }
 
     /// Whether something that was issued was revoked.
@@ -219,19 +252,27 @@ impl Authority {
         file::append(&path, line.as_bytes()).map_err(|error| unusable(&path, error))
     }
 
-    fn write_root(&self, key: &str, certificate: &str) -> Result<(), AuthorityError> {
-        let write = |name: &str, text: String| {
-            let path = self.folder.join(name);
-            file::replace(&path, text.as_bytes()).map_err(|error| unusable(&path, error))
-        };
-        write(key, self.key.to_pem())?;
-        write(certificate, certificates_pem(std::slice::from_ref(&self.certificate)))
+    fn write_root(&self) -> Result<(), AuthorityError> {
+        write_root(&self.folder, (&self.key, &self.certificate), (ROOT_KEY, ROOT_CERTIFICATE))
     }
 
     fn write_trust(&self) -> Result<(), AuthorityError> {
         let path = self.folder.join(TRUST_FILE);
         file::replace(&path, &self.trust_message()?).map_err(|error| unusable(&path, error))
     }
+}
+
+fn write_root(
+    folder: &Path,
+    (key, certificate): (&Key, &Vec<u8>),
+    (key_file, certificate_file): (&str, &str),
+) -> Result<(), AuthorityError> {
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        file::replace(&path, text.as_bytes()).map_err(|error| unusable(&path, error))
+    };
+    write(key_file, key.to_pem())?;
+    write(certificate_file, certificates_pem(std::slice::from_ref(certificate)))
 }
 
 fn root(key: &Path, certificate: &Path) -> Result<(Key, Vec<u8>), AuthorityError> {

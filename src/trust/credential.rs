@@ -214,6 +214,11 @@ impl Signer {
         self.credential.load().facts().role
     }
 
+    /// How many messages it has signed: nobody else can have signed one of this session with a higher number.
+    pub fn signed(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+
     /// Signs a message for a topic, as later than all before.
     pub fn seal(&self, topic: &Topic, payload: Vec<u8>) -> Result<Vec<u8>, WireError> {
         let stamp = Stamp { session: self.session, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 };

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::certificate::{Facts, Role};
 use super::key::has_signed;
-use super::{Anchors, EARLIEST, UnixSeconds};
+use super::{Anchors, AnchorsError, EARLIEST, UnixSeconds};
 use crate::wire::{Root, Sealed, Stamp, Topic, WireError};
 
 /// Certificates that are known at once: a fleet of ten thousand, with renewals. Each takes some 300 bytes.
@@ -94,14 +94,34 @@ pub struct Believed {
 #[derive(Debug)]
 pub struct Verifier {
     root: Root,
-    anchors: RwLock<Arc<Anchors>>,
-    known: Mutex<HashMap<[u8; 32], Arc<Facts>>>,
+    word: RwLock<Word>,
+    /// By the version of the anchors that they were checked by.
+    known: Mutex<HashMap<[u8; 32], (u64, Arc<Facts>)>>,
+}
+
+/// What is believed, and the signed message that says so.
+#[derive(Clone, Debug)]
+struct Word {
+    anchors: Arc<Anchors>,
+    sealed: Arc<Vec<u8>>,
+}
+
+/// What a word on the fleet's trust is beside the one that is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// It is believed from now on.
+    Newer,
+    /// It is of the same version.
+    Same,
+    /// It is of a lower one.
+    Older,
 }
 
 impl Verifier {
-    /// Believes what leads to these anchors.
-    pub fn new(root: Root, anchors: Anchors) -> Self {
-        Self { root, anchors: RwLock::new(Arc::new(anchors)), known: Mutex::default() }
+    /// Believes what leads to these anchors, by the signed message that says so.
+    pub fn new(root: Root, anchors: Anchors, sealed: Vec<u8>) -> Self {
+        let word = Word { anchors: Arc::new(anchors), sealed: Arc::new(sealed) };
+        Self { root, word: RwLock::new(word), known: Mutex::default() }
     }
 
     /// The tree that it checks.
@@ -111,13 +131,24 @@ impl Verifier {
 
     /// What is believed now.
     pub fn anchors(&self) -> Arc<Anchors> {
-        self.anchors.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.word.read().unwrap_or_else(PoisonError::into_inner).anchors.clone()
     }
 
-    /// Believes other anchors from now on, and nothing by what was known before.
-    pub fn set_anchors(&self, anchors: Anchors) {
-        *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(anchors);
-        self.known().clear();
+    /// The signed message that says what is believed now, as it came.
+    pub fn trust_message(&self) -> Arc<Vec<u8>> {
+        self.word.read().unwrap_or_else(PoisonError::into_inner).sealed.clone()
+    }
+
+    /// Takes in a word on what the fleet believes, from anywhere: a newer one that a believed root has signed counts from now
+    /// on.
+    pub fn update(&self, message: &[u8]) -> Result<Update, AnchorsError> {
+        let mut word = self.word.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newer) = word.anchors.updated(&self.root, message)? {
+            *word = Word { anchors: Arc::new(newer), sealed: Arc::new(message.to_vec()) };
+            return Ok(Update::Newer);
+        }
+        let there = Anchors::read_trusted(&self.root, message)?;
+        Ok(if there.version() < word.anchors.version() { Update::Older } else { Update::Same })
     }
 
     /// Checks a message on a topic. `now` is the calendar's time as far as it can be believed.
@@ -144,20 +175,23 @@ impl Verifier {
         let mut hash = Sha256::new();
         chain.iter().for_each(|certificate| hash.update(certificate));
         let digest: [u8; 32] = hash.finalize().into();
-        let holds = |facts: &Arc<Facts>| (facts.not_before..=facts.not_after).contains(&now);
-        if let Some(facts) = self.known().get(&digest).filter(|facts| holds(facts)).cloned() {
+        let anchors = self.anchors();
+        let holds = |known: &&(u64, Arc<Facts>)| {
+            known.0 == anchors.version() && (known.1.not_before..=known.1.not_after).contains(&now)
+        };
+        if let Some((_, facts)) = self.known().get(&digest).filter(holds).cloned() {
             return Ok(facts);
         }
-        let facts = Arc::new(self.anchors().check(chain, now)?);
+        let facts = Arc::new(anchors.check(chain, now)?);
         let mut known = self.known();
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(digest, facts.clone());
+        known.insert(digest, (anchors.version(), facts.clone()));
         Ok(facts)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Facts>>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], (u64, Arc<Facts>)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

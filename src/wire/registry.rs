@@ -15,6 +15,9 @@ pub const MAX_NODES: usize = 20_000;
 /// Instances of one node: far above what any budget bears.
 pub const MAX_INSTANCES: usize = 1_000;
 
+/// Nobody is believed to be there for longer without a word.
+const LONGEST_TTL: Duration = Duration::from_hours(24);
+
 /// Why a word changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -71,7 +74,7 @@ pub struct Present {
 
 impl Said {
     fn ttl(&self) -> Duration {
-        Duration::from_secs(self.announcement.ttl_s)
+        Duration::from_secs(self.announcement.ttl_s).min(LONGEST_TTL)
     }
 
     /// The time between two announcements: a ttl is three of them.

@@ -24,6 +24,7 @@ const MEMORY_BASE_BYTES: u64 = 16 * 1024;
 fn memory_factor(target: &str) -> u64 {
     match target {
         "message_announcement" | "message_load" | "describe" => 200,
+        "message_command" | "message_response" | "message_trust" => 200,
         // As JSON values, as lines of two texts, as a request's inputs and numbers.
         "exec_answer" | "ssh_answer" | "infer_request" => 200,
         _ => 4,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -152,6 +152,9 @@ async fn where_all_are_draining_the_client_may_try_again() {
     assert_eq!(told.header("retry-after"), "1");
 }
 
+/// Requests of one client.
+const REQUESTS: usize = 100;
+
 /// Replicas come and go under a steady load, each told to drain only after the table has let go of it, as the scheduler
 /// does, or a moment before, as happens when an instance ends itself. Nobody notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,12 +163,15 @@ async fn no_request_is_lost_while_replicas_come_and_go() {
     let alive = named("alive").await;
     let stopping = draining().await;
     node.route("d", &[endpoint("d-0", alive, 2)]);
-    let load: Vec<_> = (0..8)
-        .map(|_| {
-            let node = Arc::clone(&node);
+    let answered: Vec<Arc<AtomicUsize>> = (0..8).map(|_| Arc::default()).collect();
+    let load: Vec<_> = answered
+        .iter()
+        .map(|answered| {
+            let (node, answered) = (Arc::clone(&node), Arc::clone(answered));
             tokio::spawn(async move {
-                for _ in 0..100 {
+                for _ in 0..REQUESTS {
                     assert_eq!(node.post("/services/d/", "x").await.status, 200);
+                    answered.fetch_add(1, Ordering::SeqCst);
                 }
             })
         })
@@ -176,6 +182,14 @@ async fn no_request_is_lost_while_replicas_come_and_go() {
         node.route("d", &[steady.clone(), leaving]);
         tokio::task::yield_now().await;
         node.route("d", &[steady]);
+        // A request is tried twice at most: those that met this one are through before the next one leaves.
+        let before: Vec<usize> = answered.iter().map(|answered| answered.load(Ordering::SeqCst)).collect();
+        let is_through = |(answered, before): (&Arc<AtomicUsize>, &usize)| {
+            let now = answered.load(Ordering::SeqCst);
+            now > *before || now == REQUESTS
+        };
+        let all_through = || answered.iter().zip(&before).all(is_through);
+        eventually("who met it is through", all_through).await;
     }
     for requests in load {
         within(requests).await.expect("none was lost");
