@@ -95,9 +95,11 @@ pub struct Believed {
 pub struct Verifier {
     root: Root,
     word: RwLock<Word>,
-    /// By the version of the anchors that they were checked by.
-    known: Mutex<HashMap<[u8; 32], (u64, Arc<Facts>)>>,
+    known: Mutex<Known>,
 }
+
+/// Certificates that passed, by the digest of their chain, each with the version of the anchors that it passed by.
+type Known = HashMap<[u8; 32], (u64, Arc<Facts>)>;
 
 /// What is believed, and the signed message that says so.
 #[derive(Clone, Debug)]
@@ -191,7 +193,7 @@ impl Verifier {
         Ok(facts)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], (u64, Arc<Facts>)>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
