@@ -55,8 +55,14 @@ impl Stage {
         self.proxy.set(Weather::Fair);
     }
 
+    /// The node's connections break at this moment, whatever is on its way in them; the broker is killed once it has handed
+    /// on what it acknowledged until then, since what it acknowledges and loses is not the node's to keep.
     fn kill(&mut self) {
         self.proxy.set(Weather::Storm);
+        let ear = self.ears.last().expect("somebody listens");
+        let marker = format!("marker/last/{}", self.ears.len());
+        publish(&self.broker.address(), &marker, b"last");
+        ear.wait_for_topic(&marker);
         self.broker.kill();
     }
 
