@@ -197,7 +197,7 @@ impl Revoke {
     fn run(self) -> Result<()> {
         let mut fleet = self.folder.open()?;
         let count = fleet.revoke(&self.name, now()?)?;
-        println!("revoked {count} credentials of {}", self.name);
+        println!("revoked {count} {} of {}", if count == 1 { "credential" } else { "credentials" }, self.name);
         self.folder.tell_how_nodes_hear(&fleet);
         Ok(())
     }
@@ -211,7 +211,10 @@ impl Rotate {
             println!("the old root is believed no longer");
         } else {
             fleet.begin_rotation(now()?)?;
-            println!("both roots are believed now; enroll every node anew, and then: tidegate fleet rotate --finish");
+            println!("both roots are believed now, and the new one lets nodes in");
+            println!(
+                "next: let all nodes hear of it, enroll every one anew, and then `tidegate fleet rotate --finish`"
+            );
         }
         self.folder.tell_how_nodes_hear(&fleet);
         Ok(())

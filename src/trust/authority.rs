@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::certificate::{self, CertificateError, Hand, Role, Subject, root_name};
-use super::credential::{TRUST_FILE, certificates, certificates_pem, read_file};
+use super::credential::{TRUST_FILE, certificates, certificates_pem, read_file, unusable};
 use super::key::KEY_BYTES;
 use super::{Anchors, AnchorsError, Credential, CredentialError, Facts, Key, KeyError, UnixSeconds};
 use crate::host::file;
-use crate::wire::{Encoding, Root, TopicError, WireError};
+use crate::wire::{Bytes, Encoding, Root, TopicError, WireError};
 
 /// The root's own files in the folder of a fleet.
 const ROOT_KEY: &str = "root.key";
@@ -30,14 +30,6 @@ pub const BACKDATED: UnixSeconds = 86_400;
 /// Why nothing is issued.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// A file of the folder cannot be used.
-    #[error("{path}: {reason}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// There is a fleet in the folder already.
     #[error("{0} holds a fleet already; take another folder with --dir, or go on with that fleet")]
     Exists(PathBuf),
@@ -56,7 +48,7 @@ pub enum AuthorityError {
     /// A name that cannot be a fleet's.
     #[error(transparent)]
     Name(#[from] TopicError),
-    /// A credential cannot be read.
+    /// A file of the folder cannot be used, or a credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// Nobody of that name was ever let in from this folder.
@@ -71,8 +63,8 @@ pub struct Enrollment {
     pub name: String,
     /// Its role.
     pub role: Role,
-    /// The certificate's serial number, in hexadecimal digits.
-    pub serial: String,
+    /// The certificate's serial number.
+    pub serial: Bytes,
     /// Until when it holds.
     pub not_after: UnixSeconds,
 }
@@ -121,7 +113,7 @@ impl Authority {
             (None, true) => (false, first, None),
             (None, false) => {
                 let why = "the fleet does not believe this root; put back the one that signed trust.cbor";
-                return Err(unusable(&path(ROOT_CERTIFICATE), why));
+                return Err(unusable(&path(ROOT_CERTIFICATE), why).into());
             }
         };
         let opened = Self { folder: folder.to_owned(), tree, key, certificate, old, anchors };
@@ -174,13 +166,13 @@ impl Authority {
     pub fn revoke(&mut self, name: &str, now: UnixSeconds) -> Result<usize, AuthorityError> {
         let issued = self.issued()?;
         let serials: Vec<Vec<u8>> =
-            issued.iter().filter(|one| one.name == name).map(|one| unhex(&one.serial)).collect();
+            issued.iter().filter(|one| one.name == name).map(|one| one.serial.0.clone()).collect();
         if serials.is_empty() {
             return Err(AuthorityError::Unknown(name.to_owned()));
         }
         let count = serials.len();
         let past = |one: &&Enrollment| one.not_after.saturating_add(FORGET_EXPIRED) < now;
-        let expired: BTreeSet<Vec<u8>> = issued.iter().filter(past).map(|one| unhex(&one.serial)).collect();
+        let expired: BTreeSet<Vec<u8>> = issued.iter().filter(past).map(|one| one.serial.0.clone()).collect();
         let serials = serials.into_iter().filter(|serial| !expired.contains(serial));
         self.anchors = self.anchors.revoking(serials, |serial| expired.contains(serial), now);
         self.write_trust()?;
@@ -242,14 +234,14 @@ impl Authority {
 
     /// Whether something that was issued was revoked.
     pub fn is_revoked(&self, one: &Enrollment) -> bool {
-        self.anchors.is_revoked(&unhex(&one.serial))
+        self.anchors.is_revoked(&one.serial.0)
     }
 
     fn note(&self, facts: &Facts) -> Result<(), AuthorityError> {
         let path = self.folder.join(ISSUED);
-        let serial: String = facts.serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        let serial = Bytes(facts.serial.clone());
         let line = format!("{} {} {serial} {}\n", facts.name, facts.role, facts.not_after);
-        file::append(&path, line.as_bytes()).map_err(|error| unusable(&path, error))
+        Ok(file::append(&path, line.as_bytes()).map_err(|error| unusable(&path, error))?)
     }
 
     fn write_root(&self) -> Result<(), AuthorityError> {
@@ -258,7 +250,7 @@ impl Authority {
 
     fn write_trust(&self) -> Result<(), AuthorityError> {
         let path = self.folder.join(TRUST_FILE);
-        file::replace(&path, &self.trust_message()?).map_err(|error| unusable(&path, error))
+        Ok(file::replace(&path, &self.trust_message()?).map_err(|error| unusable(&path, error))?)
     }
 }
 
@@ -272,14 +264,14 @@ fn write_root(
         file::replace(&path, text.as_bytes()).map_err(|error| unusable(&path, error))
     };
     write(key_file, key.to_pem())?;
-    write(certificate_file, certificates_pem(std::slice::from_ref(certificate)))
+    Ok(write(certificate_file, certificates_pem(std::slice::from_ref(certificate)))?)
 }
 
 fn root(key: &Path, certificate: &Path) -> Result<(Key, Vec<u8>), AuthorityError> {
     let read = Key::from_pem(&read_file(key)?).map_err(|error| unusable(key, error))?;
     match <[Vec<u8>; 1]>::try_from(certificates(certificate)?) {
         Ok([only]) => Ok((read, only)),
-        Err(several) => Err(unusable(certificate, format!("it has {} certificates, not one", several.len()))),
+        Err(several) => Err(unusable(certificate, format!("it has {} certificates, not one", several.len())).into()),
     }
 }
 
@@ -295,17 +287,7 @@ fn enrollment(line: &str) -> Option<Enrollment> {
     Some(Enrollment {
         name: name.to_owned(),
         role: role.parse().ok()?,
-        serial: serial.to_owned(),
+        serial: Bytes::from_hex(serial)?,
         not_after: not_after.parse().ok()?,
     })
-}
-
-/// Pairs of digits as this program wrote them.
-fn unhex(digits: &str) -> Vec<u8> {
-    let pairs = digits.as_bytes().chunks_exact(2);
-    pairs.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
-fn unusable(path: &Path, reason: impl ToString) -> AuthorityError {
-    AuthorityError::File { path: path.to_owned(), reason: reason.to_string() }
 }

@@ -62,7 +62,8 @@ impl FromStr for Role {
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        // Columns of a table are as wide as they are asked to be.
+        f.pad(self.as_str())
     }
 }
 

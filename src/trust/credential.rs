@@ -249,6 +249,6 @@ pub fn certificates_pem(chain: &[Vec<u8>]) -> String {
     chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
 }
 
-fn unusable(path: &Path, reason: impl ToString) -> CredentialError {
+pub(super) fn unusable(path: &Path, reason: impl ToString) -> CredentialError {
     CredentialError::File { path: path.to_owned(), reason: reason.to_string() }
 }

@@ -9,6 +9,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub Vec<u8>);
 
+impl Bytes {
+    /// Reads what [`Bytes`] are shown as; `None` where it is not pairs of hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let pairs = text
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2 && !pair.starts_with('+')));
+        pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<_>>().map(Self)
+    }
+}
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -25,15 +36,10 @@ impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
             let text = String::deserialize(deserializer)?;
-            return unhex(&text).map(Self).ok_or_else(|| D::Error::custom("not pairs of hexadecimal digits"));
+            return Self::from_hex(&text).ok_or_else(|| D::Error::custom("not pairs of hexadecimal digits"));
         }
         deserializer.deserialize_bytes(BytesVisitor).map(Self)
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2));
-    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 struct BytesVisitor;
@@ -61,7 +67,7 @@ mod tests {
         assert_eq!(serde_cbor::from_slice::<Bytes>(&[0x42, 0x00, 0xab]).unwrap(), bytes);
         assert_eq!(serde_json::to_string(&bytes).unwrap(), "\"00ab\"");
         assert_eq!(serde_json::from_str::<Bytes>("\"00ab\"").unwrap(), bytes);
-        for bad in ["\"0\"", "\"0g\"", "\"é\"", "7"] {
+        for bad in ["\"0\"", "\"+f\"", "\"0g\"", "\"é\"", "7"] {
             assert!(serde_json::from_str::<Bytes>(bad).is_err(), "{bad}");
         }
         assert!(serde_cbor::from_slice::<Bytes>(&[0x82, 0x00, 0x01]).is_err());

@@ -117,8 +117,9 @@ fn nodes_that_were_let_in_see_each_other_and_one_that_was_put_out_is_believed_no
     b.wait_for_event(PATIENCE, "trust.changed");
     wait_until(PATIENCE, "gw-b is forgotten", || seen(&a, "gw-b").is_none().then_some(()));
     assert!(ignored(&a, "revoked") > 0);
+    let columns = "gw-b                                     node       20";
     let listed = run(&fleet.home, &["list", "--dir", &path(&fleet.home, "fleet")]);
-    assert!(listed.lines().any(|line| line.starts_with("gw-b") && line.ends_with("revoked")), "{listed}");
+    assert!(listed.lines().any(|line| line.starts_with(columns) && line.ends_with("revoked")), "{listed}");
 }
 
 /// As `tidegate fleet init` tells it.
@@ -184,6 +185,8 @@ fn what_a_node_left_behind_is_cleared_and_what_is_there_stays() {
     assert!(ghosts.is_empty(), "{ghosts:?}");
     drop(own);
 
+    let dead = home.command(&["fleet", "prune", "test", "--broker", &format!("127.0.0.1:{}", free_port())]);
+    assert!(dead.code == Some(1) && dead.stderr.contains("nobody listens there"), "{}", dead.stderr);
     let nobody = home.command(&["fleet", "prune", "test", "--broker", "127.0.0.1"]);
     assert!(nobody.code == Some(2) && nobody.stderr.contains("--broker takes HOST:PORT"), "{}", nobody.stderr);
 }

@@ -37,8 +37,11 @@ pub struct Prune {
 enum Seen {
     Kept(Incoming),
     Up,
-    Down(String),
+    Down,
 }
+
+/// No connection to the broker came to stand.
+struct NotReached;
 
 struct Observer(mpsc::Sender<Seen>);
 
@@ -51,8 +54,7 @@ impl LinkObserver for Observer {
     }
 
     fn changed(&self, status: &LinkStatus) {
-        let seen = if status.connected { Seen::Up } else { Seen::Down(status.last_error.clone().unwrap_or_default()) };
-        let _ = self.0.try_send(seen);
+        let _ = self.0.try_send(if status.connected { Seen::Up } else { Seen::Down });
     }
 }
 
@@ -98,7 +100,10 @@ impl Prune {
         let link = Link::start(options, Arc::new(Observer(sender)));
         let nodes = match kept(&mut seen).await {
             Ok(nodes) => nodes,
-            Err(why) => return failed(&why),
+            Err(NotReached) => {
+                let why = link.status().last_error.unwrap_or_else(|| "no answer".to_owned());
+                return failed(&format!("the broker cannot be reached: {why}"));
+            }
         };
         let ghosts: Vec<_> = nodes.into_iter().filter(|(_, node)| node.is_ghost()).collect();
         let verb = if self.dry_run { "would clear" } else { "cleared" };
@@ -123,17 +128,16 @@ fn failed(why: &str) -> ExitCode {
 }
 
 /// All that the broker keeps, by node.
-async fn kept(seen: &mut mpsc::Receiver<Seen>) -> Result<BTreeMap<String, Node>, String> {
+async fn kept(seen: &mut mpsc::Receiver<Seen>) -> Result<BTreeMap<String, Node>, NotReached> {
     let mut nodes = BTreeMap::new();
     let mut patience = CONNECT;
-    let mut trouble = "no answer".to_owned();
     loop {
         match tokio::time::timeout(patience, seen.recv()).await {
             Ok(Some(Seen::Kept(message))) => note(&mut nodes, &message),
             Ok(Some(Seen::Up)) => patience = QUIET,
-            Ok(Some(Seen::Down(why))) => (patience, trouble) = (CONNECT, why),
+            Ok(Some(Seen::Down)) => patience = CONNECT,
             Ok(None) | Err(_) if patience == QUIET => return Ok(nodes),
-            Ok(None) | Err(_) => return Err(format!("the broker cannot be reached: {trouble}")),
+            Ok(None) | Err(_) => return Err(NotReached),
         }
     }
 }
