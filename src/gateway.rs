@@ -17,13 +17,14 @@ use tokio::net::TcpListener;
 
 use crate::logic::load::ServiceCounters;
 use crate::logic::route::{Balance, RouteTable, ServiceRoute};
-use crate::tls::Dialer;
+use crate::tls::{Dialer, PeerAcceptor};
 
 mod admission;
 mod answer_body;
 mod clock;
 mod connect;
 mod forward;
+mod guest;
 mod headers;
 mod inflight;
 mod listen;
@@ -39,6 +40,7 @@ use admission::Service;
 use clock::Clock;
 use forward::Upstream;
 use inflight::Ledger;
+use listen::Door;
 
 /// Limits of the listener and of the connections to the replicas.
 #[derive(Clone, Debug)]
@@ -89,6 +91,8 @@ pub struct ServiceOptions {
     pub repeatable: bool,
     /// How requests are spread over the replicas.
     pub balance: Balance,
+    /// Whether other nodes' requests are taken, as far as there is room for them.
+    pub guests: bool,
 }
 
 /// The gateway. Made once, served once, shared with those who install routes and read counters.
@@ -148,7 +152,18 @@ impl Gateway {
     /// Serves until `shutdown` resolves; then accepts nothing more, closes idle connections, lets the requests in flight
     /// end within the drain timeout and cuts off what is left. Returns how many connections were cut off.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> usize {
-        listen::serve(self, listener, shutdown).await
+        listen::serve(self, listener, Door::Clients, shutdown).await
+    }
+
+    /// The same for requests of other nodes of the fleet, who prove themselves in the handshake: they are answered by a local
+    /// replica at once, or not at all.
+    pub async fn serve_peers(
+        self: Arc<Self>,
+        listener: TcpListener,
+        acceptor: PeerAcceptor,
+        shutdown: impl Future<Output = ()>,
+    ) -> usize {
+        listen::serve(self, listener, Door::Peers(acceptor), shutdown).await
     }
 
     /// Whether requests can be answered: some service has a ready replica, and no shutdown has begun. One broken model of

@@ -5,7 +5,8 @@
 //! boots in 1970 must reach its instances all the same.
 //!
 //! `identity` derives, `certificate` writes the key down as TLS wants it, `pinned` checks it, `dial` is the node's end
-//! (and speaks with a provider's ingress by its name), `accept` the instance's. `broker` is another matter: the settings for
+//! (and speaks with a provider's ingress by its name), `accept` the instance's. `peer` is between two nodes of a fleet. `broker` is
+//! another matter: the settings for
 //! an MQTT broker of the site, which has a name and an authority. All that is TLS stands here, so that the gateway, the
 //! small calls of `host`, the wrapper and the MQTT link know channels and no library.
 
@@ -19,6 +20,7 @@ mod certificate;
 mod channel;
 mod dial;
 mod identity;
+mod peer;
 mod pinned;
 
 pub use accept::{Acceptor, KeyFilesError};
@@ -27,6 +29,7 @@ pub use channel::Channel;
 pub use dial::{DialError, Dialer, RootsError};
 pub use identity::{IdentityError, LaunchIdentity, launch_pin, launch_token};
 pub(crate) use identity::{PKCS8_BEFORE_SEED, pem};
+pub use peer::{OwnCredential, PeerAcceptor, Shown};
 
 /// What both ends speak inside; a peer that wants something else is turned away by the handshake.
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";

@@ -154,6 +154,7 @@ fn read(mut root: Section<'_>, sources: &Sources) -> Config {
     budget::check(&mut budget, &read_budget, &adapters, read_node.drain_timeout);
     service::check_adapters(&service, &services, &adapters);
     check_ports(&read_mqtt, &read_gateway, &read_console, &mut gateway, &mut console);
+    check_peers(&read_node, &read_mqtt, &read_gateway, &mut gateway);
     for section in [node, mqtt, gateway, console, budget, root] {
         section.finish();
     }
@@ -169,7 +170,24 @@ fn read(mut root: Section<'_>, sources: &Sources) -> Config {
     }
 }
 
-/// Three listeners, three ports. A broken address reads as its default, which clashes with nothing by itself.
+/// Nodes find each other on MQTT, and know each other by the fleet's credentials.
+fn check_peers(node: &Node, mqtt: &Mqtt, gateway: &Gateway, section: &mut Section<'_>) {
+    let advice = match gateway.peer_listen {
+        Some(_) if node.credentials.is_none() => {
+            "is for nodes of one fleet, which know each other by its credentials; make one with `tidegate fleet enroll` and set \
+             node.credentials, or remove it"
+        }
+        Some(_) if !mqtt.enabled => {
+            "is found by the other nodes on MQTT, and mqtt.enabled = false; enable it, or remove this"
+        }
+        _ => return,
+    };
+    if section.sound(&["peer_listen"]) {
+        section.refuse("peer_listen", advice);
+    }
+}
+
+/// Four listeners, four ports. A broken address reads as its default, which clashes with nothing by itself.
 fn check_ports(
     mqtt: &Mqtt,
     gateway: &Gateway,
@@ -186,6 +204,12 @@ fn check_ports(
         gateway_section.refuse("listen", advice);
     }
     let others = [broker, ("gateway.listen", Some(gateway.listen))];
+    if let Some(listen) = gateway.peer_listen
+        && let Some(advice) = taken_by(listen, &[others[0], others[1], ("console.listen", Some(console.listen))])
+            .filter(|_| gateway_section.sound(&["peer_listen"]))
+    {
+        gateway_section.refuse("peer_listen", advice);
+    }
     if let Some(advice) = taken_by(console.listen, &others).filter(|_| console_section.sound(&["listen"])) {
         console_section.refuse("listen", advice);
     }

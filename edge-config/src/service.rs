@@ -24,6 +24,8 @@ pub struct Service {
     pub placement: PlacementRule,
     /// The regions that its requests may go to; empty for all. Default empty.
     pub residency: Vec<String>,
+    /// Whether other nodes of the fleet may have its requests while this one is busy, and this one theirs. Default true.
+    pub peers: bool,
     /// Requests that may wait. Default `gateway.queue`.
     pub queue: u32,
     /// How long a request may take, waiting included. Default `gateway.request_timeout`.
@@ -219,6 +221,7 @@ fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service>
     let gateway = around.gateway;
     let placement = section.get("placement", &PLACEMENT, PlacementRule::Any);
     let residency = section.optional("residency", &RESIDENCY).unwrap_or_default();
+    let peers = section.get("peers", &Flag, true);
     let queue = section.get("queue", &QUEUE, gateway.queue);
     let request_timeout = section.get("request_timeout", &REQUEST_TIMEOUT, gateway.request_timeout);
     let repeatable = section.get("repeatable", &Flag, false);
@@ -233,7 +236,18 @@ fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service>
         parts.check_fetched_model(local, burst.as_ref());
     }
     parts.finish();
-    Some(Service { placement, residency, queue, request_timeout, repeatable, balance, local: local?, burst, scaling })
+    Some(Service {
+        placement,
+        residency,
+        peers,
+        queue,
+        request_timeout,
+        repeatable,
+        balance,
+        local: local?,
+        burst,
+        scaling,
+    })
 }
 
 struct Parts<'a> {

@@ -124,6 +124,9 @@ impl StopSignals {
 fn announce(config: &Config, addresses: Addresses) {
     println!("node     {} of fleet {}", config.node.id, config.node.fleet);
     println!("gateway  http://{}", addresses.gateway);
+    if let Some(peers) = addresses.peers {
+        println!("peers    https://{peers} for other nodes of the fleet");
+    }
     println!("console  http://{}", addresses.console);
     if let Some(mqtt) = addresses.mqtt {
         println!("mqtt     mqtt://{mqtt}");

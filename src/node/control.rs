@@ -115,7 +115,10 @@ fn start_actors(
             gateway: Some(parts.addresses.gateway.to_string()),
             console: Some(parts.addresses.console.to_string()),
             mqtt: parts.addresses.mqtt.map(|address| address.to_string()),
+            peers: parts.addresses.peers.map(|address| super::peers::announced(config, address)),
         },
+        site: config.node.site.clone(),
+        region: config.node.region.clone(),
         config_digest: config.digest(),
         facts: parts::facts(config),
         publisher: publisher.clone().recipient(),
@@ -132,6 +135,7 @@ fn start_actors(
         config.budget.currency.clone(),
         config.node.drain_timeout.mul_f64(0.5),
         parts.board.clone(),
+        parts.trust.registry.clone(),
         parts::scaling(config, &parts.options),
     )
     .start();
