@@ -26,6 +26,8 @@ mod hostile;
 mod kills;
 #[path = "mqtt/page.rs"]
 mod page;
+#[path = "mqtt/peers.rs"]
+mod peers;
 #[path = "mqtt/proxy.rs"]
 mod proxy;
 #[path = "mqtt/story.rs"]
