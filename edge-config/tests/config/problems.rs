@@ -57,7 +57,7 @@ fn unknown_keys_suggest_the_nearest_or_list_what_there_is() {
     one("[node]\nstatedir = \"/x\"", "edge.toml:2: node.statedir is not a known key; did you mean `state_dir`?");
     one("[services.x]", "edge.toml:1: services is not a known key; did you mean `service`?");
     one("[console]\nport = 1", "edge.toml:2: console.port is not a known key; here it may be listen");
-    service("[service.s.scale]", "service.s.scale is not a known key; here it may be placement, residency, queue,");
+    service("[service.s.scale]", "service.s.scale is not a known key; here it may be placement, residency, peers,");
     service("[service.s.burts]\nadapters = []", "did you mean `burst`?");
     let found = problems("[mqtt]\npassword = \"hunter2\"");
     assert!(found[0].contains("mqtt.password is not a known key") && !found[0].contains("hunter2"), "{found:?}");
@@ -462,4 +462,25 @@ fn a_model_that_instances_fetch_has_an_address_and_a_digest_and_is_for_the_built
     told(model, &format!("{url}\n{digest}\ncommand = [\"y\"]"), "is for what the built-in server runs");
     let process = "runtime = \"process\"\ncommand = [\"z\"]\n";
     told(process, &format!("{url}\n{digest}"), "is for what the built-in server runs");
+}
+
+#[test]
+fn a_listener_for_other_nodes_needs_a_fleet_a_way_to_it_and_a_port_of_its_own() {
+    let node = "[node]\ncredentials = \"/etc/tidegate/credentials\"\n";
+    let found = |gateway: &str| problems(&format!("{node}[gateway]\n{gateway}"));
+    let advised = |gateway: &str, advice: &str| {
+        let found = found(gateway);
+        assert!(found.len() == 1 && found[0].contains(advice), "expected {advice:?}, found {found:#?}");
+    };
+    let alone = problems("[gateway]\npeer_listen = \"127.0.0.1:8443\"");
+    assert!(alone.len() == 1 && alone[0].contains("`tidegate fleet enroll` and set node.credentials"), "{alone:?}");
+    advised("peer_listen = \"0.0.0.0:8443\"", "set gateway.peer_host");
+    advised("peer_host = \"gw-8.lan\"", "says how to reach gateway.peer_listen");
+    advised("peer_listen = \"[::]:8443\"\npeer_host = \"gw-8.lan:8443\"", "without a port");
+    advised("peer_listen = \"127.0.0.1:8080\"", "is the address of gateway.listen too");
+    advised("peer_listen = \"127.0.0.1:8443\"\n[mqtt]\nenabled = false", "mqtt.enabled = false");
+    let read = config(&format!("{node}[gateway]\npeer_listen = \"0.0.0.0:8443\"\npeer_host = \"fd00::8\"")).gateway;
+    assert_eq!((read.peer_listen.map(|one| one.port()), read.peer_host.as_deref()), (Some(8443), Some("fd00::8")));
+    let place = problems("[node]\nsite = \"Hall 3\"");
+    assert!(place.len() == 1 && place[0].contains("must be one word"), "{place:?}");
 }
