@@ -30,6 +30,7 @@ use crate::wire::registry::{Present, Registry};
 
 mod access;
 mod control;
+mod hub;
 mod links;
 mod panic;
 mod parts;
@@ -91,6 +92,8 @@ pub struct Addresses {
     pub console: SocketAddr,
     /// The embedded broker, if there is one.
     pub mqtt: Option<SocketAddr>,
+    /// Its listener for others than this box, if there is one.
+    pub mqtt_tls: Option<SocketAddr>,
 }
 
 /// How a node is to run, beside its configuration.
@@ -139,18 +142,18 @@ impl Node {
         let gateway = Gateway::new(gateway_options, parts::service_options(config), clock.epoch());
         let gateway_listener = data.block_on(listen("gateway.listen", config.gateway.listen))?;
         let console_listener = io.block_on(listen("console.listen", config.console.listen))?;
-        let broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
+        let mut broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
             Some(address) => Some(io.block_on(Broker::start(address))?),
             None => None,
         };
+        let identity = parts::identity(config, state_dir.session());
+        let trust = trust::load(config, &identity, state_dir.path())?;
         let addresses = Addresses {
             gateway: gateway_listener.local_addr()?,
             console: console_listener.local_addr()?,
             mqtt: broker.as_ref().map(Broker::address),
+            mqtt_tls: hub::open(config, &io, broker.as_mut(), &trust, clock)?,
         };
-
-        let identity = parts::identity(config, state_dir.session());
-        let trust = trust::load(config, &identity, state_dir.path())?;
         let (verifier, registry) = (trust.verifier.clone(), trust.registry.clone());
         let hearing = Arc::new(Hearing::new(identity.clone(), clock, trust.signer.clone(), verifier, registry));
         let ears = Arc::new(links::Ears::new(Some(hearing.clone())));

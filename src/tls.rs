@@ -6,7 +6,7 @@
 //!
 //! `identity` derives, `certificate` writes the key down as TLS wants it, `pinned` checks it, `dial` is the node's end
 //! (and speaks with a provider's ingress by its name), `accept` the instance's. `broker` is another matter: the settings for
-//! an MQTT broker of the site, which has a name and an authority. All that is TLS stands here, so that the gateway, the
+//! an MQTT broker of the site, which has a name and an authority, and `hub` that broker's end where it is this node. All that is TLS stands here, so that the gateway, the
 //! small calls of `host`, the wrapper and the MQTT link know channels and no library.
 
 use std::fs::File;
@@ -18,6 +18,7 @@ mod broker;
 mod certificate;
 mod channel;
 mod dial;
+mod hub;
 mod identity;
 mod pinned;
 
@@ -25,6 +26,7 @@ pub use accept::{Acceptor, KeyFilesError};
 pub use broker::{BrokerTls, BrokerTlsError, NodeCertificate};
 pub use channel::Channel;
 pub use dial::{DialError, Dialer, RootsError};
+pub use hub::{HubIdentity, HubStream, HubTls, Unwelcome};
 pub use identity::{IdentityError, LaunchIdentity, launch_pin, launch_token};
 pub(crate) use identity::{PKCS8_BEFORE_SEED, pem};
 

@@ -232,6 +232,13 @@ pub(super) fn read(der: &[u8]) -> Result<Facts, CertificateError> {
     })
 }
 
+/// The host names that a certificate holds for.
+pub(super) fn host_names(der: &[u8]) -> Vec<String> {
+    let certificate = CertificateDer::from(der);
+    let parsed = EndEntityCert::try_from(&certificate);
+    parsed.map(|parsed| parsed.valid_dns_names().map(str::to_owned).collect()).unwrap_or_default()
+}
+
 /// The raw key: the last 32 bytes of a SubjectPublicKeyInfo of 44 whose algorithm is Ed25519 (RFC 8410 section 4).
 pub(super) fn public_key(certificate: &EndEntityCert<'_>) -> Option<[u8; KEY_BYTES]> {
     const BEFORE_KEY: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

@@ -173,6 +173,11 @@ impl Verifier {
         Ok(Believed { speaker, stamp: sealed.stamp, payload: sealed.payload })
     }
 
+    /// Who holds a certificate, by its chain, the holder's own first; whoever shows it has to prove the key, as TLS does.
+    pub fn holder(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
+        self.credential(chain, now.max(EARLIEST))
+    }
+
     fn credential(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
         let mut hash = Sha256::new();
         chain.iter().for_each(|certificate| hash.update(certificate));
