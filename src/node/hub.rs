@@ -85,7 +85,7 @@ impl HubIdentity for Hub {
             Ok(_) => Ok(()),
             Err(Rejected::Expired(_)) => Err(Unwelcome::Expired),
             Err(Rejected::Revoked(name)) => {
-                tracing::warn!(name, "somebody whose credential was revoked came to the hub");
+                tracing::debug!(name, "somebody whose credential was revoked came to the hub");
                 Err(Unwelcome::Revoked)
             }
             Err(_) => Err(Unwelcome::Foreign),
