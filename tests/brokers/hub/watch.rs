@@ -63,6 +63,23 @@ fn the_command_that_is_printed_shows_the_fleet_and_its_password_stands_nowhere()
 }
 
 #[test]
+fn an_operators_credential_shows_and_clears_at_a_hub_too() {
+    let hub = Hub::start();
+    let files = hub.enroll("laptop", "operator").display().to_string();
+    let at = ["--broker", &format!("mqtts://127.0.0.1:{}", hub.port), "--credentials", &files];
+    let ended = hub.home.command(&[&["watch", "--json", "--count", "3"], &at[..]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(
+        ended.stdout.lines().filter(|line| line.contains("tidegate/v1/plant-a/")).count(),
+        3,
+        "{}",
+        ended.stdout
+    );
+    let ended = hub.home.command(&[&["fleet", "prune", "plant-a", "--dry-run"], &at[..]].concat());
+    assert!(ended.code == Some(0) && ended.stdout.contains("nothing to clear"), "{}{}", ended.stdout, ended.stderr);
+}
+
+#[test]
 fn who_watches_cannot_write() {
     let hub = Hub::start();
     let listener = Peer::up(&hub.own_box(), &["#"]);
