@@ -31,6 +31,7 @@ use crate::wire::registry::{Present, Registry};
 
 mod access;
 mod control;
+mod hub;
 mod links;
 mod panic;
 mod parts;
@@ -95,6 +96,8 @@ pub struct Addresses {
     pub mqtt: Option<SocketAddr>,
     /// For requests of other nodes, if they are taken.
     pub peers: Option<SocketAddr>,
+    /// Its listener for others than this box, if there is one.
+    pub mqtt_tls: Option<SocketAddr>,
 }
 
 /// How a node is to run, beside its configuration.
@@ -140,7 +143,7 @@ impl Node {
 
         let identity = parts::identity(config, state_dir.session());
         let trust = trust::load(config, &identity, state_dir.path())?;
-        let dialer = parts::dialer(config)?.showing(peers::own_credential(&trust));
+        let dialer = parts::dialer(config)?.showing(peers::Neighbour::new(&trust));
         let gateway_options = parts::gateway_options(config, dialer.clone());
         let gateway = Gateway::new(gateway_options, parts::service_options(config), clock.epoch());
         let gateway_listener = data.block_on(listen("gateway.listen", config.gateway.listen))?;
@@ -149,7 +152,7 @@ impl Node {
             None => None,
         };
         let console_listener = io.block_on(listen("console.listen", config.console.listen))?;
-        let broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
+        let mut broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
             Some(address) => Some(io.block_on(Broker::start(address))?),
             None => None,
         };
@@ -157,6 +160,7 @@ impl Node {
             gateway: gateway_listener.local_addr()?,
             console: console_listener.local_addr()?,
             mqtt: broker.as_ref().map(Broker::address),
+            mqtt_tls: hub::open(config, &io, broker.as_mut(), &trust, clock)?,
             peers: peer_listener.as_ref().map(TcpListener::local_addr).transpose()?,
         };
 
@@ -185,7 +189,9 @@ impl Node {
         let history = parts::history(journal.clone(), identity.node.clone());
         let console = Console { about: Arc::new(about), pulse: pulse.clone(), board: board.clone(), metrics, history };
         let console_done = serve_console(&io, console, console_listener, console_stop.subscribe());
-        let peers = peer_listener.map(|listener| (listener, peers::acceptor(&trust)));
+        let acceptor = PeerAcceptor::new(peers::Neighbour::new(&trust))
+            .map_err(|error| NodeError::Setting(format!("gateway.peer_listen: TLS cannot be set up: {error}")))?;
+        let peers = peer_listener.map(|listener| (listener, acceptor));
         let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, peers, &stopping);
 
         let control = control::Parts {

@@ -141,8 +141,13 @@ const BEYOND_LOOPBACK_GATEWAY: &str = "reaches beyond this machine, and authenti
 
 /// Refuses an address that others could reach, since nobody is asked who they are yet.
 pub(crate) fn loopback_only(section: &mut Section<'_>, key: &'static str, listen: SocketAddr) {
+    loopback_or(section, key, listen, BEYOND_LOOPBACK);
+}
+
+/// Refuses an address that others could reach, with what to do instead.
+pub(crate) fn loopback_or(section: &mut Section<'_>, key: &'static str, listen: SocketAddr, advice: &str) {
     if !is_loopback(listen) {
-        section.refuse(key, BEYOND_LOOPBACK);
+        section.refuse(key, advice);
     }
 }
 

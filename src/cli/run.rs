@@ -132,6 +132,9 @@ fn announce(config: &Config, addresses: Addresses) {
         println!("mqtt     mqtt://{mqtt}");
         println!("watch    mosquitto_sub -h {} -p {} -t 'tidegate-json/#' -v", mqtt.ip(), mqtt.port());
     }
+    if let Some(hub) = addresses.mqtt_tls {
+        println!("hub      mqtts://{hub}");
+    }
     for (name, service) in &config.services {
         let path = match &service.local.runtime {
             Runtime::Onnx { .. } => format!("/v2/models/{name}"),

@@ -1,7 +1,7 @@
 //! Another node of the fleet that sent a request: known by what it showed in the handshake, and asked for again with each
 //! request, since a credential may be revoked while its connection stands.
 
-use crate::tls::PeerAcceptor;
+use crate::tls::{PeerAcceptor, Unwelcome};
 
 #[derive(Debug)]
 pub(super) struct Guest {
@@ -15,8 +15,8 @@ impl Guest {
         Self { acceptor, chain }
     }
 
-    /// Whether it would still be let in; the text says why not.
-    pub(super) fn is_welcome(&self) -> Result<(), String> {
+    /// Whether it would still be let in.
+    pub(super) fn is_welcome(&self) -> Result<(), Unwelcome> {
         self.acceptor.knows(&self.chain)
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::answer_body::AnswerBody;
 use super::headers::{DECLINED, REQUEST_ID};
 use crate::logic::load::Outcome;
+use crate::tls::Unwelcome;
 
 /// A second is about what a queue needs to move on, and an instance to come nearer.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -54,7 +55,7 @@ pub(super) enum Refusal {
     #[error("this node has no room for another node's request of `{service}`; ask elsewhere")]
     NoRoomForGuest { service: String },
     #[error("this node takes no request of yours: {why}")]
-    NotWelcome { why: String },
+    NotWelcome { why: Unwelcome },
     #[error(
         "node `{node}` had no room for a request of `{service}` any more, and no replica here was free in time; none has \
          seen the request, send it again later"

@@ -9,33 +9,37 @@ use super::parts;
 use super::trust::Trust;
 use crate::host::clock::unix_now;
 use crate::logic::route::PeerRule;
-use crate::tls::{OwnCredential, PeerAcceptor, Shown};
-use crate::trust::{Signer, Verifier};
+use crate::tls::{FleetIdentity, Unwelcome};
+use crate::trust::{Rejected, Signer, Verifier};
 
-/// What this node shows to the others, as it is at each handshake.
-pub(super) fn own_credential(trust: &Trust) -> OwnCredential {
-    let signer = trust.signer.clone();
-    OwnCredential::new(move || {
-        let credential = signer.credential();
-        Shown { chain: credential.chain().to_vec(), key_pem: credential.key_pem() }
-    })
+/// What this node shows to the others, as it is at each handshake, and whom it lets in: nodes of the fleet, asked about anew with
+/// each request.
+pub(super) struct Neighbour {
+    signer: Arc<Signer>,
+    verifier: Arc<Verifier>,
 }
 
-/// Lets nodes of the fleet in, and asks about them anew with each request.
-pub(super) fn acceptor(trust: &Trust) -> PeerAcceptor {
-    let (verifier, signer) = (trust.verifier.clone(), trust.signer.clone());
-    PeerAcceptor::new(own_credential(trust), move |chain| is_another_node(&verifier, &signer, chain))
+impl Neighbour {
+    pub(super) fn new(trust: &Trust) -> Arc<Self> {
+        Arc::new(Self { signer: trust.signer.clone(), verifier: trust.verifier.clone() })
+    }
 }
 
-fn is_another_node(verifier: &Arc<Verifier>, signer: &Arc<Signer>, chain: &[Vec<u8>]) -> Result<(), String> {
-    let now = verifier.believable(unix_now());
-    let speaker = verifier.identify(chain, now).map_err(|error| error.to_string())?;
-    match () {
-        () if !speaker.role.is_node() => Err(format!("{} is no node but an {}", speaker.name, speaker.role)),
-        () if speaker.name == signer.name() => {
-            Err(format!("it shows the credential of {}, which is this node", speaker.name))
-        }
-        () => Ok(()),
+impl FleetIdentity for Neighbour {
+    fn own(&self) -> (Vec<Vec<u8>>, String) {
+        let credential = self.signer.credential();
+        (credential.chain().to_vec(), credential.key_pem())
+    }
+
+    fn check(&self, chain: &[Vec<u8>]) -> Result<(), Unwelcome> {
+        let facts = self.verifier.holder(chain, self.verifier.believable(unix_now())).map_err(|error| match error {
+            Rejected::Expired(_) => Unwelcome::Expired,
+            Rejected::Revoked(_) => Unwelcome::Revoked,
+            _ => Unwelcome::Foreign,
+        })?;
+        // A copy of this node is no neighbour.
+        let is_neighbour = facts.role.is_node() && facts.name != self.signer.name();
+        is_neighbour.then_some(()).ok_or(Unwelcome::Foreign)
     }
 }
 

@@ -17,7 +17,8 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::ALPN_HTTP_1_1;
 use super::channel::Channel;
-use super::peer::{self, OwnCredential};
+use super::fleet::FleetIdentity;
+use super::peer;
 use super::pinned::{PinnedKey, is_wrong_key};
 use crate::logic::route::{PublicKeyPin, Transport};
 
@@ -96,7 +97,7 @@ struct Shared {
     extra_roots: Vec<CertificateDer<'static>>,
     named: OnceLock<Result<Arc<ClientConfig>, rustls::Error>>,
     /// What is shown to other nodes of the fleet.
-    own: Option<OwnCredential>,
+    own: Option<Arc<dyn FleetIdentity>>,
 }
 
 impl Default for Dialer {
@@ -117,11 +118,11 @@ impl Dialer {
 
     /// The same, which shows this credential to other nodes of the fleet.
     #[must_use]
-    pub fn showing(&self, own: OwnCredential) -> Self {
+    pub fn showing(&self, own: Arc<dyn FleetIdentity>) -> Self {
         Self::made(self.0.extra_roots.clone(), Some(own))
     }
 
-    fn made(extra_roots: Vec<CertificateDer<'static>>, own: Option<OwnCredential>) -> Self {
+    fn made(extra_roots: Vec<CertificateDer<'static>>, own: Option<Arc<dyn FleetIdentity>>) -> Self {
         let provider = Arc::new(ring::default_provider());
         Self(Arc::new(Shared { provider, extra_roots, named: OnceLock::new(), own }))
     }
@@ -168,7 +169,7 @@ impl Dialer {
 
     fn peer(&self, pin: PublicKeyPin) -> Result<Arc<ClientConfig>, DialError> {
         let own = self.0.own.as_ref().ok_or(DialError::NoCredential)?;
-        peer::calling(own, pin, &self.0.provider).map_err(DialError::Setup)
+        peer::calling(own.as_ref(), pin, &self.0.provider).map_err(DialError::Setup)
     }
 
     fn named(&self) -> Result<Arc<ClientConfig>, rustls::Error> {

@@ -247,6 +247,13 @@ impl Facts {
     }
 }
 
+/// The host names that a certificate holds for.
+pub(super) fn host_names(der: &[u8]) -> Vec<String> {
+    let certificate = CertificateDer::from(der);
+    let parsed = EndEntityCert::try_from(&certificate);
+    parsed.map(|parsed| parsed.valid_dns_names().map(str::to_owned).collect()).unwrap_or_default()
+}
+
 /// The raw key: the last 32 bytes of a SubjectPublicKeyInfo of 44.
 pub(super) fn public_key(certificate: &EndEntityCert<'_>) -> Option<[u8; KEY_BYTES]> {
     let spki = certificate.subject_public_key_info();

@@ -169,11 +169,6 @@ impl Verifier {
         Ok(speaker(&facts))
     }
 
-    /// Who shows this chain of certificates, their own first, in a handshake that proves that they hold its key.
-    pub fn identify(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Speaker, Rejected> {
-        self.credential(chain, now.max(EARLIEST)).map(|facts| speaker(&facts))
-    }
-
     /// The calendar's time as far as it can be believed, from what the system's clock says: one that was never set shows less
     /// than what was signed.
     pub fn believable(&self, now: UnixSeconds) -> UnixSeconds {
@@ -186,6 +181,14 @@ impl Verifier {
         let sealed = Sealed::read(&self.root, topic, message)?;
         let speaker = self.check(topic, &sealed, now)?;
         Ok(Believed { speaker, stamp: sealed.stamp, payload: sealed.payload })
+    }
+
+    /// Who holds a certificate, by its chain, the holder's own first; whoever shows it has to prove the key, as TLS does.
+    pub fn holder(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
+        let anchors = self.anchors();
+        // OpenSSL's clients show the root, too, where they have it; it is believed for what is here, not for what they show.
+        let below_roots: Vec<_> = chain.iter().filter(|one| !anchors.roots().contains(one)).cloned().collect();
+        self.credential(&below_roots, now.max(EARLIEST))
     }
 
     fn credential(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {

@@ -69,7 +69,7 @@ pub struct Endpoints {
     /// The HTTP API for people and monitoring.
     #[serde(default)]
     pub console: Option<String>,
-    /// The broker that the node publishes to.
+    /// The node's own broker: for a site's hub its address by TLS with `mqtts://` before it, else that on its own box.
     #[serde(default)]
     pub mqtt: Option<String>,
     /// Where other nodes of the fleet send requests for which they have no free replica themselves.

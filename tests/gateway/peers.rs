@@ -8,7 +8,7 @@ use http::Response;
 use tempfile::TempDir;
 use tidegate::gateway::{GatewayOptions, ServiceOptions};
 use tidegate::logic::route::{Endpoint, EndpointCounters, Placement, PublicKeyPin, Transport};
-use tidegate::tls::{Dialer, OwnCredential, PeerAcceptor, Shown};
+use tidegate::tls::{Dialer, FleetIdentity, PeerAcceptor, Unwelcome};
 use tidegate::trust::{Authority, Credential, EARLIEST, Role, Subject, Verifier};
 use tidegate::wire::{Encoding, Root};
 use tokio::net::TcpListener;
@@ -46,9 +46,28 @@ impl Fleet {
     }
 }
 
-fn showing(credential: &Arc<Credential>) -> OwnCredential {
-    let credential = credential.clone();
-    OwnCredential::new(move || Shown { chain: credential.chain().to_vec(), key_pem: credential.key_pem() })
+/// A node's credential, and whom it lets in.
+struct Own {
+    credential: Arc<Credential>,
+    verifier: Arc<Verifier>,
+    is_open: Arc<AtomicBool>,
+}
+
+impl FleetIdentity for Own {
+    fn own(&self) -> (Vec<Vec<u8>>, String) {
+        (self.credential.chain().to_vec(), self.credential.key_pem())
+    }
+
+    fn check(&self, chain: &[Vec<u8>]) -> Result<(), Unwelcome> {
+        let holder = self.verifier.holder(chain, NOW).map_err(|_| Unwelcome::Foreign)?;
+        let is_let_in = holder.role == Role::Node && self.is_open.load(Ordering::SeqCst);
+        is_let_in.then_some(()).ok_or(Unwelcome::Revoked)
+    }
+}
+
+fn dialer(fleet: &Fleet, credential: &Arc<Credential>) -> Dialer {
+    let (credential, verifier, is_open) = (credential.clone(), fleet.verifier.clone(), Arc::default());
+    Dialer::default().showing(Arc::new(Own { credential, verifier, is_open }))
 }
 
 /// A gateway that takes guests, where they come in, and whether they are let in.
@@ -78,12 +97,8 @@ impl Away {
         let addr = listener.local_addr().expect("an address");
         let credential = fleet.node(name);
         let (verifier, is_open) = (fleet.verifier.clone(), Arc::new(AtomicBool::new(true)));
-        let open = is_open.clone();
-        let acceptor = PeerAcceptor::new(showing(&credential), move |chain| {
-            let speaker = verifier.identify(chain, NOW).map_err(|error| error.to_string())?;
-            let is_node = speaker.role == Role::Node && open.load(Ordering::SeqCst);
-            is_node.then_some(()).ok_or_else(|| format!("{} is not let in", speaker.name))
-        });
+        let own = Own { credential: credential.clone(), verifier, is_open: is_open.clone() };
+        let acceptor = PeerAcceptor::new(Arc::new(own)).expect("TLS");
         tokio::spawn(Arc::clone(&node.gateway).serve_peers(listener, acceptor, std::future::pending()));
         Self { node, addr, pin: credential.facts().pin(), is_open }
     }
@@ -107,9 +122,8 @@ fn peer(name: &str, addr: SocketAddr, pin: PublicKeyPin, room: u32) -> Arc<Endpo
 }
 
 /// A gateway that shows this credential to others.
-async fn home(credential: &Arc<Credential>, endpoints: &[Arc<Endpoint>]) -> Node {
-    let options =
-        GatewayOptions { dialer: Dialer::default().showing(showing(credential)), ..GatewayOptions::default() };
+async fn home(fleet: &Fleet, credential: &Arc<Credential>, endpoints: &[Arc<Endpoint>]) -> Node {
+    let options = GatewayOptions { dialer: dialer(fleet, credential), ..GatewayOptions::default() };
     let node = Node::with(options, vec![service("digits")]).await;
     node.route("digits", endpoints);
     node
@@ -137,7 +151,7 @@ async fn overflow_goes_to_another_node_and_what_fits_stays_here() {
     let fleet = Fleet::found("test");
     let away = Away::start(&fleet, "gw-b", &[endpoint("b-1", telling().await, 4)]).await;
     let (busy, gate) = gated().await;
-    let node = home(&fleet.node("gw-a"), &[endpoint("a-1", busy, 1), away.endpoint("gw-b", 2)]).await;
+    let node = home(&fleet, &fleet.node("gw-a"), &[endpoint("a-1", busy, 1), away.endpoint("gw-b", 2)]).await;
 
     let first = node.posting(PATH);
     gate.arrival().await;
@@ -166,7 +180,7 @@ async fn a_node_that_is_full_says_so_at_once_and_the_request_waits_at_home() {
 
     let (busy, gate) = gated().await;
     let other = away.endpoint("gw-b", 2);
-    let node = home(&fleet.node("gw-a"), &[endpoint("a-1", busy, 1), other.clone()]).await;
+    let node = home(&fleet, &fleet.node("gw-a"), &[endpoint("a-1", busy, 1), other.clone()]).await;
     let first = node.posting(PATH);
     gate.arrival().await;
     let second = node.posting(PATH);
@@ -190,8 +204,7 @@ async fn a_request_is_not_carried_from_node_to_node() {
     let fleet = Fleet::found("test");
     let third = Away::start(&fleet, "gw-c", &[endpoint("c-1", named("c-1").await, 4)]).await;
     let (busy, gate) = gated().await;
-    let options =
-        GatewayOptions { dialer: Dialer::default().showing(showing(&fleet.node("gw-b"))), ..GatewayOptions::default() };
+    let options = GatewayOptions { dialer: dialer(&fleet, &fleet.node("gw-b")), ..GatewayOptions::default() };
     let guests = ServiceOptions { guests: true, ..service("digits") };
     let second =
         Away::with(&fleet, "gw-b", guests, options, &[endpoint("b-1", busy, 1), third.endpoint("gw-c", 4)]).await;
@@ -200,7 +213,7 @@ async fn a_request_is_not_carried_from_node_to_node() {
     // It would go on to the third by itself, were it a client's.
     assert_eq!(said(&second.node.post(PATH, "x").await), (200, "peer", "gw-c", "c-1"));
 
-    let node = home(&fleet.node("gw-a"), &[second.endpoint("gw-b", 4)]).await;
+    let node = home(&fleet, &fleet.node("gw-a"), &[second.endpoint("gw-b", 4)]).await;
     let request = node.request("POST", PATH).header("x-tidegate-deadline-ms", "300");
     let declined = node.tell(request.body(full("x")).expect("a request")).await;
     assert_eq!((declined.status.as_u16(), declined.problem().as_str()), (429, "declined"));
@@ -221,13 +234,13 @@ async fn who_is_no_node_of_the_fleet_is_not_let_in_and_the_request_goes_on() {
     let away = Away::start(&fleet, "gw-b", &[endpoint("b-1", named("b-1").await, 4)]).await;
     let strangers = [foreign.node("gw-a"), fleet.enroll("olga", Role::Operator)];
     for stranger in strangers {
-        let node = home(&stranger, &[away.endpoint("gw-b", 4)]).await;
+        let node = home(&fleet, &stranger, &[away.endpoint("gw-b", 4)]).await;
         let told = node.post(PATH, "x").await;
         assert!(matches!(told.status.as_u16(), 502), "{told:?}");
     }
     // The other way round: somebody else at the address of a node.
     let impostor = Away::start(&fleet, "gw-c", &[endpoint("c-1", named("c-1").await, 4)]).await;
-    let node = home(&fleet.node("gw-a"), &[peer("gw-b", impostor.addr, away.pin, 4)]).await;
+    let node = home(&fleet, &fleet.node("gw-a"), &[peer("gw-b", impostor.addr, away.pin, 4)]).await;
     let told = node.post(PATH, "x").await;
     assert!(told.status == 502 && told.text().contains("another key than the expected one"), "{}", told.text());
     let bare = Node::serving("digits", &[away.endpoint("gw-b", 4)]).await;
@@ -239,7 +252,7 @@ async fn who_is_no_node_of_the_fleet_is_not_let_in_and_the_request_goes_on() {
 async fn a_node_that_is_put_out_is_refused_on_the_connection_that_it_has() {
     let fleet = Fleet::found("test");
     let away = Away::start(&fleet, "gw-b", &[endpoint("b-1", named("b-1").await, 4)]).await;
-    let node = home(&fleet.node("gw-a"), &[away.endpoint("gw-b", 4)]).await;
+    let node = home(&fleet, &fleet.node("gw-a"), &[away.endpoint("gw-b", 4)]).await;
     assert_eq!(node.post(PATH, "x").await.status, 200);
     away.is_open.store(false, Ordering::SeqCst);
     let request = node.request("POST", PATH).header("x-tidegate-deadline-ms", "300");
@@ -253,7 +266,7 @@ async fn a_body_that_cannot_be_sent_twice_waits_here() {
     let fleet = Fleet::found("test");
     let away = Away::start(&fleet, "gw-b", &[endpoint("b-1", named("b-1").await, 4)]).await;
     let (busy, gate) = gated().await;
-    let node = home(&fleet.node("gw-a"), &[endpoint("a-1", busy, 1), away.endpoint("gw-b", 2)]).await;
+    let node = home(&fleet, &fleet.node("gw-a"), &[endpoint("a-1", busy, 1), away.endpoint("gw-b", 2)]).await;
     let first = node.posting(PATH);
     gate.arrival().await;
     let large = node.request("POST", PATH).body(full(vec![0_u8; 300 * 1024])).expect("a request");
@@ -274,7 +287,7 @@ async fn what_a_node_does_not_have_or_keeps_to_itself_is_declined() {
     let own = endpoint("a-1", named("a-1").await, 1);
     for away in [keeps, empty] {
         let (busy, gate) = gated().await;
-        let node = home(&fleet.node("gw-a"), &[endpoint("a-0", busy, 1), away.endpoint("gw-x", 2)]).await;
+        let node = home(&fleet, &fleet.node("gw-a"), &[endpoint("a-0", busy, 1), away.endpoint("gw-x", 2)]).await;
         let first = node.posting(PATH);
         gate.arrival().await;
         let second = node.posting(PATH);

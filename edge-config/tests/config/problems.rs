@@ -145,11 +145,12 @@ fn files_that_are_none_are_told_apart() {
 
 #[test]
 fn listeners_beyond_loopback_are_refused_with_what_to_do() {
-    for section in ["mqtt", "console"] {
-        let found = problems(&format!("[{section}]\nlisten = \"0.0.0.0:9999\""));
-        assert!(found[0].contains("listen = \"0.0.0.0:9999\" reaches beyond this machine, and authentication is not"));
-        assert!(found.len() == 1 && found[0].contains("use a loopback address"), "{found:?}");
-    }
+    let found = problems("[console]\nlisten = \"0.0.0.0:9999\"");
+    assert!(found[0].contains("listen = \"0.0.0.0:9999\" reaches beyond this machine, and authentication is not"));
+    assert!(found.len() == 1 && found[0].contains("use a loopback address"), "{found:?}");
+    let found = problems("[mqtt]\nlisten = \"0.0.0.0:9999\"");
+    assert!(found[0].contains("listen = \"0.0.0.0:9999\" reaches beyond this machine, and there anybody"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("mqtt.listen_tls = \"0.0.0.0:8883\""), "{found:?}");
     let found = problems("[gateway]\nlisten = \"[::]:8080\"");
     assert!(found.len() == 1 && found[0].ends_with("with gateway.allow_unauthenticated = true"), "{found:?}");
     let open = config("[gateway]\nlisten = \"0.0.0.0:80\"\nallow_unauthenticated = true");
@@ -159,6 +160,29 @@ fn listeners_beyond_loopback_are_refused_with_what_to_do() {
     }
     let found = problems("[console]\nlisten = \"localhost:80\"");
     assert!(found[0].contains("must be an IP address and a port"), "{found:?}");
+}
+
+#[test]
+fn a_hub_is_the_embedded_brokers_and_its_users_come_in_by_tls() {
+    let hub = config("[mqtt]\nlisten_tls = \"0.0.0.0:8883\"\nusers_file = \"/etc/tidegate/users\"").mqtt;
+    assert_eq!(hub.hub().unwrap().listen, "0.0.0.0:8883".parse().unwrap());
+    assert_eq!(hub.hub().unwrap().users_file.as_deref(), Some(std::path::Path::new("/etc/tidegate/users")));
+    assert!(hub.embedded_listen().unwrap().ip().is_loopback(), "this box keeps its own listener");
+    assert!(config("[mqtt]\nlisten_tls = \"[::]:0\"").mqtt.hub().unwrap().users_file.is_none());
+    assert!(config("[mqtt]\nlisten_tls = \"[::]:0\"\nenabled = false").mqtt.hub().is_none());
+    assert!(config("").mqtt.hub().is_none());
+    one(
+        "[mqtt]\nusers_file = \"/etc/tidegate/users\"",
+        "edge.toml:2: mqtt.users_file = \"/etc/tidegate/users\" is for those who come in by mqtt.listen_tls; set that, or remove it",
+    );
+    let found = problems("[mqtt]\nbroker = \"mqtts://hub\"\nlisten_tls = \"0.0.0.0:8883\"\nusers_file = \"u\"");
+    assert!(found.len() == 2 && found.iter().all(|one| one.contains("but mqtt.broker names another")), "{found:?}");
+    one(
+        "[mqtt]\nlisten_tls = \"0.0.0.0:1883\"",
+        "edge.toml:2: mqtt.listen_tls = \"0.0.0.0:1883\" is the address of mqtt.listen too; give each its own port",
+    );
+    let found = problems("[mqtt]\nlisten_tls = \"0.0.0.0:8081\"");
+    assert!(found.len() == 1 && found[0].contains("console.listen is the address of mqtt.listen_tls"), "{found:?}");
 }
 
 #[test]
