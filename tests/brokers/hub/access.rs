@@ -102,7 +102,8 @@ fn at_a_hub_nobody_ends_anothers_connection_by_its_client_id() {
     let id = "tidegate_plant-a_gateway-1_cbor";
     let first = Peer::start(&hub.door(Some(&one)), id, &[], None);
     first.wait_connected(1);
-    for id in [id, "tidegate_plant-a_hub_cbor"] {
+    // Of a node that is there, of the hub itself, and of one that has not come yet.
+    for id in [id, "tidegate_plant-a_hub_cbor", "tidegate_plant-a_gateway-3_cbor"] {
         for door in [hub.door(Some(&two)), hub.watcher()] {
             Peer::start(&door, id, &[], None).wait_refused("ClientIdentifierNotValid");
         }
