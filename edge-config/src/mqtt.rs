@@ -1,4 +1,6 @@
-//! `[mqtt]`: the broker, embedded or the site's, and what is published.
+//! `[mqtt]`: the broker, embedded or the site's, the fleet's brokers beside it (`uplink`), and what is published.
+
+mod uplink;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,14 +11,18 @@ use crate::listen;
 use crate::section::Section;
 use crate::shape::{Address, FilePath, Flag, Parsed, Span};
 
+pub use uplink::Uplink;
+
 /// `[mqtt]`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Mqtt {
     /// Whether anything is published at all. Default true.
     pub enabled: bool,
-    /// The one broker that is used.
+    /// The broker of this box or of the site.
     pub broker: Broker,
+    /// The fleet's brokers, beside the embedded one.
+    pub uplink: Option<Uplink>,
     /// Whether the JSON mirror is published too. Default true.
     pub json: bool,
     /// Time from one announcement to the next. Default 30 s.
@@ -35,7 +41,7 @@ impl Mqtt {
     }
 }
 
-/// The broker that the node publishes to: exactly one.
+/// The broker that the node publishes to, beside its uplink: exactly one.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Broker {
@@ -108,13 +114,15 @@ impl BrokerAddress {
 const PORT: u16 = 1883;
 const TLS_PORT: u16 = 8883;
 
-/// The keys that are for a broker elsewhere.
+/// The keys that are for a broker elsewhere: the site's, or those of the uplink.
 const EXTERNAL_KEYS: [&str; 5] = ["username", "password_file", "ca_file", "certificate_file", "key_file"];
 
 pub(crate) fn read(section: &mut Section<'_>) -> Mqtt {
+    let broker = broker(section);
     Mqtt {
         enabled: section.get("enabled", &Flag, true),
-        broker: broker(section),
+        uplink: uplink::read(section, &broker),
+        broker,
         json: section.get("json", &Flag, true),
         refresh: section.get("refresh", &REFRESH, Duration::from_secs(30)),
         keepalive: section.get("keepalive", &KEEPALIVE, Duration::from_secs(10)),
@@ -152,7 +160,8 @@ fn broker(section: &mut Section<'_>) -> Broker {
     match address {
         Some(address) => {
             section.leave(&["listen"]);
-            let tls = tls(section, &address);
+            let advice = "is for TLS; write mqtt.broker with mqtts://, or remove it";
+            let tls = tls_files(section, address.tls, advice);
             Broker::External { address, credentials: credentials(section), tls }
         }
         None if asked_for_other => {
@@ -165,18 +174,21 @@ fn broker(section: &mut Section<'_>) -> Broker {
 }
 
 fn embedded(section: &mut Section<'_>) -> Broker {
-    for key in EXTERNAL_KEYS {
-        section.foreign(key, "is for a broker elsewhere; set mqtt.broker, or remove it");
+    if !section.has("uplink") {
+        for key in EXTERNAL_KEYS {
+            section.foreign(key, "is for a broker elsewhere; set mqtt.broker or mqtt.uplink, or remove it");
+        }
     }
     let listen = section.get("listen", &Address, default_listen());
     listen::loopback_only(section, "listen", listen);
     Broker::Embedded { listen }
 }
 
-fn tls(section: &mut Section<'_>, address: &BrokerAddress) -> BrokerTls {
-    if !address.tls {
+/// The files for TLS; `otherwise` is told of each where none is spoken.
+fn tls_files(section: &mut Section<'_>, is_spoken: bool, otherwise: &str) -> BrokerTls {
+    if !is_spoken {
         for key in ["ca_file", "certificate_file", "key_file"] {
-            section.foreign(key, "is for TLS; write mqtt.broker with mqtts://, or remove it");
+            section.foreign(key, otherwise);
         }
         return BrokerTls::default();
     }
