@@ -12,3 +12,4 @@ pub mod renewal;
 pub mod route;
 pub mod service;
 pub mod supervise;
+pub mod thrift;

@@ -102,13 +102,16 @@ impl Keeper {
         }
         context.run_later(RELAY_WITHIN.mul_f64(fastrand::f64()), |keeper, _| {
             keeper.is_relaying = false;
-            if !std::mem::take(&mut keeper.must_relay) && keeper.hearing.has_heard_trust() {
+            let must = std::mem::take(&mut keeper.must_relay);
+            let to = if must { keeper.hearing.ears().to_vec() } else { keeper.hearing.lacking_trust() };
+            if to.is_empty() {
                 return;
             }
             match signed_trust(&keeper.verifier) {
                 Ok((sealed, message)) => {
                     keeper.has_relayed = true;
-                    tell(&keeper.relay, Relay { topic: Topic::Trust, sealed, message });
+                    to.iter().for_each(|ear| keeper.hearing.trust_is_said(*ear));
+                    tell(&keeper.relay, Relay { to, topic: Topic::Trust, sealed, message });
                 }
                 Err(why) => tracing::error!(why, "the fleet's trust cannot be told to the brokers"),
             }
@@ -117,7 +120,7 @@ impl Keeper {
 
     /// Takes in what stands on disk, makes a new credential where one is due and this node may, and warns.
     fn look(&mut self, context: &mut Context<Self>) {
-        if !self.hearing.has_heard_trust() {
+        if !self.hearing.lacking_trust().is_empty() {
             self.relay_trust(false, context);
         }
         if std::mem::replace(&mut self.is_looking, true) {
@@ -155,7 +158,6 @@ impl Keeper {
 
     fn take_in(&mut self, found: Found, context: &mut Context<Self>) {
         if found.has_newer_trust {
-            self.hearing.trust_is_to_be_heard();
             self.tell_trust(None);
             self.relay_trust(true, context);
         }

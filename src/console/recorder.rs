@@ -55,6 +55,12 @@ fn describe() {
     describe_gauge!("tidegate_mqtt_connected", "Whether the link's broker is reached, 0 or 1");
     describe_counter!("tidegate_mqtt_reconnects_total", "Connections to the broker after the first one");
     describe_counter!("tidegate_mqtt_dropped_total", "Messages given up, by link and reason");
+    describe_counter!("tidegate_mqtt_sent_bytes_total", "Bytes of MQTT packets to the broker, without TCP and TLS");
+    describe_counter!(
+        "tidegate_mqtt_received_bytes_total",
+        "Bytes of MQTT packets from the broker, without TCP and TLS"
+    );
+    describe_gauge!("tidegate_mqtt_uplink_budget_bytes", "Bytes that may go to the uplink at once, below 0 where owed");
     describe_gauge!("tidegate_mqtt_spool_events", "Events on disk that the broker has not taken");
     describe_gauge!("tidegate_mqtt_spool_unsaved_events", "Events that the disk has not taken");
     describe_counter!("tidegate_discovery_ignored_total", "Discovery messages that were ignored, by kind");
