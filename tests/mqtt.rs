@@ -30,3 +30,7 @@ mod page;
 mod proxy;
 #[path = "mqtt/story.rs"]
 mod story;
+#[path = "mqtt/uplink.rs"]
+mod uplink;
+#[path = "mqtt/uplink_cost.rs"]
+mod uplink_cost;

@@ -1,6 +1,6 @@
 //! Says on MQTT what the node sees, decides and spends: each message in CBOR, and again in JSON for people's tools.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub struct Way {
 #[rtype(result = "()")]
 pub struct Relay {
     /// The brokers that lack it.
-    pub to: Vec<Ear>,
+    pub to: BTreeSet<Ear>,
     /// Where.
     pub topic: Topic,
     /// As it was signed.

@@ -1,6 +1,6 @@
 //! The control plane's thread: starts the actors, waits for the stop, and orders the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -149,8 +149,8 @@ fn start_actors(
         hearing: parts.hearing.clone(),
         relay: publisher.clone().recipient(),
         is_relaying: false,
-        must_relay: false,
-        has_relayed: false,
+        must_relay: BTreeSet::new(),
+        has_relayed: BTreeSet::new(),
         is_looking: false,
         not_written: None,
         look: LOOK.min(config.mqtt.refresh),

@@ -60,24 +60,24 @@ impl Fleet {
     }
 }
 
-fn path(home: &Home, below: &str) -> String {
+pub(crate) fn path(home: &Home, below: &str) -> String {
     home.path().join(below).display().to_string()
 }
 
-fn run(home: &Home, arguments: &[&str]) -> String {
+pub(crate) fn run(home: &Home, arguments: &[&str]) -> String {
     let ended = home.command(&[&["fleet"], arguments].concat());
     assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
     ended.stdout
 }
 
 /// What a node knows of another one.
-fn seen(node: &Node, other: &str) -> Option<Value> {
+pub(crate) fn seen(node: &Node, other: &str) -> Option<Value> {
     let all = node.get_json("/api/v1/discovery");
     let of_other = |one: &&Value| one["node"] == other && one["own"] == false && one["instance"].is_null();
     all.as_array().and_then(|all| all.iter().find(of_other).cloned())
 }
 
-fn wait_for_alive(node: &Node, other: &str, alive: bool) {
+pub(crate) fn wait_for_alive(node: &Node, other: &str, alive: bool) {
     let what = format!("{other} is {}", if alive { "alive" } else { "not alive" });
     wait_until(PATIENCE, &what, || seen(node, other).filter(|one| one["alive"] == alive));
 }
