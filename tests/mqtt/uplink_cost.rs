@@ -4,7 +4,7 @@
 use edge_config::Profile;
 use serde_json::Value;
 
-use super::clients::{Broker, Message, Subscriber, publish};
+use super::clients::{Broker, Message, Subscriber};
 use super::embedded::{CBOR, mqtt};
 use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
 
