@@ -132,6 +132,12 @@ pub(super) fn start(
     trust: &Trust,
     spool: Option<&Arc<Spool>>,
 ) -> Result<(Vec<Way>, Vec<Arc<Ears>>), NodeError> {
+    if config.mqtt.uplink.is_some() && config.node.credentials.is_none() {
+        tracing::warn!(
+            "mqtt.uplink is set and node.credentials is not: nobody at the fleet's brokers believes this node; enroll it \
+             with `tidegate fleet enroll`"
+        );
+    }
     let (mut ways, mut ears) = (Vec::new(), Vec::new());
     for (ear, encoding) in wanted(config) {
         let root = Root::new(encoding, &identity.fleet).map_err(|error| NodeError::Setting(error.to_string()))?;

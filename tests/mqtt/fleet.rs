@@ -13,14 +13,14 @@ use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
 /// The rules that we ship, for the fleet `test`.
 const RULES: &str = include_str!("../../examples/mosquitto/tidegate.acl");
 
-struct Fleet {
-    home: Home,
-    port: u16,
+pub(crate) struct Fleet {
+    pub(crate) home: Home,
+    pub(crate) port: u16,
     _broker: Broker,
 }
 
 impl Fleet {
-    fn found() -> Self {
+    pub(crate) fn found() -> Self {
         let home = Home::new();
         run(&home, &["init", "test", "--dir", &path(&home, "fleet")]);
         let port = free_port();
@@ -43,7 +43,7 @@ impl Fleet {
     }
 
     /// Lets somebody in; the folder with their files.
-    fn enroll(&self, name: &str, role: &str) -> PathBuf {
+    pub(crate) fn enroll(&self, name: &str, role: &str) -> PathBuf {
         run(&self.home, &["enroll", name, "--role", role, "--dir", &path(&self.home, "fleet")]);
         self.home.path().join("fleet/nodes").join(name)
     }

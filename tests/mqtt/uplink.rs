@@ -232,6 +232,27 @@ fn json_goes_to_the_fleet_where_it_is_asked_for() {
 }
 
 #[test]
+fn a_certificate_lets_a_node_in_at_the_second_broker_and_it_keeps_to_the_rules_there() {
+    let fleet = super::fleet::Fleet::found();
+    let files = fleet.enroll("gw-a", "node");
+    let dead = free_port();
+    let node = fleet.home.start(&Spec::new().with("[service.digits.local]\nmax_replicas = 1").with(&format!(
+        "[node]\nid = 'gw-a'\ncredentials = {files:?}\n[mqtt]\nuplink_json = true\nrefresh = '1s'\n\
+         uplink = [\"mqtts://127.0.0.1:{dead}\", \"mqtts://127.0.0.1:{}\"]",
+        fleet.port
+    )));
+    wait_for_uplink(&node, &format!("127.0.0.1:{}", fleet.port));
+    // Whatever it says is taken there: nothing is given up, and no event waits.
+    wait_until(PATIENCE, "what was said is taken", || {
+        let telemetry = node.get_json("/api/v1/node")["telemetry"].clone();
+        let sent = uplink(&node)["sent_bytes"].as_u64()? > 1_000;
+        (sent && telemetry["spool"]["saved"].as_u64()? > 0 && telemetry["spool"]["events"]["uplink"] == 0).then_some(())
+    });
+    assert_eq!(uplink(&node)["dropped"], 0);
+    assert!(!node.log().contains("refuses"), "{}", node.log());
+}
+
+#[test]
 fn a_node_whose_uplink_was_never_there_starts_and_serves() {
     let fleet = Fleet::found();
     fleet.kill();
