@@ -13,7 +13,7 @@ use tidegate::actors::publisher::Identity;
 use tidegate::host::clock::Clock;
 use tidegate::mqtt::Incoming;
 use tidegate::trust::{Authority, Credential, EARLIEST, Role, Signer, Subject, Verifier};
-use tidegate::wire::registry::Registry;
+use tidegate::wire::registry::{Ear, Registry};
 use tidegate::wire::{
     Announcement, AnnouncementKind, Encoding, Endpoints, LoadReport, Message, Root, ServiceLoadReport, ServiceOffer,
     Stamp, Topic, WIRE_VERSION, from_cbor, to_cbor, to_json,
@@ -37,9 +37,9 @@ fn main() {
     let verified = verification(&authority, &first);
     let (hearing, registry) = hearing(&authority);
     let mut applied = Duration::ZERO;
-    let held = measure(|| applied = timed(|| first.iter().for_each(|message| hearing.hear(message))));
+    let held = measure(|| applied = timed(|| first.iter().for_each(|message| hearing.hear(message, Ear::Home))));
     assert_eq!(registry.len(), nodes, "every announcement was applied");
-    let next = timed(|| again.iter().for_each(|message| hearing.hear(message)));
+    let next = timed(|| again.iter().for_each(|message| hearing.hear(message, Ear::Home)));
 
     let figures = json!({
         "nodes": nodes,
@@ -111,7 +111,7 @@ fn hearing(authority: &Authority) -> (Hearing, std::sync::Arc<Registry>) {
     let subject = Subject { fleet: FLEET.into(), name: "late".into(), role: Role::Node, hosts: Vec::new() };
     let own = authority.enroll(&subject, 365 * 86_400, EARLIEST).expect("a credential");
     let signer = std::sync::Arc::new(Signer::new(root(), 1, own));
-    (Hearing::new(identity, Clock::start(), signer, verifier, registry.clone()), registry)
+    (Hearing::new(identity, Clock::start(), signer, verifier, registry.clone(), vec![Ear::Home]), registry)
 }
 
 /// Signatures and certificates alone.

@@ -54,8 +54,10 @@ pub struct About {
 /// One link to a broker, as an operator asks about it.
 #[derive(Clone, Debug, Serialize)]
 pub struct LinkView {
-    /// Its tree.
+    /// Its tree; those to the fleet's brokers begin with `uplink`.
     pub link: &'static str,
+    /// `host:port` of the broker that it stands with, or stood with last.
+    pub broker: Option<String>,
     /// Whether it stands.
     pub connected: bool,
     /// Connections made so far.
@@ -68,6 +70,10 @@ pub struct LinkView {
     pub held_bytes: usize,
     /// Messages given up since the start.
     pub dropped: u64,
+    /// Bytes of MQTT sent since the start; TCP and TLS come on top.
+    pub sent_bytes: u64,
+    /// The same received.
+    pub received_bytes: u64,
 }
 
 /// The events that wait on disk.

@@ -13,3 +13,4 @@ pub mod renewal;
 pub mod route;
 pub mod service;
 pub mod supervise;
+pub mod thrift;

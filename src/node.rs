@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
 use crate::actors::hearing::Hearing;
+use crate::actors::publisher::Way;
 use crate::console::{Console, Pulse, Telemetry, recorder};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
@@ -23,9 +24,7 @@ use crate::host::memory;
 use crate::journal::{Journal, JournalError, Spool, StateDir, StateDirError};
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::broker::{Broker, BrokerError};
-use crate::mqtt::link::Link;
 use crate::tls::PeerAcceptor;
-use crate::wire::Root;
 use crate::wire::board::Board;
 use crate::wire::registry::{Present, Registry};
 
@@ -165,12 +164,12 @@ impl Node {
         };
 
         let (verifier, registry) = (trust.verifier.clone(), trust.registry.clone());
-        let hearing = Arc::new(Hearing::new(identity.clone(), clock, trust.signer.clone(), verifier, registry));
-        let ears = Arc::new(links::Ears::new(Some(hearing.clone())));
+        let signer = trust.signer.clone();
+        let hearing = Arc::new(Hearing::new(identity.clone(), clock, signer, verifier, registry, links::ears(config)));
         let spool = spooled::open(config, &state_dir);
-        let links = {
+        let (ways, ears) = {
             let _inside = io.enter();
-            links::start(config, &identity, addresses.mqtt, &ears, &trust, spool.as_ref())?
+            links::start(config, &identity, addresses.mqtt, &hearing, &trust, spool.as_ref())?
         };
         let counters = parts::counters(config, &gateway);
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));
@@ -179,7 +178,7 @@ impl Node {
             tick: config.node.tick,
             board: board.clone(),
             gateway: gateway.clone(),
-            links: links.clone(),
+            ways: ways.clone(),
             spool: spool.clone(),
             registry: trust.registry.clone(),
             stopping: AtomicBool::new(false),
@@ -203,7 +202,7 @@ impl Node {
             board: board.clone(),
             journal,
             state_dir,
-            links,
+            ways,
             spool,
             ears,
             gateway,
@@ -349,7 +348,7 @@ struct NodePulse {
     tick: Duration,
     board: Arc<Board>,
     gateway: Arc<Gateway>,
-    links: Vec<(Root, Link)>,
+    ways: Vec<Way>,
     spool: Option<Arc<Spool>>,
     registry: Arc<Registry>,
     stopping: AtomicBool,
@@ -378,11 +377,11 @@ impl Pulse for NodePulse {
     }
 
     fn broker_connected(&self) -> bool {
-        self.links.iter().any(|(_, link)| link.status().connected)
+        self.ways.iter().any(|way| way.link.status().connected)
     }
 
     fn telemetry(&self) -> Telemetry {
-        spooled::telemetry(&self.links, self.spool.as_ref())
+        spooled::telemetry(&self.ways, self.spool.as_ref())
     }
 
     fn uptime_s(&self) -> u64 {

@@ -32,3 +32,7 @@ mod peers;
 mod proxy;
 #[path = "mqtt/story.rs"]
 mod story;
+#[path = "mqtt/uplink.rs"]
+mod uplink;
+#[path = "mqtt/uplink_cost.rs"]
+mod uplink_cost;

@@ -23,8 +23,8 @@
 //!
 //! # Decisions where two keys meet
 //!
-//! * Exactly one broker is used. `mqtt.broker` names one elsewhere, and then none is started here; setting
-//!   `mqtt.listen` too is an error.
+//! * `mqtt.broker` names a broker elsewhere, and then none is started here; setting `mqtt.listen` or `mqtt.uplink` too is an
+//!   error. `mqtt.uplink` names the fleet's brokers beside the embedded one.
 //! * Listeners are loopback only, because authentication is not available yet; `gateway.allow_unauthenticated = true`
 //!   opens the gateway, and nothing opens the others.
 //! * `scaling.threshold` and `band` stand in the metric's unit: fractions for `utilisation` (may exceed 1, up to 10),
@@ -69,7 +69,7 @@ mod toml_layer;
 pub use adapter::{Adapter, AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh, Toleration};
 pub use budget::Budget;
 pub use listen::{Balance, Console, Gateway};
-pub use mqtt::{Broker, BrokerAddress, BrokerTls, Credentials, Hub, Mqtt};
+pub use mqtt::{Broker, BrokerAddress, BrokerTls, Credentials, Hub, Mqtt, Uplink};
 pub use name::{AdapterName, FleetId, NAME_BYTES_MAX, NameError, NodeId, ServiceName};
 pub use node::Node;
 pub use origin::Origin;

@@ -1,4 +1,4 @@
-//! `[mqtt]`: the broker, embedded or the site's, and what is published.
+//! `[mqtt]`: the broker, embedded or the site's, the fleet's brokers beside it (`uplink`), and what is published.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,8 +10,10 @@ use crate::section::Section;
 use crate::shape::{Address, FilePath, Flag, Parsed, Span};
 
 mod hub;
+mod uplink;
 
 pub use hub::Hub;
+pub use uplink::Uplink;
 
 /// `[mqtt]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,10 +21,12 @@ pub use hub::Hub;
 pub struct Mqtt {
     /// Whether anything is published at all. Default true.
     pub enabled: bool,
-    /// The one broker that is used.
+    /// The broker of this box or of the site.
     pub broker: Broker,
     /// The embedded broker's listener for others than this box.
     pub hub: Option<Hub>,
+    /// The fleet's brokers, beside the embedded one.
+    pub uplink: Option<Uplink>,
     /// Whether the JSON mirror is published too. Default true.
     pub json: bool,
     /// Time from one announcement to the next. Default 30 s.
@@ -46,7 +50,7 @@ impl Mqtt {
     }
 }
 
-/// The broker that the node publishes to: exactly one.
+/// The broker that the node publishes to, beside its uplink: exactly one.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Broker {
@@ -119,13 +123,14 @@ impl BrokerAddress {
 const PORT: u16 = 1883;
 const TLS_PORT: u16 = 8883;
 
-/// The keys that are for a broker elsewhere.
+/// The keys that are for a broker elsewhere: the site's, or those of the uplink.
 const EXTERNAL_KEYS: [&str; 5] = ["username", "password_file", "ca_file", "certificate_file", "key_file"];
 
 pub(crate) fn read(section: &mut Section<'_>) -> Mqtt {
     let (broker, hub) = broker(section);
     Mqtt {
         enabled: section.get("enabled", &Flag, true),
+        uplink: uplink::read(section, &broker),
         broker,
         hub,
         json: section.get("json", &Flag, true),
@@ -166,7 +171,8 @@ fn broker(section: &mut Section<'_>) -> (Broker, Option<Hub>) {
         Some(address) => {
             section.leave(&["listen"]);
             hub::refuse(section);
-            let tls = tls(section, &address);
+            let advice = "is for TLS; write mqtt.broker with mqtts://, or remove it";
+            let tls = tls_files(section, address.tls, advice);
             (Broker::External { address, credentials: credentials(section), tls }, None)
         }
         None if asked_for_other => {
@@ -183,18 +189,21 @@ const BEYOND_LOOPBACK: &str = "reaches beyond this machine, and there anybody wh
     loopback address as in \"127.0.0.1:1883\", and let others in with mqtt.listen_tls = \"0.0.0.0:8883\", which asks who they are";
 
 fn embedded(section: &mut Section<'_>) -> Broker {
-    for key in EXTERNAL_KEYS {
-        section.foreign(key, "is for a broker elsewhere; set mqtt.broker, or remove it");
+    if !section.has("uplink") {
+        for key in EXTERNAL_KEYS {
+            section.foreign(key, "is for a broker elsewhere; set mqtt.broker or mqtt.uplink, or remove it");
+        }
     }
     let listen = section.get("listen", &Address, default_listen());
     listen::loopback_or(section, "listen", listen, BEYOND_LOOPBACK);
     Broker::Embedded { listen }
 }
 
-fn tls(section: &mut Section<'_>, address: &BrokerAddress) -> BrokerTls {
-    if !address.tls {
+/// The files for TLS; `otherwise` is told of each where none is spoken.
+fn tls_files(section: &mut Section<'_>, is_spoken: bool, otherwise: &str) -> BrokerTls {
+    if !is_spoken {
         for key in ["ca_file", "certificate_file", "key_file"] {
-            section.foreign(key, "is for TLS; write mqtt.broker with mqtts://, or remove it");
+            section.foreign(key, otherwise);
         }
         return BrokerTls::default();
     }

@@ -11,17 +11,20 @@ pub enum Profile {
     Quickstart,
     /// A small box: one local replica, a slow tick, and no cloud.
     GatewaySmall,
+    /// A box behind a mobile link: everything at home, and little of it, in a daily budget, to the fleet's brokers.
+    Cellular,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 2] = [Self::Quickstart, Self::GatewaySmall];
+    pub const ALL: [Self; 3] = [Self::Quickstart, Self::GatewaySmall, Self::Cellular];
 
     /// The name that `--profile` takes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Quickstart => "quickstart",
             Self::GatewaySmall => "gateway-small",
+            Self::Cellular => "cellular",
         }
     }
 
@@ -30,6 +33,7 @@ impl Profile {
         match self {
             Self::Quickstart => include_str!("../profiles/quickstart.toml"),
             Self::GatewaySmall => include_str!("../profiles/gateway-small.toml"),
+            Self::Cellular => include_str!("../profiles/cellular.toml"),
         }
     }
 }
@@ -42,7 +46,7 @@ impl fmt::Display for Profile {
 
 /// No profile has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no profile is called {0:?}; there are quickstart and gateway-small")]
+#[error("no profile is called {0:?}; there are quickstart, gateway-small and cellular")]
 pub struct UnknownProfile(String);
 
 impl FromStr for Profile {

@@ -80,7 +80,7 @@ impl Input<'_> {
         }
     }
 
-    fn array(&self) -> Option<Vec<Value>> {
+    pub(crate) fn array(&self) -> Option<Vec<Value>> {
         match self.kind {
             ValueKind::Array(values) => Some(values.clone()),
             _ => toml_layer::read_array(self.plain()?),

@@ -16,7 +16,7 @@ use super::tell;
 use crate::host::clock::{Clock, unix_now};
 use crate::mqtt::Incoming;
 use crate::trust::{Believed, Rejected, Signer, UnixSeconds, Update, Verifier};
-use crate::wire::registry::{Refused, Registry};
+use crate::wire::registry::{Ear, Refused, Registry};
 use crate::wire::{
     ALL_NODES, Command, EventData, EventKind, Message as WireMessage, NodeStateKind, Root, Stamp, Topic, WireError,
 };
@@ -35,6 +35,8 @@ pub struct WrittenOver {
     pub topic: Topic,
     /// What stands there now.
     pub payload: Vec<u8>,
+    /// The broker kept it from before this connection.
+    pub was_kept: bool,
 }
 
 /// Another live node speaks with our credential.
@@ -87,20 +89,23 @@ pub struct Hearing {
     verifier: Arc<Verifier>,
     registry: Arc<Registry>,
     listeners: OnceLock<Listeners>,
-    /// The brokers keep the word on the fleet's trust that this node knows.
-    trust_heard: AtomicBool,
+    /// Where it hears.
+    ears: Vec<Ear>,
+    /// Whether each broker keeps the word on the fleet's trust that this node knows, or is not asked yet.
+    trust_heard: [AtomicBool; 2],
     /// When each kind of rejected message was last told, and how many came since.
     told: Mutex<BTreeMap<&'static str, (Duration, u64)>>,
 }
 
 impl Hearing {
-    /// Enters what it hears into `registry`, and tells nobody until [`Hearing::connect`].
+    /// Enters what it hears by `ears` into `registry`, and tells nobody until [`Hearing::connect`].
     pub fn new(
         identity: Identity,
         clock: Clock,
         signer: Arc<Signer>,
         verifier: Arc<Verifier>,
         registry: Arc<Registry>,
+        ears: Vec<Ear>,
     ) -> Self {
         for kind in Rejected::KINDS.into_iter().chain([UNKNOWN_TOPIC, FULL]) {
             metrics::counter!("tidegate_discovery_ignored_total", "kind" => kind).absolute(0);
@@ -112,7 +117,9 @@ impl Hearing {
             verifier,
             registry,
             listeners: OnceLock::new(),
-            trust_heard: AtomicBool::new(false),
+            ears,
+            // What an uplink keeps is known once it is connected to; the broker of the box is told in any case.
+            trust_heard: Ear::ALL.map(|ear| AtomicBool::new(ear == Ear::Uplink)),
             told: Mutex::default(),
         }
     }
@@ -123,18 +130,34 @@ impl Hearing {
         let _ = self.listeners.set(listeners);
     }
 
-    /// Whether the brokers keep the word on the fleet's trust that this node knows.
-    pub fn has_heard_trust(&self) -> bool {
-        self.trust_heard.load(Ordering::Relaxed)
+    /// The brokers that do not keep the word on the fleet's trust that this node knows.
+    pub fn lacking_trust(&self) -> Vec<Ear> {
+        let lacks = |ear: &&Ear| !self.trust_heard[**ear as usize].load(Ordering::Relaxed);
+        self.ears.iter().filter(lacks).copied().collect()
     }
 
-    /// What the brokers keep is not known any more: a link is new, or what this node knows is newer.
-    pub fn trust_is_to_be_heard(&self) {
-        self.trust_heard.store(false, Ordering::Relaxed);
+    /// Where it hears.
+    pub fn ears(&self) -> &[Ear] {
+        &self.ears
     }
 
-    /// Takes a message in. Returns at once.
-    pub fn hear(&self, incoming: &Incoming) {
+    /// What a broker keeps is not known any more: the link is new, or what this node knows is newer.
+    pub fn trust_is_to_be_heard(&self, ear: Ear) {
+        self.trust_heard[ear as usize].store(false, Ordering::Relaxed);
+    }
+
+    /// This node says it there, and does not hear itself.
+    pub fn trust_is_said(&self, ear: Ear) {
+        self.trust_heard[ear as usize].store(true, Ordering::Relaxed);
+    }
+
+    /// A link went to another broker, which has its own account of connections.
+    pub fn moved(&self, ear: Ear) {
+        self.registry.moved(ear);
+    }
+
+    /// Takes a message in that came by one of the links. Returns at once.
+    pub fn hear(&self, incoming: &Incoming, ear: Ear) {
         let Ok((root, topic)) = Root::parse(&incoming.topic) else {
             return self.ignore(UNKNOWN_TOPIC, &incoming.topic);
         };
@@ -142,12 +165,10 @@ impl Hearing {
             return self.ignore(UNKNOWN_TOPIC, &incoming.topic);
         }
         let heard = match &topic {
-            Topic::Trust => self.trust(&incoming.payload),
+            Topic::Trust => self.trust(&incoming.payload, ear),
             Topic::Command { .. } => self.command(&topic, &incoming.payload),
-            _ if topic.owner().is_some_and(|owner| owner.as_str() == self.identity.node) => {
-                self.own(&topic, &incoming.payload)
-            }
-            _ => self.other(&topic, incoming),
+            _ if topic.owner().is_some_and(|owner| owner.as_str() == self.identity.node) => self.own(&topic, incoming),
+            _ => self.other(&topic, incoming, ear),
         };
         if let Err(rejected) = heard {
             self.ignore(rejected.kind(), &format!("{}: {rejected}", incoming.topic));
@@ -160,7 +181,7 @@ impl Hearing {
     }
 
     /// What another node says.
-    fn other(&self, topic: &Topic, incoming: &Incoming) -> Result<(), Rejected> {
+    fn other(&self, topic: &Topic, incoming: &Incoming, ear: Ear) -> Result<(), Rejected> {
         if incoming.payload.is_empty() {
             // Anybody can clear a topic; what its owner took back it said before.
             return Ok(());
@@ -171,7 +192,7 @@ impl Hearing {
             WireMessage::Announcement(said) => {
                 self.registry.announce(*said, stamp, speaker.key, !incoming.retained, now)
             }
-            WireMessage::State(said) => self.registry.state(&said, stamp),
+            WireMessage::State(said) => self.registry.state(&said, stamp, ear),
             _ => Ok(()),
         };
         match entered {
@@ -185,8 +206,10 @@ impl Hearing {
     }
 
     /// What stands on a topic of ours: our own word, or that of somebody who should not have written there.
-    fn own(&self, topic: &Topic, message: &[u8]) -> Result<(), Rejected> {
-        let written_over = || WrittenOver { topic: topic.clone(), payload: message.to_vec() };
+    fn own(&self, topic: &Topic, incoming: &Incoming) -> Result<(), Rejected> {
+        let message = incoming.payload.as_slice();
+        let written_over =
+            || WrittenOver { topic: topic.clone(), payload: message.to_vec(), was_kept: incoming.retained };
         if !topic.is_signed() || message.is_empty() {
             // Whoever publishes there knows whether it is what it said.
             self.tell(|listeners| tell(&listeners.written_over, written_over()));
@@ -220,15 +243,22 @@ impl Hearing {
         }
     }
 
-    fn trust(&self, message: &[u8]) -> Result<(), Rejected> {
+    fn trust(&self, message: &[u8], ear: Ear) -> Result<(), Rejected> {
         let update = self.verifier.update(message);
-        self.trust_heard.store(matches!(update, Ok(Update::Same | Update::Newer)), Ordering::Relaxed);
+        let is_kept = matches!(update, Ok(Update::Same | Update::Newer));
+        self.trust_heard[ear as usize].store(is_kept, Ordering::Relaxed);
         match update {
             Ok(Update::Same) => {}
             Ok(Update::Newer) => {
                 // Whoever is believed still says so with the next word.
                 self.registry.doubt_all();
+                // What is new at one broker is carried to the other.
+                let others = self.ears.iter().filter(|other| **other != ear);
+                others.for_each(|other| self.trust_is_to_be_heard(*other));
                 self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged));
+                if !self.lacking_trust().is_empty() {
+                    self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated));
+                }
             }
             // Also where somebody cleared it or wrote something else there.
             Ok(Update::Older) | Err(_) => self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated)),

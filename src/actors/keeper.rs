@@ -1,6 +1,7 @@
 //! Keeps who this node is and what it believes: renews the credential long before it ends, takes in one that was put in its
 //! place on disk, and writes newer roots down, so that the next start believes them too.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::logic::renewal::Life;
 use crate::trust::{
     Authority, BACKDATED, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Update, Verifier,
 };
+use crate::wire::registry::Ear;
 use crate::wire::{EventData, EventKind, Message as WireMessage, Sealed, Topic};
 
 /// How often dates and files are looked at: a credential that was put on disk counts within a minute.
@@ -43,10 +45,10 @@ pub struct Keeper {
     pub relay: Recipient<Relay>,
     /// A relay is on its way.
     pub is_relaying: bool,
-    /// It is to be said whatever the brokers keep.
-    pub must_relay: bool,
-    /// This node has said it.
-    pub has_relayed: bool,
+    /// Where it is to be said whatever the broker keeps.
+    pub must_relay: BTreeSet<Ear>,
+    /// Where this node has said it.
+    pub has_relayed: BTreeSet<Ear>,
     /// A look at the disk is on its way.
     pub is_looking: bool,
     /// Why what is believed could last not be written down: told once.
@@ -75,7 +77,7 @@ impl Handler<TrustOutdated> for Keeper {
     type Result = ();
 
     fn handle(&mut self, _: TrustOutdated, context: &mut Self::Context) {
-        self.relay_trust(false, context);
+        self.relay_trust([], context);
     }
 }
 
@@ -84,10 +86,8 @@ impl Handler<TrustChanged> for Keeper {
 
     fn handle(&mut self, _: TrustChanged, context: &mut Self::Context) {
         self.tell_trust(None);
-        if self.has_relayed {
-            // What was said by this node is said again on each connection, so it has to be the newest.
-            self.relay_trust(true, context);
-        }
+        // What was said by this node is said again on each connection, so it has to be the newest.
+        self.relay_trust(self.has_relayed.clone(), context);
         // Writes it down.
         self.look(context);
     }
@@ -95,20 +95,23 @@ impl Handler<TrustChanged> for Keeper {
 
 impl Keeper {
     /// Says what the fleet believes to brokers that do not keep it, unless another node does so first.
-    fn relay_trust(&mut self, in_any_case: bool, context: &mut Context<Self>) {
-        self.must_relay |= in_any_case;
+    fn relay_trust(&mut self, in_any_case: impl IntoIterator<Item = Ear>, context: &mut Context<Self>) {
+        self.must_relay.extend(in_any_case);
         if std::mem::replace(&mut self.is_relaying, true) {
             return;
         }
         context.run_later(RELAY_WITHIN.mul_f64(fastrand::f64()), |keeper, _| {
             keeper.is_relaying = false;
-            if !std::mem::take(&mut keeper.must_relay) && keeper.hearing.has_heard_trust() {
+            let mut to = std::mem::take(&mut keeper.must_relay);
+            to.extend(keeper.hearing.lacking_trust());
+            if to.is_empty() {
                 return;
             }
             match signed_trust(&keeper.verifier) {
                 Ok((sealed, message)) => {
-                    keeper.has_relayed = true;
-                    tell(&keeper.relay, Relay { topic: Topic::Trust, sealed, message });
+                    keeper.has_relayed.extend(&to);
+                    to.iter().for_each(|ear| keeper.hearing.trust_is_said(*ear));
+                    tell(&keeper.relay, Relay { to, topic: Topic::Trust, sealed, message });
                 }
                 Err(why) => tracing::error!(why, "the fleet's trust cannot be told to the brokers"),
             }
@@ -117,8 +120,8 @@ impl Keeper {
 
     /// Takes in what stands on disk, makes a new credential where one is due and this node may, and warns.
     fn look(&mut self, context: &mut Context<Self>) {
-        if !self.hearing.has_heard_trust() {
-            self.relay_trust(false, context);
+        if !self.hearing.lacking_trust().is_empty() {
+            self.relay_trust([], context);
         }
         if std::mem::replace(&mut self.is_looking, true) {
             return;
@@ -155,9 +158,8 @@ impl Keeper {
 
     fn take_in(&mut self, found: Found, context: &mut Context<Self>) {
         if found.has_newer_trust {
-            self.hearing.trust_is_to_be_heard();
             self.tell_trust(None);
-            self.relay_trust(true, context);
+            self.relay_trust(self.hearing.ears().to_vec(), context);
         }
         if let Some(why) = found.not_written.filter(|why| self.not_written.as_ref() != Some(why)) {
             self.tell_trust(Some(format!("believed until the next start only: {why}")));

@@ -1,6 +1,6 @@
 //! Says on MQTT what the node sees, decides and spends: each message in CBOR, and again in JSON for people's tools.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +8,17 @@ use actix::{Actor, AsyncContext, Context, Handler, Message};
 
 use super::MAILBOX;
 use super::hearing::WrittenOver;
+use super::upstream::{self, Upstream, worth};
 use crate::host::clock::{Clock, rfc3339_now};
 use crate::host::probe::Reading;
 use crate::journal::Spool;
 use crate::logic::load::LoadSample;
+use crate::logic::thrift::Worth;
 use crate::mqtt::link::Link;
 use crate::mqtt::{Outgoing, Qos};
 use crate::trust::Signer;
 use crate::wire::board::Board;
+use crate::wire::registry::Ear;
 use crate::wire::{
     Delivery, Encoding, Event, EventData, EventKind, LoadReport, Message as WireMessage, NodeState, Qos as WireQos,
     Root, ServiceLoadReport, ServiceStatus, Topic, WireError,
@@ -58,10 +61,23 @@ pub struct Publish {
     pub message: WireMessage,
 }
 
+/// A way out of the node: one tree at one broker.
+#[derive(Clone)]
+pub struct Way {
+    /// The tree.
+    pub root: Root,
+    /// The connection.
+    pub link: Link,
+    /// The broker.
+    pub ear: Ear,
+}
+
 /// A message that somebody else has signed, to be said again.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Relay {
+    /// The brokers that lack it.
+    pub to: BTreeSet<Ear>,
     /// Where.
     pub topic: Topic,
     /// As it was signed.
@@ -108,8 +124,10 @@ pub struct Publisher {
     pub refresh: Duration,
     /// Signs what others act upon.
     pub signer: Arc<Signer>,
-    /// A link and its tree; empty when MQTT is off.
-    pub links: Vec<(Root, Link)>,
+    /// Each tree at each broker; empty when MQTT is off.
+    pub ways: Vec<Way>,
+    /// Holds what goes to the uplink; none where there is none.
+    pub upstream: Option<Upstream>,
     /// Holds on disk what must not be lost; none when MQTT is off.
     pub spool: Option<Arc<Spool>>,
     /// The last value of each message, for the console.
@@ -130,6 +148,9 @@ impl Actor for Publisher {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX * 4);
         context.run_interval(self.refresh, |publisher, _| publisher.refresh());
+        if self.upstream.is_some() {
+            context.run_interval(upstream::LOOK, |publisher, _| publisher.look_upstream());
+        }
     }
 }
 
@@ -156,9 +177,9 @@ impl Handler<Publish> for Publisher {
 impl Handler<Relay> for Publisher {
     type Result = ();
 
-    fn handle(&mut self, Relay { topic, sealed, message }: Relay, _: &mut Self::Context) {
+    fn handle(&mut self, Relay { to, topic, sealed, message }: Relay, _: &mut Self::Context) {
         let delivery = topic.delivery(self.refresh);
-        for (root, link) in &self.links {
+        for Way { root, link, .. } in self.ways.iter().filter(|way| to.contains(&way.ear)) {
             let payload = match root.encoding {
                 Encoding::Cbor => Ok(sealed.clone()),
                 Encoding::Json => message.encode(root.encoding),
@@ -175,21 +196,25 @@ impl Handler<LinkUp> for Publisher {
     type Result = ();
 
     fn handle(&mut self, _: LinkUp, _: &mut Self::Context) {
-        let states = self.retained.iter().filter(|(topic, _)| matches!(topic, Topic::State { .. }));
-        states.for_each(|(topic, held)| self.say(topic, &held.message));
+        self.say_again(|_, topic| matches!(topic, Topic::State { .. }));
+        self.look_upstream();
     }
 }
 
 impl Handler<WrittenOver> for Publisher {
     type Result = ();
 
-    fn handle(&mut self, WrittenOver { topic, payload }: WrittenOver, _: &mut Self::Context) {
+    fn handle(&mut self, WrittenOver { topic, payload, was_kept }: WrittenOver, _: &mut Self::Context) {
         let now = self.clock.now();
         let held = self.retained.get(&topic);
         let is_ours = match held {
             None => payload.is_empty(),
-            // Whose a signed message is, its signature tells; one without may be our own of a moment ago that comes back.
-            Some(held) => !topic.is_signed() && now.saturating_sub(held.said_at) < ECHO,
+            // Whose a signed message is, its signature tells. One without may be our own that comes back, late from an uplink
+            // that is spoken to rarely; and what a broker kept of us is written over on each connection anyway.
+            Some(held) => {
+                let is_echo = || held.message.encode(Encoding::Cbor).is_ok_and(|ours| ours == payload);
+                !topic.is_signed() && (was_kept || now.saturating_sub(held.said_at) < ECHO || is_echo())
+            }
         };
         let is_paced = self.repaired.get(&topic).is_some_and(|at| now.saturating_sub(*at) < REPAIR_PACE);
         if is_ours || is_paced {
@@ -241,13 +266,23 @@ impl Handler<Sampled> for Publisher {
 
 impl Publisher {
     /// Says again what would expire. Announcements are said again by discovery itself.
-    fn refresh(&self) {
-        let held = self.retained.iter().map(|(topic, held)| (topic, &held.message));
-        let expires = |message: &WireMessage| matches!(message, WireMessage::Service(_) | WireMessage::Burst(_));
-        held.filter(|(_, message)| expires(message)).for_each(|(topic, message)| self.say(topic, message));
+    fn refresh(&mut self) {
+        self.say_again(|message, _| matches!(message, WireMessage::Service(_) | WireMessage::Burst(_)));
     }
 
-    fn say(&self, topic: &Topic, message: &WireMessage) {
+    fn say_again(&mut self, wanted: impl Fn(&WireMessage, &Topic) -> bool) {
+        let held = self.retained.iter().filter(|(topic, held)| wanted(&held.message, topic));
+        let held: Vec<_> = held.map(|(topic, held)| (topic.clone(), held.message.clone())).collect();
+        held.iter().for_each(|(topic, message)| self.say(topic, message));
+    }
+
+    fn look_upstream(&mut self) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.look(self.clock.now());
+        }
+    }
+
+    fn say(&mut self, topic: &Topic, message: &WireMessage) {
         self.board.record(topic, message);
         if let WireMessage::Service(status) = message {
             count_replicas(status);
@@ -255,16 +290,30 @@ impl Publisher {
         let mut delivery = topic.delivery(self.refresh);
         // The last word on something that goes is for those who listen now; the topic itself is cleared after it.
         delivery.retained &= *message == WireMessage::Cleared || !is_taken_back(message);
-        for (root, link) in &self.links {
-            match self.payload(root, link, topic, message) {
-                Ok(payload) => self.hand_over(topic, link, outgoing(root.topic(topic), payload, &delivery)),
+        let worth = worth(message, is_taken_back(message));
+        // Signed once, so that whoever hears both brokers hears one message twice and not two.
+        let mut known: BTreeMap<Encoding, Vec<u8>> = BTreeMap::new();
+        for way in self.ways.clone() {
+            let payload = match known.get(&way.root.encoding) {
+                Some(payload) => Ok(payload.clone()),
+                None => self.payload(&way, topic, message),
+            };
+            match payload {
+                Ok(payload) => {
+                    // A state is of one connection.
+                    if !matches!(message, WireMessage::State(_)) {
+                        known.insert(way.root.encoding, payload.clone());
+                    }
+                    self.hand_over(topic, &way, worth, outgoing(way.root.topic(topic), payload, &delivery));
+                }
                 Err(error) => tracing::error!(%error, %topic, "a message could not be encoded"),
             }
         }
     }
 
     /// The message for one link; signed where only signed ones count.
-    fn payload(&self, root: &Root, link: &Link, topic: &Topic, message: &WireMessage) -> Result<Vec<u8>, WireError> {
+    fn payload(&self, way: &Way, topic: &Topic, message: &WireMessage) -> Result<Vec<u8>, WireError> {
+        let Way { root, link, .. } = way;
         let payload = match message {
             WireMessage::State(state) => {
                 let connection = link.status().attempts;
@@ -277,13 +326,15 @@ impl Publisher {
     }
 
     /// An event goes to disk first, and from there to its link; all else is worth only as much as it is new.
-    fn hand_over(&self, topic: &Topic, link: &Link, message: Outgoing) {
+    fn hand_over(&mut self, topic: &Topic, way: &Way, worth: Worth, message: Outgoing) {
         let spooled = match (&self.spool, topic) {
-            (Some(spool), Topic::Event { .. }) => spool.append(link.name(), &message.topic, &message.payload),
+            (Some(spool), Topic::Event { .. }) => spool.append(way.link.name(), &message.topic, &message.payload),
             _ => false,
         };
-        if !spooled {
-            link.publish(message);
+        match &mut self.upstream {
+            _ if spooled => {}
+            Some(upstream) if way.ear == Ear::Uplink => upstream.offer(&way.link, worth, message, self.clock.now()),
+            _ => way.link.publish(message),
         }
     }
 
@@ -316,7 +367,7 @@ impl Publisher {
             replicas_local: services.iter().map(|service| service.ready_local).sum(),
             replicas_cloud: services.iter().map(|service| service.ready_cloud).sum(),
             spend_hour: self.board.spend_hour(),
-            broker_connected: self.links.iter().any(|(_, link)| link.status().connected),
+            broker_connected: self.ways.iter().any(|way| way.link.status().connected),
             services,
         }
     }

@@ -34,6 +34,7 @@ impl BrokerArgs {
             keepalive: Duration::from_secs(30),
             credentials: None,
             tls: if is_tls { Some(self.tls()?) } else { None },
+            alternatives: Vec::new(),
             last_will: None,
             subscriptions: Vec::new(),
             others_alone: false,

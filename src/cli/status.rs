@@ -59,7 +59,20 @@ fn reach(node: &Value) -> String {
         (Some(address), true) => format!("mqtt://{address} connected"),
         (Some(address), false) => format!("mqtt://{address} NOT connected (serving goes on): {}", unreached(node)),
     };
-    format!("reach    gateway http://{}, console http://{}, {broker}", text(node, "gateway"), text(node, "console"))
+    let (gateway, console) = (text(node, "gateway"), text(node, "console"));
+    format!("reach    gateway http://{gateway}, console http://{console}, {broker}{}", uplink(node))
+}
+
+/// The fleet's broker, where one is named.
+fn uplink(node: &Value) -> String {
+    let links = node["telemetry"]["links"].as_array();
+    let Some(link) = links.and_then(|links| links.iter().find(|link| link["link"] == "uplink")) else {
+        return String::new();
+    };
+    match flag(link, "connected") {
+        true => format!(", uplink {} connected", text(link, "broker")),
+        false => format!(", uplink NOT connected: {}", link["last_error"].as_str().unwrap_or("not reached yet")),
+    }
 }
 
 /// Why, and what waits on disk.

@@ -57,6 +57,12 @@ fn describe() {
     describe_counter!("tidegate_mqtt_dropped_total", "Messages given up, by link and reason");
     describe_gauge!("tidegate_mqtt_guests", "Clients that came in at mqtt.listen_tls");
     describe_counter!("tidegate_mqtt_refused_total", "Connections that mqtt.listen_tls did not let in, by reason");
+    describe_counter!("tidegate_mqtt_sent_bytes_total", "Bytes of MQTT packets to the broker, without TCP and TLS");
+    describe_counter!(
+        "tidegate_mqtt_received_bytes_total",
+        "Bytes of MQTT packets from the broker, without TCP and TLS"
+    );
+    describe_gauge!("tidegate_mqtt_uplink_budget_bytes", "Bytes that may go to the uplink at once, below 0 where owed");
     describe_gauge!("tidegate_mqtt_spool_events", "Events on disk that the broker has not taken");
     describe_gauge!("tidegate_mqtt_spool_unsaved_events", "Events that the disk has not taken");
     describe_counter!("tidegate_discovery_ignored_total", "Discovery messages that were ignored, by kind");

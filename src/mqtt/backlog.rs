@@ -328,6 +328,11 @@ impl Backlog {
         }
     }
 
+    /// The message that [`Backlog::sent`] is about next.
+    pub(super) fn oldest_handed(&self) -> Option<&Outgoing> {
+        self.handed.front().map(|item| &item.message)
+    }
+
     /// The oldest handed message went out under this packet id (0 is at-most-once and has none).
     pub(super) fn sent(&mut self, packet_id: u16) {
         let Some(item) = self.handed.pop_front() else { return };

@@ -1,13 +1,17 @@
-//! One connection to a broker that survives the broker.
+//! One connection to a broker that survives the broker; where several are named, to the first of them that answers.
 //!
 //! `rumqttc` forgets what was queued when a session is new, never resubscribes, and reconnects without a pause. So a task
 //! of its own keeps the connection up (`upkeep`), with backoff and a fresh client each time; a second one feeds it from our
 //! bounded [`Backlog`] only while the connection is up, and every new connection subscribes and says the retained values
-//! again. Nobody who publishes waits. `version` decides which version of MQTT is spoken, `session` is one connection in
-//! either, by the two clients in `v5` and `v311`.
+//! again. Nobody who publishes waits. `turn` decides which broker is tried next, `lookout` whether to leave one for a better,
+//! `version` which version of MQTT is spoken; `session` is one connection in either, by the two clients in `v5` and `v311`, and
+//! `traffic` counts its bytes.
 
 mod failure;
+mod lookout;
 mod session;
+mod traffic;
+mod turn;
 mod upkeep;
 mod v311;
 mod v5;
@@ -20,15 +24,34 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use self::session::Client;
+use self::traffic::Meter;
 use self::upkeep::Upkeep;
 use super::backlog::{Backlog, Limits};
 use super::{Incoming, Outgoing, Qos};
 use crate::tls::BrokerTls;
 
+pub use self::traffic::Traffic;
+
 /// A broker that was taken for an old one is asked for MQTT 5 again after this, and after twice as long each time that it
 /// still is one: rarely enough that the short gap of a reconnect goes unnoticed, often enough that a hiccup on one day does
 /// not cost the next one its expiries.
 const ASK_FOR_V5_AGAIN: Duration = Duration::from_secs(3_600);
+/// From a less preferred broker the preferred one is asked for after this and up to as long again: a broker that went for an
+/// upgrade has its nodes back within two hours, and one that comes and goes costs a gap of a second an hour.
+const ASK_FOR_PREFERRED_AGAIN: Duration = Duration::from_secs(3_600);
+
+/// When what is better than what stands is asked for again.
+#[derive(Clone, Copy, Debug)]
+struct AskAgain {
+    for_v5: Duration,
+    for_preferred: Duration,
+}
+
+impl Default for AskAgain {
+    fn default() -> Self {
+        Self { for_v5: ASK_FOR_V5_AGAIN, for_preferred: ASK_FOR_PREFERRED_AGAIN }
+    }
+}
 
 /// How to reach a broker and what it says when we are gone.
 #[derive(Clone, Debug)]
@@ -47,6 +70,8 @@ pub struct LinkOptions {
     pub credentials: Option<(String, String)>,
     /// TLS, and what proves the broker's name (`host`) in it; none for a plain connection.
     pub tls: Option<BrokerTls>,
+    /// Brokers that are tried after that one, in this order, while it does not answer.
+    pub alternatives: Vec<Alternative>,
     /// Published by the broker when the connection dies without a goodbye.
     pub last_will: Option<Outgoing>,
     /// Topic filters to subscribe on every connection.
@@ -55,6 +80,29 @@ pub struct LinkOptions {
     pub others_alone: bool,
     /// Brings the options up to date just before each attempt to connect: what proves who we are may have been renewed.
     pub prepare: Option<Prepare>,
+}
+
+impl LinkOptions {
+    /// Those for one of its brokers; 0 is the preferred one.
+    fn at(&self, index: usize) -> Self {
+        match index.checked_sub(1).and_then(|index| self.alternatives.get(index)) {
+            Some(Alternative { host, port, tls }) => {
+                Self { host: host.clone(), port: *port, tls: tls.clone(), ..self.clone() }
+            }
+            None => self.clone(),
+        }
+    }
+}
+
+/// Another broker of a link, reached by the same credentials.
+#[derive(Clone, Debug)]
+pub struct Alternative {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// As in [`LinkOptions::tls`], for this host.
+    pub tls: Option<BrokerTls>,
 }
 
 /// Changes options for the attempt of this number, from 1.
@@ -100,6 +148,8 @@ impl fmt::Display for Protocol {
 pub struct LinkStatus {
     /// Whether the broker accepted us and the connection stands.
     pub connected: bool,
+    /// `host:port` of the broker of this connection, or of the last one; none before the first.
+    pub broker: Option<String>,
     /// The version that is spoken, or was with the last connection; none before the first.
     pub protocol: Option<Protocol>,
     /// Attempts to connect so far; the connection that stands was made by the last.
@@ -135,8 +185,7 @@ pub struct Link {
 
 struct Shared {
     name: &'static str,
-    /// `host:port`, for the log.
-    broker: String,
+    meter: Meter,
     backlog: Mutex<Backlog>,
     /// Where messages go while the connection is up; none while it is not.
     client: Mutex<Option<Client>>,
@@ -175,13 +224,13 @@ impl Shared {
 impl Link {
     /// Starts connecting on the current tokio runtime and returns at once.
     pub fn start(options: LinkOptions, observer: Arc<dyn LinkObserver>) -> Self {
-        Self::start_asking_again(options, observer, ASK_FOR_V5_AGAIN)
+        Self::start_asking_again(options, observer, AskAgain::default())
     }
 
-    fn start_asking_again(options: LinkOptions, observer: Arc<dyn LinkObserver>, for_v5_after: Duration) -> Self {
+    fn start_asking_again(options: LinkOptions, observer: Arc<dyn LinkObserver>, again: AskAgain) -> Self {
         let shared = Arc::new(Shared {
             name: options.name,
-            broker: format!("{}:{}", options.host, options.port),
+            meter: Meter::new(options.name),
             backlog: Mutex::new(Backlog::new(options.name, Limits::default())),
             client: Mutex::new(None),
             status: watch::Sender::new(LinkStatus::default()),
@@ -192,7 +241,7 @@ impl Link {
         metrics::gauge!("tidegate_mqtt_connected", "link" => options.name).set(0.0);
         metrics::counter!("tidegate_mqtt_reconnects_total", "link" => options.name).absolute(0);
         tokio::spawn(feed(shared.clone()));
-        tokio::spawn(Upkeep::new(shared.clone(), options, for_v5_after).run());
+        tokio::spawn(Upkeep::new(shared.clone(), options, again).run());
         Self { shared }
     }
 
@@ -224,6 +273,11 @@ impl Link {
         let backlog = self.shared.backlog();
         (status.dropped, status.waiting) = (backlog.dropped(), backlog.messages());
         status
+    }
+
+    /// Bytes that went over the wire so far.
+    pub fn traffic(&self) -> Traffic {
+        self.shared.meter.traffic()
     }
 
     /// Bytes of memory that its messages take, about; bounded.

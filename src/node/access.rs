@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use edge_config::{Broker, BrokerTls as TlsFiles, Config, Credentials};
+use edge_config::{Broker, BrokerAddress, BrokerTls as TlsFiles, Config, Credentials};
 
 use super::NodeError;
 use super::trust::Trust;
 use crate::mqtt::link::LinkOptions;
 use crate::tls::{BrokerTls, NodeCertificate};
 use crate::trust::{Signer, Verifier, to_pem};
+use crate::wire::registry::Ear;
 
 /// What proves a node to a broker, and the broker to the node.
 pub(super) struct Access {
@@ -19,21 +20,31 @@ pub(super) struct Access {
 }
 
 struct TlsAccess {
+    /// Which of the link's brokers are spoken with by TLS, the preferred first.
+    spoken: Vec<bool>,
+    /// The key that names them.
+    key: &'static str,
     files: TlsFiles,
     /// The credential that the node was enrolled with, and the fleet's roots.
     enrolled: Option<(Arc<Signer>, Arc<Verifier>)>,
 }
 
 impl Access {
-    /// As the configuration has it.
-    pub(super) fn new(config: &Config, trust: &Trust) -> Self {
-        let Broker::External { address, credentials, tls, .. } = &config.mqtt.broker else {
-            return Self { password: None, tls: None };
+    /// As the configuration has it for the brokers of one link.
+    pub(super) fn new(config: &Config, trust: &Trust, ear: Ear) -> Self {
+        let named = match (ear, &config.mqtt.uplink, &config.mqtt.broker) {
+            (Ear::Uplink, Some(uplink), _) => {
+                Some(("mqtt.uplink", uplink.addresses.as_slice(), &uplink.credentials, &uplink.tls))
+            }
+            (Ear::Home, _, Broker::External { address, credentials, tls, .. }) => {
+                Some(("mqtt.broker", std::slice::from_ref(address), credentials, tls))
+            }
+            _ => None,
         };
-        // A credential that the node made for itself is known to nobody, and a broker that asks for one may refuse it.
-        let enrolled = config.node.credentials.is_some().then(|| (trust.signer.clone(), trust.verifier.clone()));
-        let tls = address.tls.then(|| TlsAccess { files: tls.clone(), enrolled });
-        Self { password: credentials.clone(), tls }
+        named.map_or(Self { password: None, tls: None }, |(key, addresses, credentials, files)| {
+            let tls = TlsAccess::new(key, addresses, files, config, trust);
+            Self { password: credentials.clone(), tls }
+        })
     }
 
     /// Puts it into a link's options as it stands now.
@@ -43,13 +54,32 @@ impl Access {
             options.credentials = Some((credentials.username.clone(), password));
         }
         if let Some(tls) = &self.tls {
-            options.tls = Some(tls.current()?);
+            let current = tls.current()?;
+            let slots =
+                [&mut options.tls].into_iter().chain(options.alternatives.iter_mut().map(|other| &mut other.tls));
+            for (slot, is_spoken) in slots.zip(&tls.spoken) {
+                *slot = is_spoken.then(|| current.clone());
+            }
         }
         Ok(())
     }
 }
 
 impl TlsAccess {
+    /// None where no broker is spoken with by TLS.
+    fn new(
+        key: &'static str,
+        addresses: &[BrokerAddress],
+        files: &TlsFiles,
+        config: &Config,
+        trust: &Trust,
+    ) -> Option<Self> {
+        // A credential that the node made for itself is known to nobody, and a broker that asks for one may refuse it.
+        let enrolled = config.node.credentials.is_some().then(|| (trust.signer.clone(), trust.verifier.clone()));
+        let spoken: Vec<bool> = addresses.iter().map(|address| address.tls).collect();
+        spoken.contains(&true).then(|| Self { spoken, key, files: files.clone(), enrolled })
+    }
+
     fn current(&self) -> Result<BrokerTls, NodeError> {
         let authorities = match (&self.files.ca_file, &self.enrolled) {
             (Some(path), _) => Some(read("mqtt.ca_file", path)?),
@@ -68,7 +98,7 @@ impl TlsAccess {
         };
         let node = own.as_ref().map(|(chain, key)| NodeCertificate { chain, key });
         let made = BrokerTls::new(authorities.as_deref(), node);
-        made.map_err(|error| NodeError::Setting(format!("mqtt.broker by TLS ({}): {error}", self.sources())))
+        made.map_err(|error| NodeError::Setting(format!("{} by TLS ({}): {error}", self.key, self.sources())))
     }
 
     /// The files that are read, for a message.

@@ -1,6 +1,6 @@
 //! The control plane's thread: starts the actors, waits for the stop, and orders the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::actors::hearing::{Hearing, Listeners};
 use crate::actors::keeper::{Keeper, LOOK};
 use crate::actors::local_runner::{LocalRunner, StopAll};
 use crate::actors::monitor::{Last, Monitor};
-use crate::actors::publisher::{Identity, Publish, Publisher, Report};
+use crate::actors::publisher::{Identity, Publish, Publisher, Report, Way};
 use crate::actors::scheduler::{Connect, Disconnect, Outputs, Scheduler};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
@@ -25,10 +25,9 @@ use crate::host::probe::Probe;
 use crate::journal::{Journal, Spool, StateDir};
 use crate::logic::budget::Ledger;
 use crate::logic::load::ServiceCounters;
-use crate::mqtt::link::Link;
 use crate::tls::Dialer;
 use crate::wire::board::Board;
-use crate::wire::{Endpoints, EventData, EventKind, Message, NodeStateKind, Root, Topic};
+use crate::wire::{Endpoints, EventData, EventKind, Message, NodeStateKind, Topic};
 
 /// What the control plane is made from.
 pub(super) struct Parts {
@@ -41,9 +40,9 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     /// Held for its lock.
     pub(super) state_dir: StateDir,
-    pub(super) links: Vec<(Root, Link)>,
+    pub(super) ways: Vec<Way>,
     pub(super) spool: Option<Arc<Spool>>,
-    pub(super) ears: Arc<links::Ears>,
+    pub(super) ears: Vec<Arc<links::Ears>>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) dialer: Dialer,
     pub(super) hearing: Arc<Hearing>,
@@ -128,7 +127,9 @@ fn start_actors(
         is_asked: false,
     }
     .start();
-    parts.ears.connect(publisher.clone().recipient(), publisher.clone().recipient());
+    for ears in &parts.ears {
+        ears.connect(publisher.clone().recipient(), publisher.clone().recipient());
+    }
     let scheduler = Scheduler::new(
         parts.identity.clone(),
         parts.clock,
@@ -152,8 +153,8 @@ fn start_actors(
         hearing: parts.hearing.clone(),
         relay: publisher.clone().recipient(),
         is_relaying: false,
-        must_relay: false,
-        has_relayed: false,
+        must_relay: BTreeSet::new(),
+        has_relayed: BTreeSet::new(),
         is_looking: false,
         not_written: None,
         look: LOOK.min(config.mqtt.refresh),
@@ -203,7 +204,8 @@ fn start_publisher(parts: &Parts) -> Addr<Publisher> {
         tick: parts.config.node.tick,
         refresh: parts.config.mqtt.refresh,
         signer: parts.trust.signer.clone(),
-        links: parts.links.clone(),
+        ways: parts.ways.clone(),
+        upstream: links::upstream(&parts.config, &parts.ways, parts.clock.now()),
         spool: parts.spool.clone(),
         board: parts.board.clone(),
         events: 0,
@@ -256,7 +258,7 @@ async fn shut_down(parts: &Parts, actors: Actors) {
     let _ = actors.publisher.send(crate::actors::publisher::Flush).await;
     let goodbye = parts.config.node.drain_timeout.mul_f64(0.1).min(Duration::from_secs(2));
     flush_spool(parts, goodbye).await;
-    let links = parts.links.iter().map(|(_, link)| link.clone());
+    let links = parts.ways.iter().map(|way| way.link.clone());
     let closing: Vec<_> = links.map(|link| parts.io.spawn(async move { link.close(goodbye).await })).collect();
     for closed in closing {
         // An error means that the task panicked, which the hook has told.

@@ -4,25 +4,16 @@ use std::sync::Arc;
 
 use edge_config::Config;
 
+use super::links;
+use crate::actors::publisher::Way;
 use crate::console::{LinkView, SpoolView, Telemetry};
 use crate::journal::{Releases, Spool, StateDir};
 use crate::mqtt::link::{Link, LinkObserver, LinkStatus};
 use crate::mqtt::{Incoming, Outgoing, Qos};
-use crate::wire::{Encoding, Root};
-
-/// What metrics, the log and the spool call the link of a tree.
-pub(super) fn tree(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Cbor => "cbor",
-        Encoding::Json => "json",
-    }
-}
-
 /// The spool of a node that publishes.
 pub(super) fn open(config: &Config, state_dir: &StateDir) -> Option<Arc<Spool>> {
-    let trees = [Some(Encoding::Cbor), config.mqtt.json.then_some(Encoding::Json)];
-    let trees: Vec<&'static str> = trees.into_iter().flatten().map(tree).collect();
-    config.mqtt.enabled.then(|| Arc::new(Spool::open(state_dir.path(), state_dir.session(), &trees)))
+    let names: Vec<&'static str> = links::wanted(config).into_iter().map(links::name).collect();
+    config.mqtt.enabled.then(|| Arc::new(Spool::open(state_dir.path(), state_dir.session(), &names)))
 }
 
 /// The same observer, which also tells the spool what the broker has.
@@ -82,17 +73,20 @@ pub(super) fn restored(status: &LinkStatus) -> Option<String> {
 }
 
 /// What the console shows of it.
-pub(super) fn telemetry(links: &[(Root, Link)], spool: Option<&Arc<Spool>>) -> Telemetry {
-    let link = |(_, link): &(Root, Link)| {
-        let status = link.status();
+pub(super) fn telemetry(ways: &[Way], spool: Option<&Arc<Spool>>) -> Telemetry {
+    let view = |Way { link, .. }: &Way| {
+        let (status, traffic) = (link.status(), link.traffic());
         LinkView {
             link: link.name(),
+            broker: status.broker,
             connected: status.connected,
             connections: status.connections,
             last_error: status.last_error,
             waiting: status.waiting,
             held_bytes: link.held_bytes(),
             dropped: status.dropped,
+            sent_bytes: traffic.sent,
+            received_bytes: traffic.received,
         }
     };
     let spool = spool.map(|spool| {
@@ -106,5 +100,5 @@ pub(super) fn telemetry(links: &[(Root, Link)], spool: Option<&Arc<Spool>>) -> T
             problem: status.problem,
         }
     });
-    Telemetry { links: links.iter().map(link).collect(), spool }
+    Telemetry { links: ways.iter().map(view).collect(), spool }
 }

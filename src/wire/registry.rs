@@ -4,12 +4,18 @@
 //! verified before; here it is held against what is known, so that a message that comes again, or late, changes nothing. Ages
 //! count from receipt, on a clock that only goes forward: no date of a message is believed.
 
+mod states;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use states::States;
+
 use super::{Announcement, NodeState, NodeStateKind, ServiceOffer, Stamp};
 use crate::logic::route::PublicKeyPin;
+
+pub use states::Ear;
 
 /// Nodes that are known at once, those included that went and could come back.
 pub const MAX_NODES: usize = 20_000;
@@ -40,7 +46,7 @@ struct Node {
     floor: Stamp,
     itself: Option<Said>,
     instances: BTreeMap<String, Said>,
-    state: Option<State>,
+    states: States,
 }
 
 #[derive(Clone, Debug)]
@@ -53,13 +59,6 @@ struct Said {
     /// When it was last heard live: somebody was there to say it.
     alive_at: Option<Duration>,
     announcement: Announcement,
-}
-
-/// A node's own state or its Last Will, and its place in the order of states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
-    order: (u64, u64, bool, u64),
-    kind: NodeStateKind,
 }
 
 /// One node or instance, as an operator asks about it.
@@ -128,8 +127,7 @@ impl Said {
 impl Node {
     /// What it is asked now it may not answer any more.
     fn is_leaving(&self) -> bool {
-        let state = self.state.map(|state| state.kind);
-        matches!(state, Some(NodeStateKind::Draining | NodeStateKind::Offline | NodeStateKind::Lost))
+        matches!(self.states.kind(), Some(NodeStateKind::Draining | NodeStateKind::Offline | NodeStateKind::Lost))
     }
 
     fn known(&self, instance: Option<&str>) -> Stamp {
@@ -206,25 +204,23 @@ impl Registry {
         Ok(())
     }
 
-    /// Enters a node's state. The Last Will of a connection is newer than whatever was said on it, and older than what is
-    /// said on the next.
-    pub fn state(&self, said: &NodeState, stamp: Stamp) -> Result<(), Refused> {
+    /// Enters a node's state, heard at one of this node's brokers. The Last Will of a connection is newer than whatever was
+    /// said on it, and older than what is said on the next; it counts for nothing at the other broker.
+    pub fn state(&self, said: &NodeState, stamp: Stamp, ear: Ear) -> Result<(), Refused> {
         let mut nodes = self.nodes();
         make_room(&mut nodes, &said.node)?;
         let node = nodes.entry(said.node.clone()).or_default();
-        let is_will = said.state == NodeStateKind::Lost;
-        let order = (stamp.session, said.connection, is_will, stamp.sequence);
-        if let Some(State { order: known, .. }) = node.state
-            && order < known
-        {
-            return Err(Refused::Stale(Stamp { session: known.0, sequence: known.3 }));
-        }
-        node.state = Some(State { order, kind: said.state });
-        if matches!(said.state, NodeStateKind::Lost | NodeStateKind::Offline) {
+        node.states.enter(said, stamp, ear).map_err(Refused::Stale)?;
+        if matches!(node.states.kind(), Some(NodeStateKind::Lost | NodeStateKind::Offline)) {
             // Nobody is there to take a request; the announcement may stand until it expires.
             node.itself.iter_mut().for_each(|itself| itself.alive_at = None);
         }
         Ok(())
+    }
+
+    /// The link of this ear went to another broker, where states are counted by other connections.
+    pub fn moved(&self, ear: Ear) {
+        self.nodes().values_mut().for_each(|node| node.states.moved(ear));
     }
 
     /// Forgets what nobody repeats.
@@ -250,7 +246,7 @@ impl Registry {
     pub fn present(&self, now: Duration) -> Vec<Present> {
         let nodes = self.nodes();
         let all = nodes.values().flat_map(|node| {
-            let state = node.state.map(|state| state.kind);
+            let state = node.states.kind();
             node.itself.iter().chain(node.instances.values()).map(move |said| (said, state))
         });
         let fresh = all.filter(|(said, _)| said.is_fresh(now));

@@ -64,6 +64,7 @@ impl Peer {
             keepalive: Duration::from_secs(5),
             credentials: door.login.clone(),
             tls: door.tls.clone(),
+            alternatives: Vec::new(),
             last_will: will,
             others_alone: false,
             prepare: None,

@@ -239,6 +239,7 @@ fn messages_without_end_into_a_stopped_broker_cost_bounded_memory_and_the_newest
         keepalive: Duration::from_secs(5),
         credentials: None,
         tls: None,
+        alternatives: Vec::new(),
         last_will: None,
         others_alone: false,
         prepare: None,

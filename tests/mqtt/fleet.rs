@@ -15,7 +15,7 @@ const RULES: &str = include_str!("../../examples/mosquitto/tidegate.acl");
 
 pub(crate) struct Fleet {
     pub(crate) home: Home,
-    port: u16,
+    pub(crate) port: u16,
     _broker: Broker,
 }
 
@@ -60,11 +60,11 @@ impl Fleet {
     }
 }
 
-fn path(home: &Home, below: &str) -> String {
+pub(crate) fn path(home: &Home, below: &str) -> String {
     home.path().join(below).display().to_string()
 }
 
-fn run(home: &Home, arguments: &[&str]) -> String {
+pub(crate) fn run(home: &Home, arguments: &[&str]) -> String {
     let ended = home.command(&[&["fleet"], arguments].concat());
     assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
     ended.stdout
@@ -77,7 +77,7 @@ pub(crate) fn seen(node: &Node, other: &str) -> Option<Value> {
     all.as_array().and_then(|all| all.iter().find(of_other).cloned())
 }
 
-fn wait_for_alive(node: &Node, other: &str, alive: bool) {
+pub(crate) fn wait_for_alive(node: &Node, other: &str, alive: bool) {
     let what = format!("{other} is {}", if alive { "alive" } else { "not alive" });
     wait_until(PATIENCE, &what, || seen(node, other).filter(|one| one["alive"] == alive));
 }

@@ -4,6 +4,7 @@ mod layers;
 mod problems;
 mod settings;
 mod shipped;
+mod uplink;
 
 use std::path::PathBuf;
 

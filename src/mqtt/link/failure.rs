@@ -68,7 +68,7 @@ impl Failure {
     }
 
     pub(super) fn no_broker() -> Self {
-        Self::unreachable("what answers there does not begin as an MQTT broker does: check mqtt.broker")
+        Self::unreachable("what answers there does not begin as an MQTT broker does: check mqtt.broker or mqtt.uplink")
     }
 
     pub(super) fn not_mqtt(protocol: Protocol, error: &dyn Display) -> Self {
@@ -84,7 +84,7 @@ impl Failure {
     pub(super) fn of_connecting(error: &io::Error) -> Self {
         let said = error.to_string();
         if said.contains("lookup address") {
-            let advice = "check mqtt.broker and this box's name servers";
+            let advice = "check mqtt.broker or mqtt.uplink, and this box's name servers";
             return Self::unreachable(format!("the broker's name is not found ({said}): {advice}"));
         }
         match error.kind() {
@@ -119,7 +119,10 @@ fn explained(error: &io::Error) -> String {
         return "the broker dropped the connection in the middle of a packet".to_owned();
     }
     let advice = [
-        ("invalid peer certificate", "check mqtt.ca_file, the name in mqtt.broker and this box's clock"),
+        (
+            "invalid peer certificate",
+            "check mqtt.ca_file, the name in mqtt.broker or mqtt.uplink, and this box's clock",
+        ),
         ("CertificateRequired", "it wants a certificate: set mqtt.certificate_file and mqtt.key_file"),
         ("received fatal alert", "check mqtt.certificate_file and mqtt.key_file"),
     ];

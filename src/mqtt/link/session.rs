@@ -31,6 +31,14 @@ pub(super) enum Happening {
     Other,
 }
 
+/// What happened, and the bytes of the packet that came or went; those of a publish that went are told by the message.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) happening: Happening,
+    pub(super) received: usize,
+    pub(super) sent: usize,
+}
+
 /// Where messages go in; clones share the connection.
 #[derive(Clone)]
 pub(super) enum Client {
@@ -45,37 +53,50 @@ pub(super) enum Connection {
 }
 
 /// Both ends of a connection that is made when it is first polled. Fresh each time: a used one keeps requests, packet ids and
-/// collisions of the old connection, and sends them into the new one or waits for their acknowledgement for ever.
-pub(super) fn open(options: &LinkOptions, protocol: Protocol) -> (Client, Connection) {
+/// collisions of the old connection, and sends them into the new one or waits for their acknowledgement for ever. With them
+/// the bytes of the CONNECT that is sent first.
+pub(super) fn open(options: &LinkOptions, protocol: Protocol) -> (Client, Connection, usize) {
     match protocol {
         Protocol::V5 => {
-            let (client, events) = rumqttc::v5::AsyncClient::new(v5::options(options), CHANNEL_CAPACITY);
-            (Client::V5(client), Connection::V5(Box::new(events)))
+            let options = v5::options(options);
+            let greeting = v5::connect_bytes(&options);
+            let (client, events) = rumqttc::v5::AsyncClient::new(options, CHANNEL_CAPACITY);
+            (Client::V5(client), Connection::V5(Box::new(events)), greeting)
         }
         Protocol::V311 => {
-            let (client, mut events) = rumqttc::AsyncClient::new(v311::options(options), CHANNEL_CAPACITY);
+            let options = v311::options(options);
+            let greeting = v311::connect_bytes(&options);
+            let (client, mut events) = rumqttc::AsyncClient::new(options, CHANNEL_CAPACITY);
             events.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
-            (Client::V311(client), Connection::V311(Box::new(events)))
+            (Client::V311(client), Connection::V311(Box::new(events)), greeting)
         }
+    }
+}
+
+/// What a message takes on the wire.
+pub(super) fn publish_bytes(protocol: Protocol, message: &Outgoing) -> usize {
+    match protocol {
+        Protocol::V5 => v5::publish_bytes(message),
+        Protocol::V311 => v311::publish_bytes(message),
     }
 }
 
 impl Connection {
     /// The next thing that happens; after a failure there is nothing more. A healthy connection has a ping every
     /// `keepalive`, ours or what the broker asks for; one that takes no bytes blocks even these, so it is given up after two.
-    pub(super) async fn next(&mut self, keepalive: Duration) -> Result<Happening, Failure> {
+    pub(super) async fn next(&mut self, keepalive: Duration) -> Result<Step, Failure> {
         let patience = self.keepalive().max(keepalive) * 2;
-        let happening = tokio::time::timeout(patience, self.poll()).await.unwrap_or_else(|_| Err(Failure::silent()))?;
-        if matches!(happening, Happening::Up(_)) {
+        let step = tokio::time::timeout(patience, self.poll()).await.unwrap_or_else(|_| Err(Failure::silent()))?;
+        if matches!(step.happening, Happening::Up(_)) {
             self.keep_alive(keepalive);
         }
-        Ok(happening)
+        Ok(step)
     }
 
-    async fn poll(&mut self) -> Result<Happening, Failure> {
+    async fn poll(&mut self) -> Result<Step, Failure> {
         match self {
-            Self::V5(events) => events.poll().await.map(v5::happening).map_err(|error| v5::failure(&error)),
-            Self::V311(events) => events.poll().await.map(v311::happening).map_err(|error| v311::failure(&error)),
+            Self::V5(events) => events.poll().await.map(v5::step).map_err(|error| v5::failure(&error)),
+            Self::V311(events) => events.poll().await.map(v311::step).map_err(|error| v311::failure(&error)),
         }
     }
 
@@ -105,13 +126,19 @@ impl Client {
         }
     }
 
-    pub(super) fn subscribe(&self, filter: &str, level: Qos, others_alone: bool) {
+    /// Returns the bytes that it takes.
+    pub(super) fn subscribe(&self, filter: &str, level: Qos, others_alone: bool) -> usize {
         let asked = match self {
             Self::V5(client) => v5::subscribe(client, filter, level, others_alone),
             Self::V311(client) => client.try_subscribe(filter, v311::qos(level)).map_err(|error| error.to_string()),
         };
-        if let Err(error) = asked {
-            tracing::warn!(%error, filter, "could not subscribe; trying again with the next connection");
+        match asked {
+            Ok(()) if matches!(self, Self::V5(_)) => v5::subscribe_bytes(filter),
+            Ok(()) => v311::subscribe_bytes(filter),
+            Err(error) => {
+                tracing::warn!(%error, filter, "could not subscribe; trying again with the next connection");
+                0
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 mod old_brokers;
+mod several;
 
 use std::sync::Mutex;
 
@@ -37,6 +38,7 @@ fn options(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> L
         keepalive: Duration::from_secs(5),
         credentials: None,
         tls: None,
+        alternatives: Vec::new(),
         last_will: will,
         others_alone: false,
         prepare: None,

@@ -1,13 +1,14 @@
 //! `rumqttc`'s client for MQTT 3.1.1: our words into its own and back. There is no expiry of messages in this version.
 
-use rumqttc::mqttbytes::v4::{ConnectReturnCode, LastWill, Packet, SubscribeReasonCode};
+use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, LastWill, Packet, SubscribeReasonCode};
 use rumqttc::mqttbytes::{self, QoS};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, MqttOptions, Outgoing as Sent, StateError, TlsConfiguration, Transport,
 };
 
 use super::failure::Failure;
-use super::session::{Happening, MAX_INFLIGHT};
+use super::session::{Happening, MAX_INFLIGHT, Step};
+use super::traffic::{PUBACK_BYTES, SHORT_BYTES, packet_bytes};
 use super::{LinkOptions, Protocol};
 use crate::mqtt::{Incoming, MAX_PACKET_BYTES, Outgoing, Qos};
 
@@ -36,7 +37,34 @@ pub(super) fn publish(client: &AsyncClient, message: &Outgoing) -> bool {
     client.try_publish(&message.topic, qos(message.qos), message.retained, message.payload.clone()).is_ok()
 }
 
-pub(super) fn happening(event: Event) -> Happening {
+pub(super) fn connect_bytes(options: &MqttOptions) -> usize {
+    let mut connect = Connect::new(options.client_id());
+    (connect.last_will, connect.login) = (options.last_will(), options.credentials());
+    connect.size()
+}
+
+/// Topic, packet id, payload.
+pub(super) fn publish_bytes(message: &Outgoing) -> usize {
+    let packet_id = if message.qos == Qos::AtMostOnce { 0 } else { 2 };
+    packet_bytes(2 + message.topic.len() + packet_id + message.payload.len())
+}
+
+/// Packet id, one filter with its level.
+pub(super) fn subscribe_bytes(filter: &str) -> usize {
+    packet_bytes(2 + 2 + filter.len() + 1)
+}
+
+pub(super) fn step(event: Event) -> Step {
+    let (received, sent) = match &event {
+        Event::Incoming(packet) => (packet.size(), 0),
+        Event::Outgoing(Sent::PubAck(_)) => (0, PUBACK_BYTES),
+        Event::Outgoing(Sent::PingReq | Sent::Disconnect) => (0, SHORT_BYTES),
+        Event::Outgoing(_) => (0, 0),
+    };
+    Step { happening: happening(event), received, sent }
+}
+
+fn happening(event: Event) -> Happening {
     match event {
         // In this version no broker tells the largest packet that it takes.
         Event::Incoming(Packet::ConnAck(_)) => Happening::Up(None),

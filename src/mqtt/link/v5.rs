@@ -3,14 +3,15 @@
 use rumqttc::Outgoing as Sent;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectProperties, ConnectReturnCode, Filter, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
+    Connect, ConnectProperties, ConnectReturnCode, Filter, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
     PublishProperties, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, MqttOptions, StateError, mqttbytes};
 use rumqttc::{TlsConfiguration, Transport};
 
 use super::failure::Failure;
-use super::session::{CONNECT_TIMEOUT_S, Happening, MAX_INFLIGHT};
+use super::session::{CONNECT_TIMEOUT_S, Happening, MAX_INFLIGHT, Step};
+use super::traffic::{PUBACK_BYTES, SHORT_BYTES, packet_bytes};
 use super::{LinkOptions, Protocol, whole_seconds};
 use crate::mqtt::{Incoming, MAX_PACKET_BYTES, Outgoing, Qos};
 
@@ -66,7 +67,40 @@ pub(super) fn subscribe(client: &AsyncClient, filter: &str, level: Qos, others_a
     client.try_subscribe_many([filter]).map_err(|error| error.to_string())
 }
 
-pub(super) fn happening(event: Event) -> Happening {
+pub(super) fn connect_bytes(options: &MqttOptions) -> usize {
+    let connect = Connect {
+        // Its value has always two bytes.
+        keep_alive: 0,
+        client_id: options.client_id(),
+        clean_start: options.clean_start(),
+        properties: options.connect_properties(),
+    };
+    connect.size(&options.last_will(), &options.credentials())
+}
+
+/// Topic, packet id, the properties (their length, and an expiry where there is one), payload.
+pub(super) fn publish_bytes(message: &Outgoing) -> usize {
+    let packet_id = if message.qos == Qos::AtMostOnce { 0 } else { 2 };
+    let properties = if message.expiry.is_some() { 1 + 5 } else { 1 };
+    packet_bytes(2 + message.topic.len() + packet_id + properties + message.payload.len())
+}
+
+/// Packet id, no properties, one filter with its options.
+pub(super) fn subscribe_bytes(filter: &str) -> usize {
+    packet_bytes(2 + 1 + 2 + filter.len() + 1)
+}
+
+pub(super) fn step(event: Event) -> Step {
+    let (received, sent) = match &event {
+        Event::Incoming(packet) => (packet.size(), 0),
+        Event::Outgoing(Sent::PubAck(_)) => (0, PUBACK_BYTES),
+        Event::Outgoing(Sent::PingReq | Sent::Disconnect) => (0, SHORT_BYTES),
+        Event::Outgoing(_) => (0, 0),
+    };
+    Step { happening: happening(event), received, sent }
+}
+
+fn happening(event: Event) -> Happening {
     match event {
         Event::Incoming(Packet::ConnAck(answer)) => {
             Happening::Up(answer.properties.and_then(|said| said.max_packet_size))

@@ -79,16 +79,16 @@ fn what_was_taken_back_or_forgotten_is_not_brought_back_by_an_old_message() {
 fn a_late_last_will_does_not_take_back_what_was_said_on_the_next_connection() {
     let registry = Registry::default();
     registry.announce(node("a"), stamp(1, 2), KEY, true, at(0)).unwrap();
-    registry.state(&state(NodeStateKind::Online, 1), stamp(1, 3)).unwrap();
+    registry.state(&state(NodeStateKind::Online, 1), stamp(1, 3), Ear::Home).unwrap();
     // The will was signed before anything was said on its connection.
-    registry.state(&state(NodeStateKind::Lost, 1), stamp(1, 1)).unwrap();
+    registry.state(&state(NodeStateKind::Lost, 1), stamp(1, 1), Ear::Home).unwrap();
     assert_eq!(alive(&registry, 1), 0, "gone, whatever its announcement says");
-    registry.state(&state(NodeStateKind::Online, 2), stamp(1, 5)).unwrap();
+    registry.state(&state(NodeStateKind::Online, 2), stamp(1, 5), Ear::Home).unwrap();
     registry.announce(node("a"), stamp(1, 6), KEY, true, at(2)).unwrap();
-    assert!(registry.state(&state(NodeStateKind::Lost, 1), stamp(1, 1)).is_err());
+    assert!(registry.state(&state(NodeStateKind::Lost, 1), stamp(1, 1), Ear::Home).is_err());
     assert_eq!(alive(&registry, 3), 1);
-    registry.state(&state(NodeStateKind::Online, 1), stamp(2, 1)).unwrap();
-    assert!(registry.state(&state(NodeStateKind::Lost, 2), stamp(1, 4)).is_err(), "of a former session");
+    registry.state(&state(NodeStateKind::Online, 1), stamp(2, 1), Ear::Home).unwrap();
+    assert!(registry.state(&state(NodeStateKind::Lost, 2), stamp(1, 4), Ear::Home).is_err(), "of a former session");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn only_a_node_that_has_room_and_says_where_takes_another_s_requests() {
     let told: Vec<_> = peers.iter().map(|peer| (peer.node.as_str(), peer.authority.as_str(), peer.key)).collect();
     assert_eq!(told, [("a", "10.0.0.8:8443", KEY)]);
 
-    registry.state(&state(NodeStateKind::Draining, 1), stamp(1, 2)).unwrap();
+    registry.state(&state(NodeStateKind::Draining, 1), stamp(1, 2), Ear::Home).unwrap();
     assert_eq!(alive(&registry, 1), 0, "who stops takes nobody's");
 }
 
@@ -130,4 +130,47 @@ fn a_change_of_trust_makes_everybody_prove_themselves_again() {
     assert_eq!(alive(&registry, 1), 0);
     registry.announce(node("a"), stamp(1, 2), PublicKeyPin([8; 32]), true, at(2)).unwrap();
     assert_eq!(registry.peers("digits", at(2))[0].key, PublicKeyPin([8; 32]));
+}
+
+/// What is known of the one node.
+fn known(registry: &Registry, now: u64) -> (Option<NodeStateKind>, bool) {
+    let present = registry.present(at(now));
+    (present[0].state, present[0].alive)
+}
+
+#[test]
+fn a_last_will_at_one_broker_says_nothing_of_the_other() {
+    let registry = Registry::default();
+    registry.announce(node("a"), stamp(1, 1), KEY, true, at(0)).unwrap();
+    let (online, lost) = (NodeStateKind::Online, NodeStateKind::Lost);
+    // Its own broker has seen it connect often, the uplink once.
+    registry.state(&state(online, 40), stamp(1, 2), Ear::Home).unwrap();
+    registry.state(&state(online, 1), stamp(1, 3), Ear::Uplink).unwrap();
+    registry.state(&state(lost, 40), stamp(1, 1), Ear::Home).unwrap();
+    assert_eq!(known(&registry, 1), (Some(online), true), "it is alive at the uplink");
+    registry.state(&state(lost, 1), stamp(1, 1), Ear::Uplink).unwrap();
+    assert_eq!(known(&registry, 1), (Some(lost), false), "now it is nowhere");
+    registry.state(&state(online, 2), stamp(1, 4), Ear::Uplink).unwrap();
+    registry.announce(node("a"), stamp(1, 5), KEY, true, at(2)).unwrap();
+    assert_eq!(known(&registry, 2), (Some(online), true));
+    assert!(registry.state(&state(lost, 1), stamp(1, 1), Ear::Uplink).is_err(), "the late Will of a former connection");
+    // A goodbye is the node's own word, and it is the last one.
+    registry.state(&state(NodeStateKind::Offline, 2), stamp(1, 9), Ear::Uplink).unwrap();
+    assert_eq!(known(&registry, 2), (Some(NodeStateKind::Offline), false));
+    // What stands at one broker from before a restart does not hide the next session.
+    registry.state(&state(lost, 1), stamp(2, 1), Ear::Home).unwrap();
+    assert_eq!(known(&registry, 2).0, Some(lost));
+}
+
+#[test]
+fn connections_at_another_broker_are_counted_anew() {
+    let registry = Registry::default();
+    registry.announce(node("a"), stamp(1, 1), KEY, true, at(0)).unwrap();
+    registry.state(&state(NodeStateKind::Online, 9), stamp(1, 2), Ear::Uplink).unwrap();
+    assert!(registry.state(&state(NodeStateKind::Online, 2), stamp(1, 3), Ear::Uplink).is_err());
+    registry.moved(Ear::Uplink);
+    assert_eq!(known(&registry, 1).0, Some(NodeStateKind::Online), "what was known stays");
+    registry.state(&state(NodeStateKind::Lost, 2), stamp(1, 1), Ear::Uplink).unwrap();
+    assert_eq!(known(&registry, 1), (Some(NodeStateKind::Lost), false));
+    assert!(registry.state(&state(NodeStateKind::Online, 1), stamp(1, 9), Ear::Uplink).is_err(), "in order again");
 }

@@ -114,7 +114,11 @@ async fn a_hiccup_does_not_cost_version_5_for_ever() {
     let mut options = options("writer", gate.port, &[], Some(message("t/will", "lost", true)));
     options.keepalive = Duration::from_secs(5);
     let (_, observer) = collector();
-    let writer = Link::start_asking_again(options, observer, Duration::from_millis(500));
+    let writer = Link::start_asking_again(
+        options,
+        observer,
+        AskAgain { for_v5: Duration::from_millis(500), ..AskAgain::default() },
+    );
     writer.publish(message("t/state", "online", true));
     until("3.1.1 is spoken", || writer.status().protocol == Some(Protocol::V311)).await;
     assert_eq!(next(&mut seen).await.1, "online");
