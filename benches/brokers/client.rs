@@ -126,10 +126,10 @@ fn packet(head: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut length: usize = parts.iter().map(|part| part.len()).sum();
     let mut packet = vec![head];
     while length > 0x7f {
-        packet.push((length & 0x7f) as u8 | 0x80);
+        packet.push(length.to_le_bytes()[0] | 0x80);
         length >>= 7;
     }
-    packet.push((length & 0x7f) as u8);
+    packet.push(length.to_le_bytes()[0]);
     packet.extend(parts.concat());
     packet
 }
