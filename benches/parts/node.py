@@ -107,7 +107,7 @@ def addresses(child):
 
 @contextlib.contextmanager
 def mosquitto(place):
-    """A broker of our own on a free port; gives the port, or nothing where Mosquitto is not installed."""
+    """A broker of our own; gives its port and process id, or nothing where Mosquitto is not installed."""
     program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         yield None
@@ -115,7 +115,9 @@ def mosquitto(place):
     place.mkdir(parents=True, exist_ok=True)
     port = free_port()
     file = place / "mosquitto.conf"
-    file.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+    # Late subscribers at QoS 1 lose retained messages at the default limit of 1,000.
+    limits = "persistence false\nmax_queued_messages 100000\n"
+    file.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n{limits}")
     with started([program, "-c", file], place / "mosquitto.log") as child:
         wait_for("mosquitto listens", lambda: accepts(port), child)
-        yield port
+        yield port, child.pid

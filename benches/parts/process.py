@@ -127,6 +127,16 @@ def cpu_s(pid, whole_tree=True):
     return sum(sum(map(int, fields[11:13])) for one in members if (fields := stat(one))) / TICKS_PER_S
 
 
+def ran_s(pid):
+    """Seconds that a process and all below it have been on a core until now, finer than the clock ticks of `cpu_s`."""
+    files = [file for one, _ in tree(pid) for file in PROC.glob(f"{one}/task/*/schedstat")]
+    nanoseconds = 0
+    for file in files:
+        with contextlib.suppress(OSError):
+            nanoseconds += int(file.read_text().split()[0])
+    return nanoseconds / 1e9
+
+
 def status_bytes(pid):
     """The memory lines of /proc/PID/status, in bytes, and the number of threads."""
     text = (PROC / str(pid) / "status").read_text()
