@@ -28,5 +28,7 @@ mod kills;
 mod page;
 #[path = "mqtt/proxy.rs"]
 mod proxy;
+#[path = "mqtt/renewal.rs"]
+mod renewal;
 #[path = "mqtt/story.rs"]
 mod story;

@@ -33,6 +33,9 @@ pub struct Node {
     /// Folder of the credential that `tidegate fleet enroll` made for this node. Without it the node makes one for itself
     /// and is a fleet of its own.
     pub credentials: Option<PathBuf>,
+    /// Folder of what lets this node renew the credentials of others: that of an authority, or of a fleet. Without it this
+    /// node renews nobody's.
+    pub authority: Option<PathBuf>,
 }
 
 /// The state directory of a node that runs as root, as the file hierarchy standard has it.
@@ -50,6 +53,7 @@ pub(crate) fn read(section: &mut Section<'_>, sources: &Sources) -> Node {
         link_speed_mbit: section.optional("link_speed_mbit", &Count(1..=400_000)),
         ca_file: section.optional("ca_file", &FilePath),
         credentials: section.optional("credentials", &FilePath),
+        authority: section.optional("authority", &FilePath),
     }
 }
 

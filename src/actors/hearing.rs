@@ -18,7 +18,8 @@ use crate::mqtt::Incoming;
 use crate::trust::{Believed, EARLIEST, Rejected, Signer, UnixSeconds, Update, Verifier};
 use crate::wire::registry::{Refused, Registry};
 use crate::wire::{
-    ALL_NODES, Command, EventData, EventKind, Message as WireMessage, NodeStateKind, Root, Stamp, Topic, WireError,
+    ALL_NODES, Command, CommandName, EventData, EventKind, Message as WireMessage, NodeStateKind, Response, Root,
+    Stamp, Topic, WireError,
 };
 
 /// Kinds of messages that are ignored, as they are counted, beside those of [`Rejected::KINDS`].
@@ -53,6 +54,31 @@ pub struct Asked {
     pub command: Command,
 }
 
+/// A node of the fleet asks for a new certificate, by a command that its present one proves.
+#[derive(Clone, Debug, Message, PartialEq)]
+#[rtype(result = "()")]
+pub struct RenewalAsked {
+    /// What it asks.
+    pub command: Command,
+    /// When, in its time.
+    pub stamp: Stamp,
+    /// Its certificates.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// A node of the fleet answers a command of this one.
+#[derive(Clone, Debug, Message, PartialEq)]
+#[rtype(result = "()")]
+pub struct Answered {
+    /// What it answers.
+    pub response: Response,
+}
+
+/// Ids of a node's commands begin so; the rest is by chance.
+pub fn command_ids(node: &str) -> String {
+    format!("{node}.")
+}
+
 /// The fleet believes other roots, or revoked somebody.
 #[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
 #[rtype(result = "()")]
@@ -71,6 +97,10 @@ pub struct Listeners {
     pub duplicated: Recipient<Duplicated>,
     /// Of commands.
     pub asked: Recipient<Asked>,
+    /// Of nodes that ask for a certificate; none where this node issues none.
+    pub renewals: Option<Recipient<RenewalAsked>>,
+    /// Of answers to this node's commands.
+    pub answered: Recipient<Answered>,
     /// Of newer roots.
     pub trust_changed: Recipient<TrustChanged>,
     /// Of older ones.
@@ -144,6 +174,7 @@ impl Hearing {
         let heard = match &topic {
             Topic::Trust => self.trust(&incoming.payload),
             Topic::Command { .. } => self.command(&topic, &incoming.payload),
+            Topic::Response { id, .. } => self.response(&topic, id.as_str(), &incoming.payload),
             _ if topic.owner().is_some_and(|owner| owner.as_str() == self.identity.node) => {
                 self.own(&topic, &incoming.payload)
             }
@@ -240,7 +271,7 @@ impl Hearing {
         if asked != self.identity.node && asked != ALL_NODES {
             return Ok(());
         }
-        let Believed { speaker, payload, .. } = self.verifier.open(topic, message, self.now())?;
+        let Believed { speaker, stamp, payload, chain } = self.verifier.open(topic, message, self.now())?;
         let WireMessage::Command(command) = WireMessage::decode(self.verifier.root(), topic, &payload)? else {
             return Ok(());
         };
@@ -251,7 +282,24 @@ impl Hearing {
         if command.expires_at < self.now() {
             return Err(Rejected::Expired("the command has expired".to_owned()));
         }
-        self.tell(|listeners| tell(&listeners.asked, Asked { command: *command }));
+        let command = *command;
+        self.tell(|listeners| match (&listeners.renewals, command.name) {
+            (Some(renewals), CommandName::Renew) => tell(renewals, RenewalAsked { command, stamp, chain }),
+            (None, CommandName::Renew) => {}
+            _ => tell(&listeners.asked, Asked { command }),
+        });
+        Ok(())
+    }
+
+    /// What a node answers to somebody; of interest where that is us.
+    fn response(&self, topic: &Topic, id: &str, message: &[u8]) -> Result<(), Rejected> {
+        if !id.starts_with(&command_ids(&self.identity.node)) {
+            return Ok(());
+        }
+        let Believed { payload, .. } = self.verifier.open(topic, message, self.now())?;
+        if let WireMessage::Response(response) = WireMessage::decode(self.verifier.root(), topic, &payload)? {
+            self.tell(|listeners| tell(&listeners.answered, Answered { response: *response }));
+        }
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Keeps who this node is and what it believes: renews the credential long before it ends, takes in one that was put in its
 //! place on disk, and writes newer roots down, so that the next start believes them too.
+//!
+//! Who renews is the node's own fleet, the authority that it holds, or one that it asks over MQTT (`asking`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,15 +10,16 @@ use std::time::Duration;
 use actix::fut::WrapFuture;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient};
 
+pub use self::asking::Asking;
 use super::hearing::{Hearing, TrustChanged, TrustOutdated};
-use super::publisher::{Relay, Report};
+use super::publisher::{Identity, Publish, Relay, Report};
 use super::{MAILBOX, tell};
-use crate::host::clock::unix_now;
+use crate::host::clock::{Clock, rfc3339};
 use crate::logic::renewal::Life;
-use crate::trust::{
-    Authority, BACKDATED, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Update, Verifier,
-};
+use crate::trust::{Authority, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Update, Verifier};
 use crate::wire::{EventData, EventKind, Message as WireMessage, Sealed, Topic};
+
+mod asking;
 
 /// How often dates and files are looked at: a credential that was put on disk counts within a minute.
 pub const LOOK: Duration = Duration::from_secs(60);
@@ -27,6 +30,12 @@ const RELAY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The keeper; made by the node.
 pub struct Keeper {
+    /// Who is speaking.
+    pub identity: Identity,
+    /// Counts the time between two requests.
+    pub clock: Clock,
+    /// The date, in seconds since 1970: credentials bear dates.
+    pub calendar: fn() -> UnixSeconds,
     /// Signs what the node says.
     pub signer: Arc<Signer>,
     /// What is believed now.
@@ -35,6 +44,14 @@ pub struct Keeper {
     pub files: CredentialFiles,
     /// The fleet that this node founded for itself, and which therefore renews its credential.
     pub own_fleet: Option<PathBuf>,
+    /// The authority that this node holds, and which therefore renews its credential.
+    pub authority: Option<PathBuf>,
+    /// Requests go there.
+    pub publish: Recipient<Publish>,
+    /// What is asked of other authorities.
+    pub asking: Asking,
+    /// It was told that the credential has ended.
+    pub has_told_end: bool,
     /// Host names and addresses of this box, for a credential of its own making.
     pub hosts: Vec<String>,
     /// Hears what the brokers keep.
@@ -123,25 +140,35 @@ impl Keeper {
         if std::mem::replace(&mut self.is_looking, true) {
             return;
         }
-        let now = unix_now().max(EARLIEST);
+        let now = self.now();
         let current = self.signer.credential();
         let facts = current.facts();
-        let life = Life { not_before: facts.not_before, not_after: facts.not_after };
-        self.warn(life.warning(now));
-        let renewing = self.own_fleet.clone().filter(|_| unix_now() >= EARLIEST && life.is_to_be_renewed(now));
-        let subject = Subject {
-            fleet: facts.fleet.clone(),
-            name: facts.name.clone(),
-            role: facts.role,
-            hosts: self.hosts.clone(),
-        };
-        // A credential that the node makes lives as long as the one before, which was dated back.
-        let life = life.not_after.saturating_sub(life.not_before).saturating_sub(BACKDATED);
+        let life = Life { not_before: facts.issued_at(), not_after: facts.not_after };
+        let has_ended = now > facts.not_after;
+        self.tell_end(has_ended.then_some(facts.not_after));
+        let is_due = self.knows_the_time() && life.is_to_be_renewed(now);
+        let renewing = self.renewing(is_due, has_ended);
+        if renewing == Renewing::Asked {
+            self.ask(context);
+        }
+        let warning = life.warning(now).filter(|_| !has_ended && !self.asking.may_still_be_answered(&renewing));
+        self.warn(warning);
+        let subject = Subject { hosts: self.hosts.clone(), ..facts.subject() };
+        // A credential that the node makes lives as long as the one before.
+        let life = life.not_after.saturating_sub(life.not_before);
         let files = self.files.clone();
         let verifier = self.verifier.clone();
         let candidate = move || match renewing {
-            Some(fleet) => renew(&fleet, &files, &subject, life, now).map(Found::renewed),
-            None => Ok(on_disk(&files, &current, &verifier)),
+            Renewing::OwnFleet(fleet) => renew(&fleet, &files, &subject, life, now).map(Found::renewed),
+            Renewing::Authority(authority) => {
+                let found = on_disk(&files, &current, &verifier);
+                if found.credential.is_some() {
+                    return Ok(found);
+                }
+                let renewed = asking::renew_here(&authority, &files, &current, &verifier.anchors(), now)?;
+                Ok(Found { credential: Some(renewed), ..found })
+            }
+            Renewing::Asked | Renewing::Not => Ok(on_disk(&files, &current, &verifier)),
         };
         let found = tokio::task::spawn_blocking(candidate).into_actor(self);
         context.spawn(found.map(|found, keeper, context| {
@@ -151,6 +178,27 @@ impl Keeper {
                 Err(why) => keeper.not_renewed(why),
             }
         }));
+    }
+
+    /// The date. A clock that was never set shows less than any credential was issued at.
+    fn now(&self) -> UnixSeconds {
+        (self.calendar)().max(EARLIEST)
+    }
+
+    fn knows_the_time(&self) -> bool {
+        (self.calendar)() >= EARLIEST
+    }
+
+    /// Who renews the credential now, where it is due.
+    fn renewing(&self, is_due: bool, has_ended: bool) -> Renewing {
+        match (&self.own_fleet, &self.authority) {
+            _ if !is_due => Renewing::Not,
+            (Some(fleet), _) => Renewing::OwnFleet(fleet.clone()),
+            // Nobody believes a request that is signed with what has ended.
+            _ if has_ended => Renewing::Not,
+            (None, Some(authority)) => Renewing::Authority(authority.clone()),
+            (None, None) => Renewing::Asked,
+        }
     }
 
     fn take_in(&mut self, found: Found, context: &mut Context<Self>) {
@@ -174,15 +222,16 @@ impl Keeper {
         }
         let is_ours =
             credential.facts().name == current.facts().name && credential.facts().role == current.facts().role;
-        let proven = self.verifier.anchors().check(credential.chain(), unix_now().max(EARLIEST));
+        let proven = self.verifier.anchors().check(credential.chain(), self.now());
         if let Err(why) = proven {
             return self.not_renewed(why.to_string());
         }
         if !is_ours {
             return self.not_renewed(format!("it is the credential of {}", credential.facts().name));
         }
-        let days = credential.facts().not_after.saturating_sub(unix_now()) / 86_400;
+        let days = credential.facts().not_after.saturating_sub(self.now()) / 86_400;
         self.signer.set_credential(credential);
+        self.has_renewed();
         (self.warned, self.refused) = (None, None);
         let reason = Some(format!("the new credential holds for {days} days"));
         self.tell(EventKind::CredentialRenewed, EventData { reason, ..EventData::default() });
@@ -201,11 +250,32 @@ impl Keeper {
         }
         self.warned = days;
         let days = days.unwrap_or_default();
-        let advice = match self.own_fleet {
-            Some(_) => "the next try is in a minute",
-            None => "make a new one with `tidegate fleet enroll` and put its files in the place of the old ones",
+        let advice = match (&self.own_fleet, &self.authority) {
+            (None, None) => {
+                "no authority of the fleet (node.authority of a hub) has renewed it yet; let one do so, or make a new one \
+                 with `tidegate fleet enroll` and put its files in the place of the old ones"
+            }
+            _ => "the next try is in a minute",
         };
         let error = Some(format!("this node's credential ends within {days} days and is not renewed; {advice}"));
+        self.tell(EventKind::CredentialExpiring, EventData { error, ..EventData::default() });
+    }
+
+    /// Nobody believes a credential that has ended, and no authority renews it: that takes a person, or a right clock.
+    fn tell_end(&mut self, ended_at: Option<UnixSeconds>) {
+        let Some(ended_at) = ended_at.filter(|_| self.own_fleet.is_none()) else {
+            self.has_told_end = false;
+            return;
+        };
+        if std::mem::replace(&mut self.has_told_end, true) {
+            return;
+        }
+        let (name, ended_at, now) = (&self.identity.node, date(ended_at), date(self.now()));
+        let error = Some(format!(
+            "this node's credential ended at {ended_at}, and its clock shows {now}: set the clock if that is wrong, else make \
+             a new credential with `tidegate fleet enroll {name}` and put its files in the place of the old ones; what has \
+             ended is not renewed over MQTT"
+        ));
         self.tell(EventKind::CredentialExpiring, EventData { error, ..EventData::default() });
     }
 
@@ -221,6 +291,23 @@ impl Keeper {
     fn tell(&self, kind: EventKind, data: EventData) {
         tell(&self.report, Report { kind, data });
     }
+}
+
+/// Who renews a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Renewing {
+    /// Nobody, now.
+    Not,
+    /// The fleet that this node founded for itself.
+    OwnFleet(PathBuf),
+    /// The authority that this node holds.
+    Authority(PathBuf),
+    /// An authority of the fleet that is asked over MQTT.
+    Asked,
+}
+
+fn date(seconds: UnixSeconds) -> String {
+    rfc3339(i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX))
 }
 
 /// A new credential from the node's own fleet, on disk before it is used.

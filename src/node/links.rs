@@ -133,7 +133,8 @@ fn options(
     Ok(options)
 }
 
-/// All announcements, the states of all nodes, what stands on the retained topics of this one, and what it is asked.
+/// All announcements, the states of all nodes, what stands on the retained topics of this one, what it is asked, and what is
+/// answered.
 fn filters(root: &Root, node: &str) -> Vec<(String, Qos)> {
     let own = ["service/+", "burst/+"].map(|below| (format!("{root}/node/{node}/{below}"), Qos::AtMostOnce));
     let asked = [node, ALL_NODES].map(|whom| (root.commands(whom), Qos::AtLeastOnce));
@@ -141,6 +142,7 @@ fn filters(root: &Root, node: &str) -> Vec<(String, Qos)> {
         (root.discovery(), Qos::AtMostOnce),
         (format!("{root}/node/+/state"), Qos::AtMostOnce),
         (root.topic(&Topic::Trust), Qos::AtLeastOnce),
+        (root.responses(), Qos::AtLeastOnce),
     ];
     fleet.into_iter().chain(own).chain(asked).collect()
 }

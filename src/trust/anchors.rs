@@ -197,7 +197,8 @@ impl Anchors {
         if facts.fleet != self.fleet || issuers.iter().any(|issuer| issuer.fleet != self.fleet || oversteps(issuer)) {
             return Err(foreign(format!("it is of the fleet {}, or of an issuer that may not issue it", facts.fleet)));
         }
-        if issuers.iter().chain([&facts]).any(|one| self.revoked.contains(&one.serial)) {
+        let is_revoked = |one: &Facts| self.is_revoked(&one.serial) || self.is_revoked(one.enrolled_as());
+        if issuers.iter().chain([&facts]).any(is_revoked) {
             return Err(Rejected::Revoked(facts.name));
         }
         self.leads_to_a_root(leaf, between, now)?;

@@ -232,3 +232,104 @@ fn openssl_verifies_what_is_issued() {
         assert!(shown.contains(expected), "{expected} in {shown}");
     }
 }
+
+#[test]
+fn a_root_or_an_authority_renews_for_the_same_node_and_what_it_issues_goes_with_the_enrolment() {
+    let folder = TempDir::new().unwrap();
+    let mut fleet = fleet(folder.path());
+    let hub = fleet.enroll(&subject("hub", Role::Authority), 10 * DAY, NOW).unwrap();
+    let hub_folder = folder.path().join("hub");
+    CredentialFiles::new(&hub_folder).store(&hub, fleet.anchors(), &fleet.trust_message().unwrap()).unwrap();
+    let node = fleet.enroll(&subject("gw-1", Role::Node), 3 * DAY, NOW).unwrap();
+    let later = NOW + 2 * DAY;
+    let verifier = verifier(&fleet);
+    let mut renewed = Vec::new();
+    for place in [folder.path().join("fleet"), hub_folder.clone()] {
+        let issuer = Issuer::open(&place).unwrap();
+        issuer.check(fleet.anchors(), later).unwrap();
+        let key = Key::generate().unwrap();
+        let chain = issuer.renew(node.chain(), &key.public(), fleet.anchors(), later).unwrap();
+        let again = Credential::new(key, chain).unwrap();
+        let (before, after) = (node.facts(), again.facts());
+        assert_eq!((after.subject(), after.not_after), (before.subject(), later + 3 * DAY), "no longer than before");
+        assert_eq!(after.hosts, ["gw.local", "10.0.0.7"]);
+        assert_eq!(issued(&place).unwrap().last().map(|one| one.serial.0.clone()), Some(after.serial.clone()));
+        assert_eq!(kind(&verifier, &said(&again, "gw-1"), later), "believed");
+        renewed.push(again);
+    }
+    // One that was renewed is renewed again, and still goes with the first.
+    let key = Key::generate().unwrap();
+    let chain =
+        Issuer::open(&hub_folder).unwrap().renew(renewed[1].chain(), &key.public(), fleet.anchors(), later + DAY);
+    renewed.push(Credential::new(key, chain.unwrap()).unwrap());
+    assert_eq!(renewed[2].facts().enrolled_as(), node.facts().serial);
+
+    fleet.revoke("gw-1", later).unwrap();
+    verifier.update(&fleet.trust_message().unwrap()).unwrap();
+    for credential in &renewed {
+        assert_eq!(kind(&verifier, &said(credential, "gw-1"), later + DAY), "revoked");
+    }
+    // The hub's folder has heard of nothing; what is believed has.
+    let key = Key::generate().unwrap().public();
+    for place in [folder.path().join("fleet"), hub_folder] {
+        let refused = Issuer::open(&place).unwrap().renew(renewed[1].chain(), &key, fleet.anchors(), later);
+        assert!(refused.unwrap_err().to_string().contains("was revoked"));
+    }
+}
+
+#[test]
+fn nobody_else_is_renewed_and_nobody_else_renews() {
+    let folder = TempDir::new().unwrap();
+    let fleet = fleet(folder.path());
+    let enroll = |name: &str, role: Role, life: UnixSeconds| fleet.enroll(&subject(name, role), life, NOW).unwrap();
+    let store = |credential: &Credential| {
+        let place = folder.path().join(&credential.facts().name);
+        CredentialFiles::new(&place).store(credential, fleet.anchors(), &fleet.trust_message().unwrap()).unwrap();
+        place
+    };
+    let (hub, node) = (enroll("hub", Role::Authority, 2 * DAY), enroll("gw-1", Role::Node, 3 * DAY));
+    let key = Key::generate().unwrap().public();
+    let refused = |place: &std::path::Path, credential: &Credential, now: UnixSeconds| {
+        Issuer::open(place).unwrap().renew(credential.chain(), &key, fleet.anchors(), now).unwrap_err().to_string()
+    };
+    let place = store(&hub);
+    assert!(refused(&place, &node, NOW).contains("enroll the authority anew"));
+    assert!(refused(&place, &enroll("laptop", Role::Operator, DAY), NOW).contains("of the role operator"));
+    assert!(refused(&place, &node, NOW + 4 * DAY).contains("has expired"));
+    assert!(Issuer::open(&place).unwrap().check(fleet.anchors(), NOW + 3 * DAY).is_err(), "it has ended itself");
+
+    let told = Issuer::open(&store(&node)).unwrap_err().to_string();
+    assert!(told.contains("is of the role node") && told.contains("--role authority"), "{told}");
+    assert!(Issuer::open(&folder.path().join("nowhere")).unwrap_err().to_string().contains("holds no credential"));
+    let other = Authority::found(&folder.path().join("other"), "plant-a", NOW).unwrap();
+    let of_other = Issuer::open(&folder.path().join("other")).unwrap();
+    assert!(of_other.check(fleet.anchors(), NOW).unwrap_err().to_string().contains("another root"));
+    assert!(of_other.renew(node.chain(), &key, other.anchors(), NOW).is_err());
+}
+
+#[test]
+fn a_power_cut_at_any_point_of_a_renewal_leaves_a_whole_credential() {
+    let folder = TempDir::new().unwrap();
+    let authority = fleet(folder.path());
+    let old = authority.enroll(&subject("gw-1", Role::Node), DAY, NOW).unwrap();
+    let place = folder.path().join("credentials");
+    let files = CredentialFiles::new(&place);
+    files.store(&old, authority.anchors(), &authority.trust_message().unwrap()).unwrap();
+    let key = files.next_key().unwrap();
+    assert_eq!(files.next_key().unwrap().public(), key.public(), "the one that was asked for");
+    assert_eq!(files.load().unwrap().unwrap().0.facts(), old.facts());
+
+    let certificate = authority.certify(&subject("gw-1", Role::Node), &key.public(), 2 * DAY, NOW).unwrap();
+    let renewed = files.renewed(vec![certificate]).unwrap();
+    assert_eq!(files.load().unwrap().unwrap().0.facts(), old.facts(), "nothing is changed yet");
+    // Cut off between the certificate and its key.
+    std::fs::write(place.join("node.pem"), renewed.certificate_pem()).unwrap();
+    assert_eq!(files.load().unwrap().unwrap().0.facts(), renewed.facts());
+    assert!(!place.join("node-next.key").exists());
+    files.promote(&renewed).unwrap();
+    assert_eq!(
+        Key::from_pem(&std::fs::read_to_string(place.join("node.key")).unwrap()).unwrap().public(),
+        key.public()
+    );
+    assert_ne!(files.next_key().unwrap().public(), key.public(), "every certificate has a key of its own");
+}

@@ -88,6 +88,8 @@ pub struct Believed {
     pub stamp: Stamp,
     /// What, still to be decoded.
     pub payload: Vec<u8>,
+    /// The certificates that prove who said it, their own first.
+    pub chain: Vec<Vec<u8>>,
 }
 
 /// Checks messages of one fleet's tree. Shared by whoever hears something; never waits.
@@ -170,7 +172,7 @@ impl Verifier {
     pub fn open(&self, topic: &Topic, message: &[u8], now: UnixSeconds) -> Result<Believed, Rejected> {
         let sealed = Sealed::read(&self.root, topic, message)?;
         let speaker = self.check(topic, &sealed, now)?;
-        Ok(Believed { speaker, stamp: sealed.stamp, payload: sealed.payload })
+        Ok(Believed { speaker, stamp: sealed.stamp, payload: sealed.payload, chain: sealed.chain })
     }
 
     fn credential(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {

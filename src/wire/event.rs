@@ -191,6 +191,8 @@ numbered_enum! {
         CredentialRenewed = 25 "credential.renewed",
         /// The node's certificate ends soon, and was not renewed.
         CredentialExpiring = 26 "credential.expiring",
+        /// This node, an authority, issued a certificate to a node that asked for it.
+        CredentialIssued = 27 "credential.issued",
     }
 }
 

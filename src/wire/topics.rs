@@ -99,6 +99,11 @@ impl Root {
         format!("{self}/node/{node}/command/+")
     }
 
+    /// Filter for what nodes answer.
+    pub fn responses(&self) -> String {
+        format!("{self}/node/+/response/+")
+    }
+
     /// Filter for everything that one node publishes, its announcements aside.
     pub fn node(&self, node: &Segment) -> String {
         format!("{self}/node/{node}/#")

@@ -13,14 +13,14 @@ use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
 /// The rules that we ship, for the fleet `test`.
 const RULES: &str = include_str!("../../examples/mosquitto/tidegate.acl");
 
-struct Fleet {
-    home: Home,
-    port: u16,
+pub(crate) struct Fleet {
+    pub(crate) home: Home,
+    pub(crate) port: u16,
     _broker: Broker,
 }
 
 impl Fleet {
-    fn found() -> Self {
+    pub(crate) fn found() -> Self {
         let home = Home::new();
         run(&home, &["init", "test", "--dir", &path(&home, "fleet")]);
         let port = free_port();
@@ -43,12 +43,12 @@ impl Fleet {
     }
 
     /// Lets somebody in; the folder with their files.
-    fn enroll(&self, name: &str, role: &str) -> PathBuf {
+    pub(crate) fn enroll(&self, name: &str, role: &str) -> PathBuf {
         run(&self.home, &["enroll", name, "--role", role, "--dir", &path(&self.home, "fleet")]);
         self.home.path().join("fleet/nodes").join(name)
     }
 
-    fn spec(&self, name: &str, credentials: &Path) -> Spec {
+    pub(crate) fn spec(&self, name: &str, credentials: &Path) -> Spec {
         let mut spec = Spec::new().with("[service.digits.local]\nmax_replicas = 1");
         spec.remove("mqtt", "listen");
         let state_dir = self.home.path().join(format!("state-{name}"));
@@ -60,11 +60,11 @@ impl Fleet {
     }
 }
 
-fn path(home: &Home, below: &str) -> String {
+pub(crate) fn path(home: &Home, below: &str) -> String {
     home.path().join(below).display().to_string()
 }
 
-fn run(home: &Home, arguments: &[&str]) -> String {
+pub(crate) fn run(home: &Home, arguments: &[&str]) -> String {
     let ended = home.command(&[&["fleet"], arguments].concat());
     assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
     ended.stdout
@@ -77,12 +77,12 @@ fn seen(node: &Node, other: &str) -> Option<Value> {
     all.as_array().and_then(|all| all.iter().find(of_other).cloned())
 }
 
-fn wait_for_alive(node: &Node, other: &str, alive: bool) {
+pub(crate) fn wait_for_alive(node: &Node, other: &str, alive: bool) {
     let what = format!("{other} is {}", if alive { "alive" } else { "not alive" });
     wait_until(PATIENCE, &what, || seen(node, other).filter(|one| one["alive"] == alive));
 }
 
-fn ignored(node: &Node, kind: &str) -> u64 {
+pub(crate) fn ignored(node: &Node, kind: &str) -> u64 {
     let metrics = node.console("/metrics").text();
     let start = format!("tidegate_discovery_ignored_total{{kind=\"{kind}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |count| count.parse().unwrap())
