@@ -58,7 +58,7 @@ pub(crate) fn read(section: &mut Section<'_>, sources: &Sources) -> Node {
 }
 
 const NODE_ID: Parsed<NodeId> = Parsed {
-    allowed: "1 to 40 of a-z, 0-9 and -",
+    allowed: "1 to 40 of a-z, 0-9 and -, and not \"all\"",
     parse: |text| NodeId::new(text).map_err(|error| error.to_string()),
     show: NodeId::to_string,
     secret: false,
