@@ -24,6 +24,8 @@ mod flood;
 mod hostile;
 #[path = "mqtt/kills.rs"]
 mod kills;
+#[path = "mqtt/outlived.rs"]
+mod outlived;
 #[path = "mqtt/page.rs"]
 mod page;
 #[path = "mqtt/proxy.rs"]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix::{Message, Recipient};
 
-use super::publisher::{Identity, Report};
+use super::publisher::{ECHO, Identity, Report};
 use super::tell;
 use crate::host::clock::{Clock, unix_now};
 use crate::mqtt::Incoming;
@@ -25,6 +25,14 @@ use crate::wire::{
 /// Kinds of messages that are ignored, as they are counted, beside those of [`Rejected::KINDS`].
 const UNKNOWN_TOPIC: &str = "unknown_topic";
 const FULL: &str = "full";
+const RIVAL: &str = "rival_trust";
+/// What is to be done where a fleet was changed in two places.
+pub const RIVAL_ADVICE: &str = "two words on the fleet's trust bear one version and differ, so the fleet was changed in two \
+    copies of its folder; the one that revokes more counts on every node. Keep that folder, and revoke or rotate there again \
+    what was done in the other";
+/// What a broker keeps has been heard so long after the first connection, and a copy of this node that was there has been
+/// told apart by then, as it speaks every `mqtt.refresh` (30 s).
+const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// A kind of rejected message is told once in this time, however many come.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
@@ -45,6 +53,19 @@ pub struct Duplicated {
     /// How it is known.
     pub why: String,
 }
+
+/// A broker keeps what this node said in a session after this one: its state directory was lost, or is an old one.
+#[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct Outlived {
+    /// That session.
+    pub session: u64,
+}
+
+/// A link is connected anew.
+#[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct Connected;
 
 /// Somebody of the fleet asks this node for something.
 #[derive(Clone, Debug, Message, PartialEq)]
@@ -95,6 +116,10 @@ pub struct Listeners {
     pub written_over: Recipient<WrittenOver>,
     /// Of a second box under our name.
     pub duplicated: Recipient<Duplicated>,
+    /// Of a session of this node that came after this one.
+    pub outlived: Recipient<Outlived>,
+    /// Of links that come up.
+    pub connected: Recipient<Connected>,
     /// Of commands.
     pub asked: Recipient<Asked>,
     /// Of nodes that ask for a certificate; none where this node issues none.
@@ -119,6 +144,12 @@ pub struct Hearing {
     listeners: OnceLock<Listeners>,
     /// The brokers keep the word on the fleet's trust that this node knows.
     trust_heard: AtomicBool,
+    /// When a link first came up.
+    first_connected: OnceLock<Duration>,
+    /// The newest word of a session after this one that stood at the brokers then.
+    before: Mutex<Stamp>,
+    /// A link came up, and nothing that a broker keeps of others or of us was heard since.
+    hears_nothing_kept: AtomicBool,
     /// When each kind of rejected message was last told, and how many came since.
     told: Mutex<BTreeMap<&'static str, (Duration, u64)>>,
 }
@@ -132,7 +163,7 @@ impl Hearing {
         verifier: Arc<Verifier>,
         registry: Arc<Registry>,
     ) -> Self {
-        for kind in Rejected::KINDS.into_iter().chain([UNKNOWN_TOPIC, FULL]) {
+        for kind in Rejected::KINDS.into_iter().chain([UNKNOWN_TOPIC, FULL, RIVAL]) {
             metrics::counter!("tidegate_discovery_ignored_total", "kind" => kind).absolute(0);
         }
         Self {
@@ -143,6 +174,9 @@ impl Hearing {
             registry,
             listeners: OnceLock::new(),
             trust_heard: AtomicBool::new(false),
+            first_connected: OnceLock::new(),
+            before: Mutex::default(),
+            hears_nothing_kept: AtomicBool::new(true),
             told: Mutex::default(),
         }
     }
@@ -151,6 +185,11 @@ impl Hearing {
     pub fn connect(&self, listeners: Listeners) {
         // Set once, by the one control thread; a second time would change nothing.
         let _ = self.listeners.set(listeners);
+        // What a broker kept may have come before.
+        let Stamp { session, .. } = *self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        if session > self.signer.session() {
+            self.tell(|listeners| tell(&listeners.outlived, Outlived { session }));
+        }
     }
 
     /// Whether the brokers keep the word on the fleet's trust that this node knows.
@@ -163,6 +202,20 @@ impl Hearing {
         self.trust_heard.store(false, Ordering::Relaxed);
     }
 
+    /// A link is connected anew.
+    pub fn connected(&self) {
+        // The first time counts.
+        let _ = self.first_connected.set(self.clock.now());
+        self.trust_is_to_be_heard();
+        self.hears_nothing_kept.store(true, Ordering::Relaxed);
+        self.tell(|listeners| tell(&listeners.connected, Connected));
+    }
+
+    /// Whether no announcement was heard that a broker keeps: there is none, or the broker gives none to who asks for all.
+    pub fn hears_nothing_kept(&self) -> bool {
+        self.hears_nothing_kept.load(Ordering::Relaxed)
+    }
+
     /// Takes a message in. Returns at once.
     pub fn hear(&self, incoming: &Incoming) {
         let Ok((root, topic)) = Root::parse(&incoming.topic) else {
@@ -171,13 +224,14 @@ impl Hearing {
         if root != *self.verifier.root() {
             return self.ignore(UNKNOWN_TOPIC, &incoming.topic);
         }
+        if incoming.retained && matches!(topic, Topic::Discovery { .. } | Topic::Instance { .. }) {
+            self.hears_nothing_kept.store(false, Ordering::Relaxed);
+        }
         let heard = match &topic {
             Topic::Trust => self.trust(&incoming.payload),
             Topic::Command { .. } => self.command(&topic, &incoming.payload),
             Topic::Response { id, .. } => self.response(&topic, id.as_str(), &incoming.payload),
-            _ if topic.owner().is_some_and(|owner| owner.as_str() == self.identity.node) => {
-                self.own(&topic, &incoming.payload)
-            }
+            _ if topic.owner().is_some_and(|owner| owner.as_str() == self.identity.node) => self.own(&topic, incoming),
             _ => self.other(&topic, incoming),
         };
         if let Err(rejected) = heard {
@@ -185,7 +239,7 @@ impl Hearing {
         }
     }
 
-    /// The calendar's time, as far as it can be believed: a clock that was never set shows less than what was signed.
+    /// The time by which requests end: a clock that was never set shows less than what was signed.
     fn now(&self) -> UnixSeconds {
         let now = unix_now();
         // Only a clock that was never set is helped: a date that somebody once wrote in error must not outrun a right one.
@@ -198,7 +252,7 @@ impl Hearing {
             // Anybody can clear a topic; what its owner took back it said before.
             return Ok(());
         }
-        let Believed { stamp, payload, .. } = self.verifier.open(topic, &incoming.payload, self.now())?;
+        let Believed { stamp, payload, .. } = self.verifier.open(topic, &incoming.payload, unix_now())?;
         let now = self.clock.now();
         let entered = match WireMessage::decode(self.verifier.root(), topic, &payload)? {
             WireMessage::Announcement(said) => self.registry.announce(*said, stamp, !incoming.retained, now),
@@ -216,17 +270,22 @@ impl Hearing {
     }
 
     /// What stands on a topic of ours: our own word, or that of somebody who should not have written there.
-    fn own(&self, topic: &Topic, message: &[u8]) -> Result<(), Rejected> {
+    fn own(&self, topic: &Topic, incoming: &Incoming) -> Result<(), Rejected> {
+        let message = incoming.payload.as_slice();
         let written_over = || WrittenOver { topic: topic.clone(), payload: message.to_vec() };
         if !topic.is_signed() || message.is_empty() {
             // Whoever publishes there knows whether it is what it said.
             self.tell(|listeners| tell(&listeners.written_over, written_over()));
             return Ok(());
         }
-        let opened = self.verifier.open(topic, message, self.now());
+        let opened = self.verifier.open(topic, message, unix_now());
         let stamp = opened.as_ref().map_or_else(|_| Stamp::default(), |believed| believed.stamp);
-        let last = Stamp { session: self.identity.session, sequence: self.signer.signed() };
-        if stamp > last {
+        let last = Stamp { session: self.signer.session(), sequence: self.signer.signed() };
+        let stood_there = incoming.retained && self.is_first_look();
+        if stamp.session > last.session && stood_there && self.outlived(stamp) {
+            return Ok(());
+        }
+        if stamp > last || (!stood_there && self.is_said_elsewhere(stamp)) {
             let why = format!(
                 "message {} of session {} was said under this node's id, and this is session {}, which has said {}",
                 stamp.sequence, stamp.session, last.session, last.sequence
@@ -234,12 +293,47 @@ impl Hearing {
             self.tell(|listeners| tell(&listeners.duplicated, Duplicated { why }));
             return Ok(());
         }
-        let is_echo = stamp.session == self.identity.session && !self.is_last_will(topic, opened.as_ref().ok());
+        let is_echo = stamp.session == last.session
+            && !self.is_last_will(topic, opened.as_ref().ok())
+            // What a broker kept while the link was down is older by right, and is said over now.
+            && (incoming.retained || !self.is_replayed(topic, stamp));
         if !is_echo {
             self.tell(|listeners| tell(&listeners.written_over, written_over()));
         }
         // An old word of our own is nobody's fault.
         opened.map(drop)
+    }
+
+    /// Whether somebody else brought back what we said before our last word here: that was said so long ago that an older one
+    /// cannot still be on its way.
+    fn is_replayed(&self, topic: &Topic, stamp: Stamp) -> bool {
+        self.signer.last_word(topic).is_some_and(|last| stamp < last.stamp && last.at.elapsed() >= ECHO)
+    }
+
+    /// Whether what a broker keeps may have stood there before this node came: later it proves that somebody has written.
+    fn is_first_look(&self) -> bool {
+        let first = self.first_connected.get().copied();
+        first.is_none_or(|first| self.clock.now().saturating_sub(first) < FIRST_LOOK)
+    }
+
+    /// A word of a session after this one stood at the broker: this node has said it, before it lost its state directory.
+    /// False where that cannot be, since it goes on in a later session already.
+    fn outlived(&self, stamp: Stamp) -> bool {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.session != 0 && before.session != stamp.session {
+            return false;
+        }
+        *before = (*before).max(stamp);
+        drop(before);
+        self.tell(|listeners| tell(&listeners.outlived, Outlived { session: stamp.session }));
+        true
+    }
+
+    /// Whether a word of a session that stood at the broker when this one came is newer than all that stood there: then that
+    /// session goes on elsewhere.
+    fn is_said_elsewhere(&self, stamp: Stamp) -> bool {
+        let before = *self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        stamp.session == before.session && stamp > before
     }
 
     /// The broker wrote our Last Will although we are here: late, after we came back.
@@ -253,12 +347,20 @@ impl Hearing {
 
     fn trust(&self, message: &[u8]) -> Result<(), Rejected> {
         let update = self.verifier.update(message);
-        self.trust_heard.store(matches!(update, Ok(Update::Same | Update::Newer)), Ordering::Relaxed);
+        if matches!(update, Ok(Update::RivalTaken | Update::RivalRefused)) {
+            self.ignore(RIVAL, RIVAL_ADVICE);
+        }
+        let stands = matches!(update, Ok(Update::Same | Update::Newer | Update::RivalTaken));
+        self.trust_heard.store(stands, Ordering::Relaxed);
         match update {
             Ok(Update::Same) => {}
-            Ok(Update::Newer) => self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged)),
+            Ok(Update::Newer | Update::RivalTaken) => {
+                self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged))
+            }
             // Also where somebody cleared it or wrote something else there.
-            Ok(Update::Older) | Err(_) => self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated)),
+            Ok(Update::Older | Update::RivalRefused) | Err(_) => {
+                self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated))
+            }
         }
         match update {
             Err(error) if !message.is_empty() => Err(Rejected::Foreign(error.to_string())),
@@ -271,7 +373,7 @@ impl Hearing {
         if asked != self.identity.node && asked != ALL_NODES {
             return Ok(());
         }
-        let Believed { speaker, stamp, payload, chain } = self.verifier.open(topic, message, self.now())?;
+        let Believed { speaker, stamp, payload, chain } = self.verifier.open(topic, message, unix_now())?;
         let WireMessage::Command(command) = WireMessage::decode(self.verifier.root(), topic, &payload)? else {
             return Ok(());
         };
@@ -296,7 +398,7 @@ impl Hearing {
         if !id.starts_with(&command_ids(&self.identity.node)) {
             return Ok(());
         }
-        let Believed { payload, .. } = self.verifier.open(topic, message, self.now())?;
+        let Believed { payload, .. } = self.verifier.open(topic, message, unix_now())?;
         if let WireMessage::Response(response) = WireMessage::decode(self.verifier.root(), topic, &payload)? {
             self.tell(|listeners| tell(&listeners.answered, Answered { response: *response }));
         }

@@ -11,10 +11,11 @@ use actix::fut::WrapFuture;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient};
 
 pub use self::asking::Asking;
-use super::hearing::{Hearing, TrustChanged, TrustOutdated};
-use super::publisher::{Identity, Publish, Relay, Report};
+use super::hearing::{Hearing, Outlived, RIVAL_ADVICE, TrustChanged, TrustOutdated};
+use super::publisher::{Identity, Publish, Relay, Report, SayAllAgain};
 use super::{MAILBOX, tell};
 use crate::host::clock::{Clock, rfc3339};
+use crate::journal::raise_session;
 use crate::logic::renewal::Life;
 use crate::trust::{Authority, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Update, Verifier};
 use crate::wire::{EventData, EventKind, Message as WireMessage, Sealed, Topic};
@@ -50,6 +51,12 @@ pub struct Keeper {
     pub publish: Recipient<Publish>,
     /// What is asked of other authorities.
     pub asking: Asking,
+    /// Where the session counter stands.
+    pub state_dir: PathBuf,
+    /// The counter is being raised.
+    pub is_raising: bool,
+    /// Says again what was said.
+    pub say_again: Recipient<SayAllAgain>,
     /// It was told that the credential has ended.
     pub has_told_end: bool,
     /// Host names and addresses of this box, for a credential of its own making.
@@ -96,6 +103,26 @@ impl Handler<TrustOutdated> for Keeper {
     }
 }
 
+impl Handler<Outlived> for Keeper {
+    type Result = ();
+
+    fn handle(&mut self, Outlived { session }: Outlived, context: &mut Self::Context) {
+        let next = session.saturating_add(1);
+        if self.signer.session() >= next || std::mem::replace(&mut self.is_raising, true) {
+            return;
+        }
+        // On disk first, so that the next start is later still.
+        let state_dir = self.state_dir.clone();
+        let raised = tokio::task::spawn_blocking(move || raise_session(&state_dir, next)).into_actor(self);
+        context.spawn(raised.map(move |raised, keeper, _| {
+            keeper.is_raising = false;
+            let raised = raised.map_err(|panic| panic.to_string());
+            let error = raised.and_then(|raised| raised.map_err(|error| error.to_string())).err();
+            keeper.go_on_as(next, error.map(|why| format!("the next start will not know of it: {why}")));
+        }));
+    }
+}
+
 impl Handler<TrustChanged> for Keeper {
     type Result = ();
 
@@ -111,6 +138,18 @@ impl Handler<TrustChanged> for Keeper {
 }
 
 impl Keeper {
+    /// Signs in a later session, and says all of it again, since others passed over what was said until now.
+    fn go_on_as(&mut self, session: u64, error: Option<String>) {
+        self.signer.raise_session(session);
+        tell(&self.say_again, SayAllAgain);
+        let reason = Some(format!(
+            "this node said more in session {} than its state directory knows, which was lost or is an old copy; what it \
+             signs is of session {session} from now on",
+            session.saturating_sub(1)
+        ));
+        self.tell(EventKind::SessionRaised, EventData { reason, error, ..EventData::default() });
+    }
+
     /// Says what the fleet believes to brokers that do not keep it, unless another node does so first.
     fn relay_trust(&mut self, in_any_case: bool, context: &mut Context<Self>) {
         self.must_relay |= in_any_case;
@@ -146,7 +185,9 @@ impl Keeper {
         let life = Life { not_before: facts.issued_at(), not_after: facts.not_after };
         let has_ended = now > facts.not_after;
         self.tell_end(has_ended.then_some(facts.not_after));
-        let is_due = self.knows_the_time() && life.is_to_be_renewed(now);
+        // One of its own making that begins later is of a clock that was ahead: nobody takes it.
+        let begins_later = self.own_fleet.is_some() && now < facts.not_before;
+        let is_due = self.knows_the_time() && (begins_later || life.is_to_be_renewed(now));
         let renewing = self.renewing(is_due, has_ended);
         if renewing == Renewing::Asked {
             self.ask(context);
@@ -202,6 +243,9 @@ impl Keeper {
     }
 
     fn take_in(&mut self, found: Found, context: &mut Context<Self>) {
+        if found.has_rival_trust {
+            self.tell_trust(Some(RIVAL_ADVICE.to_owned()));
+        }
         if found.has_newer_trust {
             self.hearing.trust_is_to_be_heard();
             self.tell_trust(None);
@@ -222,7 +266,7 @@ impl Keeper {
         }
         let is_ours =
             credential.facts().name == current.facts().name && credential.facts().role == current.facts().role;
-        let proven = self.verifier.anchors().check(credential.chain(), self.now());
+        let proven = self.verifier.prove(credential.chain(), (self.calendar)());
         if let Err(why) = proven {
             return self.not_renewed(why.to_string());
         }
@@ -335,6 +379,8 @@ struct Found {
     credential: Option<Credential>,
     /// A newer word on the fleet's trust, which is believed from now on.
     has_newer_trust: bool,
+    /// A word on it of the version that is believed, which says something else.
+    has_rival_trust: bool,
     /// Why what is believed does not stand there.
     not_written: Option<String>,
 }
@@ -349,7 +395,9 @@ impl Found {
 /// written makes no noise before the next look.
 fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -> Found {
     let there = files.trust_message().unwrap_or_default();
-    let has_newer_trust = verifier.update(&there).is_ok_and(|update| update == Update::Newer);
+    let update = verifier.update(&there).ok();
+    let has_newer_trust = matches!(update, Some(Update::Newer | Update::RivalTaken));
+    let has_rival_trust = matches!(update, Some(Update::RivalTaken | Update::RivalRefused));
     let believed = verifier.trust_message();
     let stored = if there == *believed { Ok(()) } else { files.store_trust(&verifier.anchors(), &believed) };
     let credential = match files.load() {
@@ -360,7 +408,7 @@ fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -
             None
         }
     };
-    Found { credential, has_newer_trust, not_written: stored.err().map(|error| error.to_string()) }
+    Found { credential, has_newer_trust, has_rival_trust, not_written: stored.err().map(|error| error.to_string()) }
 }
 
 /// The signed word on what is believed, with what it says.
@@ -370,3 +418,6 @@ fn signed_trust(verifier: &Verifier) -> Result<(Vec<u8>, WireMessage), String> {
     let message = WireMessage::decode(verifier.root(), &Topic::Trust, &opened.payload);
     Ok((sealed.to_vec(), message.map_err(|error| error.to_string())?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,9 +23,12 @@ use crate::wire::{
 
 /// A topic is repaired at most once in this time.
 const REPAIR_PACE: Duration = Duration::from_secs(1);
+/// Topics that this node says nothing on are cleared at most this often a second, all together: whoever may write on them
+/// writes on as many as there are names.
+const CLEARS_A_SECOND: usize = 8;
 /// Our own word may come back this late where a broker has no way to leave it out. What somebody else wrote meanwhile is
 /// written over with the next refresh.
-const ECHO: Duration = Duration::from_secs(5);
+pub const ECHO: Duration = Duration::from_secs(5);
 
 /// Who is speaking: what every message carries.
 #[derive(Clone, Debug)]
@@ -84,6 +87,11 @@ pub struct Report {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct LinkUp;
+
+/// What was said in a session that others have outlived is said again in this one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SayAllAgain;
 
 /// Answered once everything before it was handed to the links.
 #[derive(Message)]
@@ -175,8 +183,20 @@ impl Handler<LinkUp> for Publisher {
     type Result = ();
 
     fn handle(&mut self, _: LinkUp, _: &mut Self::Context) {
+        // The link says all that it remembers again, which may come back.
+        let now = self.clock.now();
+        self.retained.values_mut().for_each(|held| held.said_at = now);
         let states = self.retained.iter().filter(|(topic, _)| matches!(topic, Topic::State { .. }));
         states.for_each(|(topic, held)| self.say(topic, &held.message));
+    }
+}
+
+impl Handler<SayAllAgain> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, _: SayAllAgain, _: &mut Self::Context) {
+        let topics: Vec<_> = self.retained.keys().cloned().collect();
+        topics.iter().for_each(|topic| self.say_again(topic));
     }
 }
 
@@ -191,14 +211,16 @@ impl Handler<WrittenOver> for Publisher {
             // Whose a signed message is, its signature tells; one without may be our own of a moment ago that comes back.
             Some(held) => !topic.is_signed() && now.saturating_sub(held.said_at) < ECHO,
         };
-        let is_paced = self.repaired.get(&topic).is_some_and(|at| now.saturating_sub(*at) < REPAIR_PACE);
+        let again = held.map_or(WireMessage::Cleared, |held| held.message.clone());
+        self.repaired.retain(|_, at| now.saturating_sub(*at) < REPAIR_PACE);
+        let cleared = || self.repaired.keys().filter(|topic| !self.retained.contains_key(*topic)).count();
+        let is_paced = self.repaired.contains_key(&topic) || (held.is_none() && cleared() >= CLEARS_A_SECOND);
         if is_ours || is_paced {
             return;
         }
-        self.repaired.retain(|_, at| now.saturating_sub(*at) < REPAIR_PACE);
         self.repaired.insert(topic.clone(), now);
-        let again = held.map_or(WireMessage::Cleared, |held| held.message.clone());
         self.say(&topic, &again);
+        self.has_said(&topic);
         let reason = Some(format!("{topic} was written by somebody else, {} bytes; it was said again", payload.len()));
         self.report(Report { kind: EventKind::TopicRepaired, data: EventData { reason, ..EventData::default() } });
     }
@@ -241,10 +263,24 @@ impl Handler<Sampled> for Publisher {
 
 impl Publisher {
     /// Says again what would expire. Announcements are said again by discovery itself.
-    fn refresh(&self) {
-        let held = self.retained.iter().map(|(topic, held)| (topic, &held.message));
+    fn refresh(&mut self) {
         let expires = |message: &WireMessage| matches!(message, WireMessage::Service(_) | WireMessage::Burst(_));
-        held.filter(|(_, message)| expires(message)).for_each(|(topic, message)| self.say(topic, message));
+        let expiring = self.retained.iter().filter(|(_, held)| expires(&held.message));
+        let topics: Vec<_> = expiring.map(|(topic, _)| topic.clone()).collect();
+        topics.iter().for_each(|topic| self.say_again(topic));
+    }
+
+    fn say_again(&mut self, topic: &Topic) {
+        if let Some(held) = self.retained.get(topic) {
+            self.say(topic, &held.message);
+        }
+        self.has_said(topic);
+    }
+
+    /// From now on it may come back.
+    fn has_said(&mut self, topic: &Topic) {
+        let now = self.clock.now();
+        self.retained.get_mut(topic).into_iter().for_each(|held| held.said_at = now);
     }
 
     fn say(&self, topic: &Topic, message: &WireMessage) {

@@ -121,10 +121,12 @@ fn start_actors(
         config_digest: config.digest(),
         facts: parts::facts(config),
         publisher: publisher.clone().recipient(),
+        hearing: parts.hearing.clone(),
         offers: Vec::new(),
         instances: BTreeMap::new(),
         withdrawn: false,
         is_asked: false,
+        is_looking: false,
     }
     .start();
     parts.ears.connect(publisher.clone().recipient(), publisher.clone().recipient());
@@ -148,6 +150,9 @@ fn start_actors(
         authority: parts.trust.authority.clone(),
         publish: publisher.clone().recipient(),
         asking: Asking::default(),
+        state_dir: parts.state_dir.path().to_owned(),
+        is_raising: false,
+        say_again: publisher.clone().recipient(),
         has_told_end: false,
         signer: parts.trust.signer.clone(),
         verifier: parts.trust.verifier.clone(),
@@ -170,6 +175,8 @@ fn start_actors(
     parts.hearing.connect(Listeners {
         written_over: publisher.clone().recipient(),
         duplicated: burst.clone().recipient(),
+        outlived: keeper.clone().recipient(),
+        connected: discovery.clone().recipient(),
         asked: discovery.clone().recipient(),
         renewals: start_issuer(parts, &publisher),
         answered: keeper.clone().recipient(),

@@ -49,7 +49,7 @@ impl LinkObserver for Ears {
 
     fn changed(&self, status: &LinkStatus) {
         if let Some(hearing) = self.hearing.as_ref().filter(|_| status.connected) {
-            hearing.trust_is_to_be_heard();
+            hearing.connected();
         }
         if let Some(ups) = self.ups.get().filter(|_| status.connected) {
             tell(ups, LinkUp);

@@ -65,6 +65,13 @@ impl Anchors {
         self.version
     }
 
+    /// Which of two words counts: the one of the higher version; of two with one version the one that revokes more, and else
+    /// the one that was written later. All of it is said, so that the last resort tells any two apart.
+    pub(super) fn rank(&self) -> impl Ord + use<> {
+        let said = (self.roots.clone(), self.revoked.clone());
+        (self.version, self.revoked.len(), self.issued_at, said)
+    }
+
     /// When this version was written; a clock that shows less is wrong.
     pub fn issued_at(&self) -> UnixSeconds {
         self.issued_at

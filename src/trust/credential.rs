@@ -1,12 +1,14 @@
 //! This node's own credential: its key with its certificate, in files, and the signing of what it says.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::time::Instant;
 
 use super::certificate::{self, Hand, Subject};
 use super::key::KEY_BYTES;
@@ -246,19 +248,67 @@ impl CredentialFiles {
     }
 }
 
+/// Topics of our own of which the last word is remembered: a state, a node's announcement, and two for each instance, of more
+/// than any budget bears.
+const MAX_SPOKEN: usize = 2_048;
+
 /// Signs what the node says, each message with the next number. Shared by whoever speaks; never waits.
 #[derive(Debug)]
 pub struct Signer {
     root: Root,
-    session: u64,
+    session: AtomicU64,
     sequence: AtomicU64,
     credential: ArcSwap<Credential>,
+    /// The last word on each topic that a broker keeps.
+    spoken: Mutex<BTreeMap<Topic, LastWord>>,
+}
+
+/// The last thing that was signed for a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct LastWord {
+    /// Its place.
+    pub stamp: Stamp,
+    /// When it was signed.
+    pub at: Instant,
 }
 
 impl Signer {
     /// Signs in this session, for one tree.
     pub fn new(root: Root, session: u64, credential: Credential) -> Self {
-        Self { root, session, sequence: AtomicU64::new(0), credential: ArcSwap::from_pointee(credential) }
+        let (session, sequence) = (AtomicU64::new(session), AtomicU64::new(0));
+        Self { root, session, sequence, credential: ArcSwap::from_pointee(credential), spoken: Mutex::default() }
+    }
+
+    /// The session that it signs in.
+    pub fn session(&self) -> u64 {
+        self.session.load(Ordering::Relaxed)
+    }
+
+    /// Signs in a later session from now on: what an earlier one of this node said would outrank it for ever.
+    pub fn raise_session(&self, session: u64) {
+        self.session.fetch_max(session, Ordering::Relaxed);
+    }
+
+    /// The last word on a topic that a broker keeps, where it is remembered.
+    pub fn last_word(&self, topic: &Topic) -> Option<LastWord> {
+        self.spoken().get(topic).copied()
+    }
+
+    fn spoken(&self) -> MutexGuard<'_, BTreeMap<Topic, LastWord>> {
+        self.spoken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, topic: &Topic, stamp: Stamp) {
+        if !topic.is_retained() {
+            return;
+        }
+        let mut spoken = self.spoken();
+        spoken.insert(topic.clone(), LastWord { stamp, at: Instant::now() });
+        if spoken.len() > MAX_SPOKEN {
+            // The one of which nothing was said for longest.
+            let oldest = spoken.iter().min_by_key(|(_, word)| word.stamp).map(|(topic, _)| topic.clone());
+            oldest.map(|topic| spoken.remove(&topic));
+        }
     }
 
     /// The credential in use.
@@ -293,7 +343,8 @@ impl Signer {
 
     /// Signs a message for a topic, as later than all before.
     pub fn seal(&self, topic: &Topic, payload: Vec<u8>) -> Result<Vec<u8>, WireError> {
-        let stamp = Stamp { session: self.session, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 };
+        let stamp = Stamp { session: self.session(), sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 };
+        self.remember(topic, stamp);
         self.credential.load().seal(&self.root, topic, stamp, payload)
     }
 }

@@ -333,3 +333,82 @@ fn a_power_cut_at_any_point_of_a_renewal_leaves_a_whole_credential() {
     );
     assert_ne!(files.next_key().unwrap().public(), key.public(), "every certificate has a key of its own");
 }
+
+#[test]
+fn of_two_words_of_one_version_every_node_takes_the_same_whichever_it_heard_first() {
+    let folder = TempDir::new().unwrap();
+    let first = fleet(folder.path());
+    for name in ["gw-1", "gw-2", "gw-3"] {
+        first.enroll(&subject(name, Role::Node), DAY, NOW).unwrap();
+    }
+    // A copy of the folder, and something else is done in each.
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in std::fs::read_dir(folder.path().join("fleet")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let (mut first, mut second) = (first, Authority::open(&copy).unwrap());
+    first.revoke("gw-1", NOW).unwrap();
+    second.revoke("gw-2", NOW + 5).unwrap();
+    assert_eq!(first.anchors().version(), second.anchors().version());
+    let words = [first.trust_message().unwrap(), second.trust_message().unwrap()];
+    let of_each = |order: [usize; 2]| {
+        let first = believing(&words[order[0]]);
+        let update = first.update(&words[order[1]]).unwrap();
+        assert_eq!(first.update(&words[order[0]]).unwrap() == Update::Same, update == Update::RivalRefused);
+        (update, first.anchors())
+    };
+    let (one, other) = (of_each([0, 1]), of_each([1, 0]));
+    assert_eq!(one.1, other.1, "all end up with one of them");
+    assert_eq!([one.0, other.0], [Update::RivalTaken, Update::RivalRefused], "the later of two that revoke as many");
+    // One that revokes more counts, and the next version counts in any case.
+    let third = Authority::open(&copy).unwrap();
+    let verifier = believing(&words[1]);
+    assert_eq!(verifier.update(&words[1]).unwrap(), Update::Same);
+    first.revoke("gw-3", NOW).unwrap();
+    assert_eq!(verifier.update(&first.trust_message().unwrap()).unwrap(), Update::Newer);
+    assert_eq!(verifier.update(&third.trust_message().unwrap()).unwrap(), Update::Older);
+}
+
+fn believing(word: &[u8]) -> Verifier {
+    let anchors = Anchors::read_trusted(&tree(), word).unwrap();
+    Verifier::new(tree(), anchors, word.to_vec())
+}
+
+#[test]
+fn what_was_known_by_one_word_is_checked_anew_by_its_rival() {
+    let folder = TempDir::new().unwrap();
+    let mut first = fleet(folder.path());
+    let node = first.enroll(&subject("gw-1", Role::Node), DAY, NOW).unwrap();
+    first.enroll(&subject("gw-2", Role::Node), DAY, NOW).unwrap();
+    let (before, sealed) = (first.anchors().clone(), first.trust_message().unwrap());
+    first.revoke("gw-2", NOW).unwrap();
+    let believing = Verifier::new(tree(), first.anchors().clone(), first.trust_message().unwrap());
+    assert_eq!(kind(&believing, &said(&node, "gw-1"), NOW), "believed");
+    // The same version, two revoked.
+    let rival = before.revoking([node.facts().serial.clone(), vec![7]], |_| false, NOW);
+    let key = Key::from_pem(&std::fs::read_to_string(folder.path().join("fleet/root.key")).unwrap()).unwrap();
+    let rival = rival.sealed(&tree(), &key, &before.roots()[0]).unwrap();
+    assert_eq!(believing.update(&rival).unwrap(), Update::RivalTaken);
+    assert_eq!(kind(&believing, &said(&node, "gw-1"), NOW), "revoked");
+    assert_eq!(believing.update(&sealed).unwrap(), Update::Older);
+}
+
+#[test]
+fn a_clock_that_was_never_set_believes_and_one_that_is_ahead_says_expired_until_it_is_right() {
+    let folder = TempDir::new().unwrap();
+    let fleet = fleet(folder.path());
+    // Let in long after the fleet's last change.
+    let (later, year) = (NOW + 400 * DAY, 365 * DAY);
+    let node = fleet.enroll(&subject("gw-1", Role::Node), 90 * DAY, later).unwrap();
+    let verifier = verifier(&fleet);
+    let message = said(&node, "gw-1");
+    let at = |now: UnixSeconds| kind(&verifier, &message, now);
+    assert_eq!([at(0), at(EARLIEST - 1)], ["believed", "believed"], "1970, and a firmware's own date");
+    assert_eq!(at(later), "believed");
+    let in_2099 = 4_070_908_800;
+    assert_eq!([at(in_2099), at(later + year)], ["expired", "expired"]);
+    assert_eq!([at(later), at(0)], ["believed", "believed"], "back again");
+    assert_eq!(at(NOW), "expired", "a clock that was set is taken at its word");
+}

@@ -172,6 +172,9 @@ impl Registry {
         if let Some(State { order: known, .. }) = node.state
             && order < known
         {
+            if is_replayed(order, known) {
+                return Ok(());
+            }
             return Err(Refused::Stale(Stamp { session: known.0, sequence: known.3 }));
         }
         node.state = Some(State { order, kind: said.state });
@@ -222,6 +225,12 @@ impl Registry {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What a node that came back says again of the connection before, whose Last Will was heard: true then, and no news.
+fn is_replayed(order: (u64, u64, bool, u64), known: (u64, u64, bool, u64)) -> bool {
+    let ((session, connection, is_will, _), (of_session, of_connection, knows_will, _)) = (order, known);
+    (session, connection) == (of_session, of_connection) && !is_will && knows_will
 }
 
 /// Those that went make room for one that comes.

@@ -292,6 +292,11 @@ impl Topic {
         }
     }
 
+    /// Whether a broker keeps the last message here.
+    pub fn is_retained(&self) -> bool {
+        self.delivery(Duration::ZERO).retained
+    }
+
     /// How messages here are delivered, where retained ones are published again every `refresh`.
     pub fn delivery(&self, refresh: Duration) -> Delivery {
         let expiry = Some(refresh.saturating_mul(EXPIRY_REFRESHES));

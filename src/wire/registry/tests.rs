@@ -99,3 +99,17 @@ fn those_that_went_make_room_and_one_node_does_not_fill_the_memory() {
     }
     assert_eq!(registry.announce(instance("more"), stamp(9, 1), true, at(1_000)), Err(Refused::Full));
 }
+
+#[test]
+fn what_a_node_that_came_back_says_again_of_its_last_connection_is_neither_news_nor_stale() {
+    let registry = Registry::default();
+    registry.state(&state(NodeStateKind::Online, 1), stamp(3, 5)).unwrap();
+    registry.state(&state(NodeStateKind::Lost, 1), stamp(3, 2)).unwrap();
+    // Its link remembers that, and says it before the node says more.
+    assert_eq!(registry.state(&state(NodeStateKind::Online, 1), stamp(3, 5)), Ok(()));
+    let kind = |registry: &Registry| registry.nodes().get("a").and_then(|node| node.state).map(|state| state.kind);
+    assert_eq!(kind(&registry), Some(NodeStateKind::Lost), "it changes nothing");
+    registry.state(&state(NodeStateKind::Online, 2), stamp(3, 9)).unwrap();
+    assert!(registry.state(&state(NodeStateKind::Online, 1), stamp(3, 5)).is_err(), "older than what is known");
+    assert!(registry.state(&state(NodeStateKind::Lost, 1), stamp(3, 2)).is_err());
+}
