@@ -11,6 +11,7 @@ use actix::{Message, Recipient};
 pub mod burst;
 pub mod discovery;
 pub mod hearing;
+pub mod issuer;
 pub mod keeper;
 pub mod local_runner;
 pub mod monitor;

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod burst;
 pub mod fleet;
 pub mod guesses;
+pub mod issuing;
 pub mod load;
 pub mod plan;
 pub mod policy;

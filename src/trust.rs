@@ -6,23 +6,25 @@
 //! and revoke.
 //!
 //! `key` signs, `certificate` issues and reads, `anchors` are the roots and revocations that stand at a time, `credential`
-//! is this node's own, `verifier` checks what others say, `authority` is whoever may issue. `users` are those who watch at a hub
-//! by a password.
+//! is this node's own, `verifier` checks what others say, `authority` is whoever may issue, `issuer` renews for a node that
+//! asks. `users` are those who watch at a hub by a password.
 
 mod anchors;
 mod authority;
 mod certificate;
 mod credential;
+mod issuer;
 mod key;
 mod users;
 mod validity;
 mod verifier;
 
 pub use anchors::{Anchors, AnchorsError};
-pub use authority::{Authority, AuthorityError, BACKDATED, Enrollment};
+pub use authority::{Authority, AuthorityError, Enrollment, is_fleet, issued};
 pub use certificate::{CertificateError, Facts, Role, Subject};
 pub use credential::{Credential, CredentialError, CredentialFiles, Signer, certificates_pem as to_pem};
-pub use key::{Key, KeyError};
+pub use issuer::{Issuer, IssuerError};
+pub use key::{KEY_BYTES, Key, KeyError};
 pub use users::{PasswordHash, Users, UsersError, UsersFile, generate_password};
 pub use verifier::{Believed, Rejected, Speaker, Update, Verifier};
 
@@ -32,6 +34,9 @@ pub type UnixSeconds = u64;
 /// No message was signed before this (the first of December 2025, when the signatures came): a clock that shows less was
 /// never set.
 pub const EARLIEST: UnixSeconds = 1_764_547_200;
+
+/// Credentials are dated back by this much, since clocks of nodes may be behind.
+pub const BACKDATED: UnixSeconds = 86_400;
 
 #[cfg(test)]
 mod tests;

@@ -24,12 +24,16 @@ mod flood;
 mod hostile;
 #[path = "mqtt/kills.rs"]
 mod kills;
+#[path = "mqtt/outlived.rs"]
+mod outlived;
 #[path = "mqtt/page.rs"]
 mod page;
 #[path = "mqtt/peers.rs"]
 mod peers;
 #[path = "mqtt/proxy.rs"]
 mod proxy;
+#[path = "mqtt/renewal.rs"]
+mod renewal;
 #[path = "mqtt/story.rs"]
 mod story;
 #[path = "mqtt/uplink.rs"]

@@ -6,6 +6,9 @@ use std::fmt;
 /// Longest name, in bytes; a fleet, a node and an instance together still fit a 255-byte label or file name.
 pub const NAME_BYTES_MAX: usize = 40;
 
+/// In the place of a node where every one is meant.
+const EVERY_NODE: &str = "all";
+
 /// Why a text is no name; reads on after "must be".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be {allowed}")]
@@ -76,10 +79,10 @@ macro_rules! name {
 }
 
 name!(
-    /// One node's name within its fleet: `[a-z0-9-]{1,40}`.
+    /// One node's name within its fleet: `[a-z0-9-]{1,40}`, but for `all`.
     NodeId,
-    "1 to 40 of a-z, 0-9 and -",
-    is_plain
+    "1 to 40 of a-z, 0-9 and -, and not \"all\", which stands for every node in a command's topic",
+    is_node
 );
 name!(
     /// The name of a fleet: `[a-z0-9-]{1,40}`.
@@ -106,6 +109,11 @@ fn is_plain(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| is_letter_or_digit(byte) || byte == b'-')
 }
 
+/// `all` is asked for every node.
+fn is_node(text: &str) -> bool {
+    is_plain(text) && text != EVERY_NODE
+}
+
 fn is_service(text: &str) -> bool {
     let ends = [text.as_bytes().first(), text.as_bytes().last()];
     text.len() <= NAME_BYTES_MAX
@@ -122,11 +130,7 @@ impl NodeId {
     pub(crate) fn of_host(host_name: &str) -> Self {
         let label = host_name.split('.').next().unwrap_or_default();
         // A box without a usable name is still a node; the operator sees "node" and gives it a better one.
-        Self(fit(label, b"-")).or_if_empty("node")
-    }
-
-    fn or_if_empty(self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.to_owned()) } else { self }
+        Self::new(fit(label, b"-")).unwrap_or_else(|_| Self("node".to_owned()))
     }
 }
 
@@ -156,6 +160,8 @@ mod tests {
             assert!(NodeId::new(bad).is_err(), "{bad:?}");
         }
         assert!(NodeId::new("x".repeat(40)).is_ok());
+        assert!(NodeId::new("all").unwrap_err().to_string().contains("every node"));
+        assert!(NodeId::new("all-1").is_ok() && FleetId::new("all").is_ok());
         for bad in ["", "-a", "a.", ".", "A", "a+b", "a/b", &"x".repeat(41)] {
             assert!(ServiceName::new(bad).is_err(), "{bad:?}");
         }
@@ -167,6 +173,7 @@ mod tests {
         assert_eq!(NodeId::of_host("Gateway_7.plant.example").as_str(), "gateway-7");
         assert_eq!(NodeId::of_host("été").as_str(), "t");
         assert_eq!(NodeId::of_host("...").as_str(), "node");
+        assert_eq!(NodeId::of_host("All.example").as_str(), "node");
         assert_eq!(NodeId::of_host(&"a".repeat(60)).as_str().len(), NAME_BYTES_MAX);
     }
 

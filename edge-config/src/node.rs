@@ -38,6 +38,9 @@ pub struct Node {
     pub site: Option<String>,
     /// The region that it is in, such as `eu-central`, for services of other nodes that may not leave theirs.
     pub region: Option<String>,
+    /// Folder of what lets this node renew the credentials of others: that of an authority, or of a fleet. Without it this
+    /// node renews nobody's.
+    pub authority: Option<PathBuf>,
 }
 
 /// The state directory of a node that runs as root, as the file hierarchy standard has it.
@@ -57,11 +60,12 @@ pub(crate) fn read(section: &mut Section<'_>, sources: &Sources) -> Node {
         credentials: section.optional("credentials", &FilePath),
         site: section.optional("site", &PLACE),
         region: section.optional("region", &PLACE),
+        authority: section.optional("authority", &FilePath),
     }
 }
 
 const NODE_ID: Parsed<NodeId> = Parsed {
-    allowed: "1 to 40 of a-z, 0-9 and -",
+    allowed: "1 to 40 of a-z, 0-9 and -, and not \"all\"",
     parse: |text| NodeId::new(text).map_err(|error| error.to_string()),
     show: NodeId::to_string,
     secret: false,

@@ -7,20 +7,26 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 
-use super::hearing::Asked;
+use super::hearing::{Asked, Connected, Hearing, command_ids};
 use super::publisher::{Identity, Publish};
 use super::{MAILBOX, tell};
-use crate::host::clock::{Clock, rfc3339_now};
+use crate::host::clock::{Clock, rfc3339_now, unix_now};
+use crate::trust::EARLIEST;
 use crate::wire::registry::Registry;
 use crate::wire::{
-    Announcement, AnnouncementKind, CommandName, Endpoints, Message as WireMessage, PlacementRule, ServiceOffer, Topic,
-    TopicError, WIRE_VERSION,
+    ALL_NODES, Announcement, AnnouncementKind, Command, CommandName, Endpoints, Message as WireMessage, PlacementRule,
+    ServiceOffer, Topic, TopicError, WIRE_VERSION,
 };
 
 /// When, within a refresh, the node announces itself again: late enough to keep the traffic what the setting says, and early
 /// enough that a slow broker or a busy box does not look like the node's end.
 const EARLIEST_SHARE: f64 = 0.75;
 const LATEST_SHARE: f64 = 0.90;
+/// A broker that gives what it keeps has begun by then, and by twice this at the latest who asks has asked: many that come back
+/// together do not ask at once.
+const KEPT_WITHIN: Duration = Duration::from_secs(1);
+/// A question counts for this long by the clock of who is asked, in seconds.
+const QUESTION_HOLDS: u64 = 300;
 
 /// What the node's services offer now, from the scheduler.
 #[derive(Message)]
@@ -77,6 +83,8 @@ pub struct Discovery {
     pub facts: BTreeMap<String, ServiceFacts>,
     /// What is said goes there.
     pub publisher: Recipient<Publish>,
+    /// Hears who is there.
+    pub hearing: Arc<Hearing>,
     /// What is said now.
     pub offers: Vec<ServiceOffer>,
     /// The instances that are announced now.
@@ -85,6 +93,8 @@ pub struct Discovery {
     pub withdrawn: bool,
     /// Somebody asked who is there, and is not answered yet.
     pub is_asked: bool,
+    /// It is about to be seen whether the broker tells who is there.
+    pub is_looking: bool,
 }
 
 impl Actor for Discovery {
@@ -92,6 +102,8 @@ impl Actor for Discovery {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
+        // The links may have come up before.
+        self.look_who_is_there(context);
         self.announce_again(context);
     }
 }
@@ -133,6 +145,14 @@ impl Handler<Withdraw> for Discovery {
     }
 }
 
+impl Handler<Connected> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, _: Connected, context: &mut Self::Context) {
+        self.look_who_is_there(context);
+    }
+}
+
 /// Somebody who came late asks who is there. All who ask within a refresh are answered by one announcement, and a fleet's
 /// answers are spread over it.
 impl Handler<Asked> for Discovery {
@@ -157,6 +177,37 @@ impl Discovery {
             discovery.announce_all();
             discovery.announce_again(context);
         });
+    }
+
+    /// Asks who is there, unless the broker tells.
+    fn look_who_is_there(&mut self, context: &mut Context<Self>) {
+        if std::mem::replace(&mut self.is_looking, true) {
+            return;
+        }
+        context.run_later(KEPT_WITHIN.mul_f64(1.0 + fastrand::f64()), |discovery, _| {
+            discovery.is_looking = false;
+            if discovery.hearing.hears_nothing_kept() && !discovery.withdrawn {
+                discovery.ask_who_is_there();
+            }
+        });
+    }
+
+    fn ask_who_is_there(&self) {
+        let now = unix_now();
+        if now < EARLIEST {
+            // Nothing is asked before the time is known, since a request ends at a time.
+            return;
+        }
+        let command = Command {
+            fleet: self.identity.fleet.clone(),
+            node: ALL_NODES.to_owned(),
+            name: CommandName::Who,
+            id: format!("{}{:016x}", command_ids(&self.identity.node), fastrand::u64(..)),
+            from: self.identity.node.clone(),
+            expires_at: now.saturating_add(QUESTION_HOLDS),
+            arguments: Vec::new(),
+        };
+        self.publish(Topic::command(ALL_NODES, CommandName::Who), WireMessage::Command(Box::new(command)));
     }
 
     fn announce_all(&self) {

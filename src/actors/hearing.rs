@@ -11,19 +11,28 @@ use std::time::Duration;
 
 use actix::{Message, Recipient};
 
-use super::publisher::{Identity, Report};
+use super::publisher::{ECHO, Identity, Report};
 use super::tell;
 use crate::host::clock::{Clock, unix_now};
 use crate::mqtt::Incoming;
 use crate::trust::{Believed, Rejected, Signer, UnixSeconds, Update, Verifier};
 use crate::wire::registry::{Ear, Refused, Registry};
 use crate::wire::{
-    ALL_NODES, Command, EventData, EventKind, Message as WireMessage, NodeStateKind, Root, Stamp, Topic, WireError,
+    ALL_NODES, Command, CommandName, EventData, EventKind, Message as WireMessage, NodeStateKind, Response, Root,
+    Stamp, Topic, WireError,
 };
 
 /// Kinds of messages that are ignored, as they are counted, beside those of [`Rejected::KINDS`].
 const UNKNOWN_TOPIC: &str = "unknown_topic";
 const FULL: &str = "full";
+const RIVAL: &str = "rival_trust";
+/// What is to be done where a fleet was changed in two places.
+pub const RIVAL_ADVICE: &str = "two words on the fleet's trust bear one version and differ, so the fleet was changed in two \
+    copies of its folder; the one that revokes more counts on every node. Keep that folder, and revoke or rotate there again \
+    what was done in the other";
+/// What a broker keeps has been heard so long after the first connection, and a copy of this node that was there has been
+/// told apart by then, as it speaks every `mqtt.refresh` (30 s).
+const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// A kind of rejected message is told once in this time, however many come.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
@@ -47,12 +56,50 @@ pub struct Duplicated {
     pub why: String,
 }
 
+/// A broker keeps what this node said in a session after this one: its state directory was lost, or is an old one.
+#[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct Outlived {
+    /// That session.
+    pub session: u64,
+}
+
+/// A link is connected anew.
+#[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct Connected;
+
 /// Somebody of the fleet asks this node for something.
 #[derive(Clone, Debug, Message, PartialEq)]
 #[rtype(result = "()")]
 pub struct Asked {
     /// What for.
     pub command: Command,
+}
+
+/// A node of the fleet asks for a new certificate, by a command that its present one proves.
+#[derive(Clone, Debug, Message, PartialEq)]
+#[rtype(result = "()")]
+pub struct RenewalAsked {
+    /// What it asks.
+    pub command: Command,
+    /// When, in its time.
+    pub stamp: Stamp,
+    /// Its certificates.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// A node of the fleet answers a command of this one.
+#[derive(Clone, Debug, Message, PartialEq)]
+#[rtype(result = "()")]
+pub struct Answered {
+    /// What it answers.
+    pub response: Response,
+}
+
+/// Ids of a node's commands begin so; the rest is by chance.
+pub fn command_ids(node: &str) -> String {
+    format!("{node}.")
 }
 
 /// The fleet believes other roots, or revoked somebody.
@@ -71,8 +118,16 @@ pub struct Listeners {
     pub written_over: Recipient<WrittenOver>,
     /// Of a second box under our name.
     pub duplicated: Recipient<Duplicated>,
+    /// Of a session of this node that came after this one.
+    pub outlived: Recipient<Outlived>,
+    /// Of links that come up.
+    pub connected: Recipient<Connected>,
     /// Of commands.
     pub asked: Recipient<Asked>,
+    /// Of nodes that ask for a certificate; none where this node issues none.
+    pub renewals: Option<Recipient<RenewalAsked>>,
+    /// Of answers to this node's commands.
+    pub answered: Recipient<Answered>,
     /// Of newer roots.
     pub trust_changed: Recipient<TrustChanged>,
     /// Of older ones.
@@ -93,6 +148,12 @@ pub struct Hearing {
     ears: Vec<Ear>,
     /// Whether each broker keeps the word on the fleet's trust that this node knows, or is not asked yet.
     trust_heard: [AtomicBool; 2],
+    /// When each link first came up.
+    first_connected: [OnceLock<Duration>; 2],
+    /// The newest word of a session after this one that stood at the brokers then.
+    before: Mutex<Stamp>,
+    /// A link came up, and nothing that a broker keeps of others or of us was heard since.
+    hears_nothing_kept: AtomicBool,
     /// When each kind of rejected message was last told, and how many came since.
     told: Mutex<BTreeMap<&'static str, (Duration, u64)>>,
 }
@@ -107,7 +168,7 @@ impl Hearing {
         registry: Arc<Registry>,
         ears: Vec<Ear>,
     ) -> Self {
-        for kind in Rejected::KINDS.into_iter().chain([UNKNOWN_TOPIC, FULL]) {
+        for kind in Rejected::KINDS.into_iter().chain([UNKNOWN_TOPIC, FULL, RIVAL]) {
             metrics::counter!("tidegate_discovery_ignored_total", "kind" => kind).absolute(0);
         }
         Self {
@@ -120,6 +181,9 @@ impl Hearing {
             ears,
             // What an uplink keeps is known once it is connected to; the broker of the box is told in any case.
             trust_heard: Ear::ALL.map(|ear| AtomicBool::new(ear == Ear::Uplink)),
+            first_connected: Default::default(),
+            before: Mutex::default(),
+            hears_nothing_kept: AtomicBool::new(true),
             told: Mutex::default(),
         }
     }
@@ -128,6 +192,11 @@ impl Hearing {
     pub fn connect(&self, listeners: Listeners) {
         // Set once, by the one control thread; a second time would change nothing.
         let _ = self.listeners.set(listeners);
+        // What a broker kept may have come before.
+        let Stamp { session, .. } = *self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        if session > self.signer.session() {
+            self.tell(|listeners| tell(&listeners.outlived, Outlived { session }));
+        }
     }
 
     /// The brokers that do not keep the word on the fleet's trust that this node knows.
@@ -139,6 +208,20 @@ impl Hearing {
     /// Where it hears.
     pub fn ears(&self) -> &[Ear] {
         &self.ears
+    }
+
+    /// A link is connected anew: what its broker keeps is not known any more.
+    pub fn connected(&self, ear: Ear) {
+        // The first time counts.
+        let _ = self.first_connected[ear as usize].set(self.clock.now());
+        self.trust_is_to_be_heard(ear);
+        self.hears_nothing_kept.store(true, Ordering::Relaxed);
+        self.tell(|listeners| tell(&listeners.connected, Connected));
+    }
+
+    /// Whether no announcement was heard that a broker keeps: there is none, or the broker gives none to who asks for all.
+    pub fn hears_nothing_kept(&self) -> bool {
+        self.hears_nothing_kept.load(Ordering::Relaxed)
     }
 
     /// What a broker keeps is not known any more: the link is new, or what this node knows is newer.
@@ -164,10 +247,16 @@ impl Hearing {
         if root != *self.verifier.root() {
             return self.ignore(UNKNOWN_TOPIC, &incoming.topic);
         }
+        if incoming.retained && matches!(topic, Topic::Discovery { .. } | Topic::Instance { .. }) {
+            self.hears_nothing_kept.store(false, Ordering::Relaxed);
+        }
         let heard = match &topic {
             Topic::Trust => self.trust(&incoming.payload, ear),
             Topic::Command { .. } => self.command(&topic, &incoming.payload),
-            _ if topic.owner().is_some_and(|owner| owner.as_str() == self.identity.node) => self.own(&topic, incoming),
+            Topic::Response { id, .. } => self.response(&topic, id.as_str(), &incoming.payload),
+            _ if topic.owner().is_some_and(|owner| owner.as_str() == self.identity.node) => {
+                self.own(&topic, incoming, ear)
+            }
             _ => self.other(&topic, incoming, ear),
         };
         if let Err(rejected) = heard {
@@ -175,7 +264,7 @@ impl Hearing {
         }
     }
 
-    /// The calendar's time, as far as it can be believed: a clock that was never set shows less than what was signed.
+    /// The time by which requests end: a clock that was never set shows less than what was signed.
     fn now(&self) -> UnixSeconds {
         self.verifier.believable(unix_now())
     }
@@ -186,7 +275,7 @@ impl Hearing {
             // Anybody can clear a topic; what its owner took back it said before.
             return Ok(());
         }
-        let Believed { stamp, payload, speaker } = self.verifier.open(topic, &incoming.payload, self.now())?;
+        let Believed { stamp, payload, speaker, .. } = self.verifier.open(topic, &incoming.payload, unix_now())?;
         let now = self.clock.now();
         let entered = match WireMessage::decode(self.verifier.root(), topic, &payload)? {
             WireMessage::Announcement(said) => {
@@ -206,7 +295,7 @@ impl Hearing {
     }
 
     /// What stands on a topic of ours: our own word, or that of somebody who should not have written there.
-    fn own(&self, topic: &Topic, incoming: &Incoming) -> Result<(), Rejected> {
+    fn own(&self, topic: &Topic, incoming: &Incoming, ear: Ear) -> Result<(), Rejected> {
         let message = incoming.payload.as_slice();
         let written_over =
             || WrittenOver { topic: topic.clone(), payload: message.to_vec(), was_kept: incoming.retained };
@@ -215,10 +304,14 @@ impl Hearing {
             self.tell(|listeners| tell(&listeners.written_over, written_over()));
             return Ok(());
         }
-        let opened = self.verifier.open(topic, message, self.now());
+        let opened = self.verifier.open(topic, message, unix_now());
         let stamp = opened.as_ref().map_or_else(|_| Stamp::default(), |believed| believed.stamp);
-        let last = Stamp { session: self.identity.session, sequence: self.signer.signed() };
-        if stamp > last {
+        let last = Stamp { session: self.signer.session(), sequence: self.signer.signed() };
+        let stood_there = incoming.retained && self.is_first_look(ear);
+        if stamp.session > last.session && stood_there && self.outlived(stamp) {
+            return Ok(());
+        }
+        if stamp > last || (!stood_there && self.is_said_elsewhere(stamp)) {
             let why = format!(
                 "message {} of session {} was said under this node's id, and this is session {}, which has said {}",
                 stamp.sequence, stamp.session, last.session, last.sequence
@@ -226,12 +319,47 @@ impl Hearing {
             self.tell(|listeners| tell(&listeners.duplicated, Duplicated { why }));
             return Ok(());
         }
-        let is_echo = stamp.session == self.identity.session && !self.is_last_will(topic, opened.as_ref().ok());
+        let is_echo = stamp.session == last.session
+            && !self.is_last_will(topic, opened.as_ref().ok())
+            // What a broker kept while the link was down is older by right, and is said over now.
+            && (incoming.retained || !self.is_replayed(topic, stamp));
         if !is_echo {
             self.tell(|listeners| tell(&listeners.written_over, written_over()));
         }
         // An old word of our own is nobody's fault.
         opened.map(drop)
+    }
+
+    /// Whether somebody else brought back what we said before our last word here: that was said so long ago that an older one
+    /// cannot still be on its way.
+    fn is_replayed(&self, topic: &Topic, stamp: Stamp) -> bool {
+        self.signer.last_word(topic).is_some_and(|last| stamp < last.stamp && last.at.elapsed() >= ECHO)
+    }
+
+    /// Whether what a broker keeps may have stood there before this node came: later it proves that somebody has written.
+    fn is_first_look(&self, ear: Ear) -> bool {
+        let first = self.first_connected[ear as usize].get().copied();
+        first.is_none_or(|first| self.clock.now().saturating_sub(first) < FIRST_LOOK)
+    }
+
+    /// A word of a session after this one stood at the broker: this node has said it, before it lost its state directory.
+    /// False where that cannot be, since it goes on in a later session already.
+    fn outlived(&self, stamp: Stamp) -> bool {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.session != 0 && before.session != stamp.session {
+            return false;
+        }
+        *before = (*before).max(stamp);
+        drop(before);
+        self.tell(|listeners| tell(&listeners.outlived, Outlived { session: stamp.session }));
+        true
+    }
+
+    /// Whether a word of a session that stood at the broker when this one came is newer than all that stood there: then that
+    /// session goes on elsewhere.
+    fn is_said_elsewhere(&self, stamp: Stamp) -> bool {
+        let before = *self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        stamp.session == before.session && stamp > before
     }
 
     /// The broker wrote our Last Will although we are here: late, after we came back.
@@ -245,11 +373,14 @@ impl Hearing {
 
     fn trust(&self, message: &[u8], ear: Ear) -> Result<(), Rejected> {
         let update = self.verifier.update(message);
-        let is_kept = matches!(update, Ok(Update::Same | Update::Newer));
+        if matches!(update, Ok(Update::RivalTaken | Update::RivalRefused)) {
+            self.ignore(RIVAL, RIVAL_ADVICE);
+        }
+        let is_kept = matches!(update, Ok(Update::Same | Update::Newer | Update::RivalTaken));
         self.trust_heard[ear as usize].store(is_kept, Ordering::Relaxed);
         match update {
             Ok(Update::Same) => {}
-            Ok(Update::Newer) => {
+            Ok(Update::Newer | Update::RivalTaken) => {
                 // Whoever is believed still says so with the next word.
                 self.registry.doubt_all();
                 // What is new at one broker is carried to the other.
@@ -261,7 +392,9 @@ impl Hearing {
                 }
             }
             // Also where somebody cleared it or wrote something else there.
-            Ok(Update::Older) | Err(_) => self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated)),
+            Ok(Update::Older | Update::RivalRefused) | Err(_) => {
+                self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated))
+            }
         }
         match update {
             Err(error) if !message.is_empty() => Err(Rejected::Foreign(error.to_string())),
@@ -274,7 +407,7 @@ impl Hearing {
         if asked != self.identity.node && asked != ALL_NODES {
             return Ok(());
         }
-        let Believed { speaker, payload, .. } = self.verifier.open(topic, message, self.now())?;
+        let Believed { speaker, stamp, payload, chain } = self.verifier.open(topic, message, unix_now())?;
         let WireMessage::Command(command) = WireMessage::decode(self.verifier.root(), topic, &payload)? else {
             return Ok(());
         };
@@ -285,7 +418,24 @@ impl Hearing {
         if command.expires_at < self.now() {
             return Err(Rejected::Expired("the command has expired".to_owned()));
         }
-        self.tell(|listeners| tell(&listeners.asked, Asked { command: *command }));
+        let command = *command;
+        self.tell(|listeners| match (&listeners.renewals, command.name) {
+            (Some(renewals), CommandName::Renew) => tell(renewals, RenewalAsked { command, stamp, chain }),
+            (None, CommandName::Renew) => {}
+            _ => tell(&listeners.asked, Asked { command }),
+        });
+        Ok(())
+    }
+
+    /// What a node answers to somebody; of interest where that is us.
+    fn response(&self, topic: &Topic, id: &str, message: &[u8]) -> Result<(), Rejected> {
+        if !id.starts_with(&command_ids(&self.identity.node)) {
+            return Ok(());
+        }
+        let Believed { payload, .. } = self.verifier.open(topic, message, unix_now())?;
+        if let WireMessage::Response(response) = WireMessage::decode(self.verifier.root(), topic, &payload)? {
+            self.tell(|listeners| tell(&listeners.answered, Answered { response: *response }));
+        }
         Ok(())
     }
 

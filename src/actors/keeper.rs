@@ -1,5 +1,7 @@
 //! Keeps who this node is and what it believes: renews the credential long before it ends, takes in one that was put in its
 //! place on disk, and writes newer roots down, so that the next start believes them too.
+//!
+//! Who renews is the node's own fleet, the authority that it holds, or one that it asks over MQTT (`asking`).
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,16 +11,18 @@ use std::time::Duration;
 use actix::fut::WrapFuture;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient};
 
-use super::hearing::{Hearing, TrustChanged, TrustOutdated};
-use super::publisher::{Relay, Report};
+pub use self::asking::Asking;
+use super::hearing::{Hearing, Outlived, RIVAL_ADVICE, TrustChanged, TrustOutdated};
+use super::publisher::{Identity, Publish, Relay, Report, SayAllAgain};
 use super::{MAILBOX, tell};
-use crate::host::clock::unix_now;
+use crate::host::clock::{Clock, rfc3339};
+use crate::journal::raise_session;
 use crate::logic::renewal::Life;
-use crate::trust::{
-    Authority, BACKDATED, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Update, Verifier,
-};
+use crate::trust::{Authority, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Update, Verifier};
 use crate::wire::registry::Ear;
 use crate::wire::{EventData, EventKind, Message as WireMessage, Sealed, Topic};
+
+mod asking;
 
 /// How often dates and files are looked at: a credential that was put on disk counts within a minute.
 pub const LOOK: Duration = Duration::from_secs(60);
@@ -29,6 +33,12 @@ const RELAY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The keeper; made by the node.
 pub struct Keeper {
+    /// Who is speaking.
+    pub identity: Identity,
+    /// Counts the time between two requests.
+    pub clock: Clock,
+    /// The date, in seconds since 1970: credentials bear dates.
+    pub calendar: fn() -> UnixSeconds,
     /// Signs what the node says.
     pub signer: Arc<Signer>,
     /// What is believed now.
@@ -37,6 +47,20 @@ pub struct Keeper {
     pub files: CredentialFiles,
     /// The fleet that this node founded for itself, and which therefore renews its credential.
     pub own_fleet: Option<PathBuf>,
+    /// The authority that this node holds, and which therefore renews its credential.
+    pub authority: Option<PathBuf>,
+    /// Requests go there.
+    pub publish: Recipient<Publish>,
+    /// What is asked of other authorities.
+    pub asking: Asking,
+    /// Where the session counter stands.
+    pub state_dir: PathBuf,
+    /// The counter is being raised.
+    pub is_raising: bool,
+    /// Says again what was said.
+    pub say_again: Recipient<SayAllAgain>,
+    /// It was told that the credential has ended.
+    pub has_told_end: bool,
     /// Host names and addresses of this box, for a credential of its own making.
     pub hosts: Vec<String>,
     /// Hears what the brokers keep.
@@ -81,6 +105,26 @@ impl Handler<TrustOutdated> for Keeper {
     }
 }
 
+impl Handler<Outlived> for Keeper {
+    type Result = ();
+
+    fn handle(&mut self, Outlived { session }: Outlived, context: &mut Self::Context) {
+        let next = session.saturating_add(1);
+        if self.signer.session() >= next || std::mem::replace(&mut self.is_raising, true) {
+            return;
+        }
+        // On disk first, so that the next start is later still.
+        let state_dir = self.state_dir.clone();
+        let raised = tokio::task::spawn_blocking(move || raise_session(&state_dir, next)).into_actor(self);
+        context.spawn(raised.map(move |raised, keeper, _| {
+            keeper.is_raising = false;
+            let raised = raised.map_err(|panic| panic.to_string());
+            let error = raised.and_then(|raised| raised.map_err(|error| error.to_string())).err();
+            keeper.go_on_as(next, error.map(|why| format!("the next start will not know of it: {why}")));
+        }));
+    }
+}
+
 impl Handler<TrustChanged> for Keeper {
     type Result = ();
 
@@ -94,6 +138,18 @@ impl Handler<TrustChanged> for Keeper {
 }
 
 impl Keeper {
+    /// Signs in a later session, and says all of it again, since others passed over what was said until now.
+    fn go_on_as(&mut self, session: u64, error: Option<String>) {
+        self.signer.raise_session(session);
+        tell(&self.say_again, SayAllAgain);
+        let reason = Some(format!(
+            "this node said more in session {} than its state directory knows, which was lost or is an old copy; what it \
+             signs is of session {session} from now on",
+            session.saturating_sub(1)
+        ));
+        self.tell(EventKind::SessionRaised, EventData { reason, error, ..EventData::default() });
+    }
+
     /// Says what the fleet believes to brokers that do not keep it, unless another node does so first.
     fn relay_trust(&mut self, in_any_case: impl IntoIterator<Item = Ear>, context: &mut Context<Self>) {
         self.must_relay.extend(in_any_case);
@@ -126,25 +182,37 @@ impl Keeper {
         if std::mem::replace(&mut self.is_looking, true) {
             return;
         }
-        let now = unix_now().max(EARLIEST);
+        let now = self.now();
         let current = self.signer.credential();
         let facts = current.facts();
-        let life = Life { not_before: facts.not_before, not_after: facts.not_after };
-        self.warn(life.warning(now));
-        let renewing = self.own_fleet.clone().filter(|_| unix_now() >= EARLIEST && life.is_to_be_renewed(now));
-        let subject = Subject {
-            fleet: facts.fleet.clone(),
-            name: facts.name.clone(),
-            role: facts.role,
-            hosts: self.hosts.clone(),
-        };
-        // A credential that the node makes lives as long as the one before, which was dated back.
-        let life = life.not_after.saturating_sub(life.not_before).saturating_sub(BACKDATED);
+        let life = Life { not_before: facts.issued_at(), not_after: facts.not_after };
+        let has_ended = now > facts.not_after;
+        self.tell_end(has_ended.then_some(facts.not_after));
+        // One of its own making that begins later is of a clock that was ahead: nobody takes it.
+        let begins_later = self.own_fleet.is_some() && now < facts.not_before;
+        let is_due = self.knows_the_time() && (begins_later || life.is_to_be_renewed(now));
+        let renewing = self.renewing(is_due, has_ended);
+        if renewing == Renewing::Asked {
+            self.ask(context);
+        }
+        let warning = life.warning(now).filter(|_| !has_ended && !self.asking.may_still_be_answered(&renewing));
+        self.warn(warning);
+        let subject = Subject { hosts: self.hosts.clone(), ..facts.subject() };
+        // A credential that the node makes lives as long as the one before.
+        let life = life.not_after.saturating_sub(life.not_before);
         let files = self.files.clone();
         let verifier = self.verifier.clone();
         let candidate = move || match renewing {
-            Some(fleet) => renew(&fleet, &files, &subject, life, now).map(Found::renewed),
-            None => Ok(on_disk(&files, &current, &verifier)),
+            Renewing::OwnFleet(fleet) => renew(&fleet, &files, &subject, life, now).map(Found::renewed),
+            Renewing::Authority(authority) => {
+                let found = on_disk(&files, &current, &verifier);
+                if found.credential.is_some() {
+                    return Ok(found);
+                }
+                let renewed = asking::renew_here(&authority, &files, &current, &verifier.anchors(), now)?;
+                Ok(Found { credential: Some(renewed), ..found })
+            }
+            Renewing::Asked | Renewing::Not => Ok(on_disk(&files, &current, &verifier)),
         };
         let found = tokio::task::spawn_blocking(candidate).into_actor(self);
         context.spawn(found.map(|found, keeper, context| {
@@ -156,7 +224,31 @@ impl Keeper {
         }));
     }
 
+    /// The date. A clock that was never set shows less than any credential was issued at.
+    fn now(&self) -> UnixSeconds {
+        (self.calendar)().max(EARLIEST)
+    }
+
+    fn knows_the_time(&self) -> bool {
+        (self.calendar)() >= EARLIEST
+    }
+
+    /// Who renews the credential now, where it is due.
+    fn renewing(&self, is_due: bool, has_ended: bool) -> Renewing {
+        match (&self.own_fleet, &self.authority) {
+            _ if !is_due => Renewing::Not,
+            (Some(fleet), _) => Renewing::OwnFleet(fleet.clone()),
+            // Nobody believes a request that is signed with what has ended.
+            _ if has_ended => Renewing::Not,
+            (None, Some(authority)) => Renewing::Authority(authority.clone()),
+            (None, None) => Renewing::Asked,
+        }
+    }
+
     fn take_in(&mut self, found: Found, context: &mut Context<Self>) {
+        if found.has_rival_trust {
+            self.tell_trust(Some(RIVAL_ADVICE.to_owned()));
+        }
         if found.has_newer_trust {
             self.tell_trust(None);
             self.relay_trust(self.hearing.ears().to_vec(), context);
@@ -176,15 +268,16 @@ impl Keeper {
         }
         let is_ours =
             credential.facts().name == current.facts().name && credential.facts().role == current.facts().role;
-        let proven = self.verifier.anchors().check(credential.chain(), unix_now().max(EARLIEST));
+        let proven = self.verifier.prove(credential.chain(), (self.calendar)());
         if let Err(why) = proven {
             return self.not_renewed(why.to_string());
         }
         if !is_ours {
             return self.not_renewed(format!("it is the credential of {}", credential.facts().name));
         }
-        let days = credential.facts().not_after.saturating_sub(unix_now()) / 86_400;
+        let days = credential.facts().not_after.saturating_sub(self.now()) / 86_400;
         self.signer.set_credential(credential);
+        self.has_renewed();
         (self.warned, self.refused) = (None, None);
         let reason = Some(format!("the new credential holds for {days} days"));
         self.tell(EventKind::CredentialRenewed, EventData { reason, ..EventData::default() });
@@ -203,11 +296,32 @@ impl Keeper {
         }
         self.warned = days;
         let days = days.unwrap_or_default();
-        let advice = match self.own_fleet {
-            Some(_) => "the next try is in a minute",
-            None => "make a new one with `tidegate fleet enroll` and put its files in the place of the old ones",
+        let advice = match (&self.own_fleet, &self.authority) {
+            (None, None) => {
+                "no authority of the fleet (node.authority of a hub) has renewed it yet; let one do so, or make a new one \
+                 with `tidegate fleet enroll` and put its files in the place of the old ones"
+            }
+            _ => "the next try is in a minute",
         };
         let error = Some(format!("this node's credential ends within {days} days and is not renewed; {advice}"));
+        self.tell(EventKind::CredentialExpiring, EventData { error, ..EventData::default() });
+    }
+
+    /// Nobody believes a credential that has ended, and no authority renews it: that takes a person, or a right clock.
+    fn tell_end(&mut self, ended_at: Option<UnixSeconds>) {
+        let Some(ended_at) = ended_at.filter(|_| self.own_fleet.is_none()) else {
+            self.has_told_end = false;
+            return;
+        };
+        if std::mem::replace(&mut self.has_told_end, true) {
+            return;
+        }
+        let (name, ended_at, now) = (&self.identity.node, date(ended_at), date(self.now()));
+        let error = Some(format!(
+            "this node's credential ended at {ended_at}, and its clock shows {now}: set the clock if that is wrong, else make \
+             a new credential with `tidegate fleet enroll {name}` and put its files in the place of the old ones; what has \
+             ended is not renewed over MQTT"
+        ));
         self.tell(EventKind::CredentialExpiring, EventData { error, ..EventData::default() });
     }
 
@@ -223,6 +337,23 @@ impl Keeper {
     fn tell(&self, kind: EventKind, data: EventData) {
         tell(&self.report, Report { kind, data });
     }
+}
+
+/// Who renews a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Renewing {
+    /// Nobody, now.
+    Not,
+    /// The fleet that this node founded for itself.
+    OwnFleet(PathBuf),
+    /// The authority that this node holds.
+    Authority(PathBuf),
+    /// An authority of the fleet that is asked over MQTT.
+    Asked,
+}
+
+fn date(seconds: UnixSeconds) -> String {
+    rfc3339(i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX))
 }
 
 /// A new credential from the node's own fleet, on disk before it is used.
@@ -250,6 +381,8 @@ struct Found {
     credential: Option<Credential>,
     /// A newer word on the fleet's trust, which is believed from now on.
     has_newer_trust: bool,
+    /// A word on it of the version that is believed, which says something else.
+    has_rival_trust: bool,
     /// Why what is believed does not stand there.
     not_written: Option<String>,
 }
@@ -264,7 +397,9 @@ impl Found {
 /// written makes no noise before the next look.
 fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -> Found {
     let there = files.trust_message().unwrap_or_default();
-    let has_newer_trust = verifier.update(&there).is_ok_and(|update| update == Update::Newer);
+    let update = verifier.update(&there).ok();
+    let has_newer_trust = matches!(update, Some(Update::Newer | Update::RivalTaken));
+    let has_rival_trust = matches!(update, Some(Update::RivalTaken | Update::RivalRefused));
     let believed = verifier.trust_message();
     let stored = if there == *believed { Ok(()) } else { files.store_trust(&verifier.anchors(), &believed) };
     let credential = match files.load() {
@@ -275,7 +410,7 @@ fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -
             None
         }
     };
-    Found { credential, has_newer_trust, not_written: stored.err().map(|error| error.to_string()) }
+    Found { credential, has_newer_trust, has_rival_trust, not_written: stored.err().map(|error| error.to_string()) }
 }
 
 /// The signed word on what is believed, with what it says.
@@ -285,3 +420,6 @@ fn signed_trust(verifier: &Verifier) -> Result<(Vec<u8>, WireMessage), String> {
     let message = WireMessage::decode(verifier.root(), &Topic::Trust, &opened.payload);
     Ok((sealed.to_vec(), message.map_err(|error| error.to_string())?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,9 +26,12 @@ use crate::wire::{
 
 /// A topic is repaired at most once in this time.
 const REPAIR_PACE: Duration = Duration::from_secs(1);
+/// Topics that this node says nothing on are cleared at most this often a second, all together: whoever may write on them
+/// writes on as many as there are names.
+const CLEARS_A_SECOND: usize = 8;
 /// Our own word may come back this late where a broker has no way to leave it out. What somebody else wrote meanwhile is
 /// written over with the next refresh.
-const ECHO: Duration = Duration::from_secs(5);
+pub const ECHO: Duration = Duration::from_secs(5);
 
 /// Who is speaking: what every message carries.
 #[derive(Clone, Debug)]
@@ -100,6 +103,11 @@ pub struct Report {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct LinkUp;
+
+/// What was said in a session that others have outlived is said again in this one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SayAllAgain;
 
 /// Answered once everything before it was handed to the links.
 #[derive(Message)]
@@ -196,8 +204,22 @@ impl Handler<LinkUp> for Publisher {
     type Result = ();
 
     fn handle(&mut self, _: LinkUp, _: &mut Self::Context) {
-        self.say_again(|_, topic| matches!(topic, Topic::State { .. }));
+        // The link says all that it remembers again, which may come back.
+        let now = self.clock.now();
+        self.retained.values_mut().for_each(|held| held.said_at = now);
+        let states: Vec<_> =
+            self.retained.keys().filter(|topic| matches!(topic, Topic::State { .. })).cloned().collect();
+        states.iter().for_each(|topic| self.say_again(topic));
         self.look_upstream();
+    }
+}
+
+impl Handler<SayAllAgain> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, _: SayAllAgain, _: &mut Self::Context) {
+        let topics: Vec<_> = self.retained.keys().cloned().collect();
+        topics.iter().for_each(|topic| self.say_again(topic));
     }
 }
 
@@ -216,14 +238,16 @@ impl Handler<WrittenOver> for Publisher {
                 !topic.is_signed() && (was_kept || now.saturating_sub(held.said_at) < ECHO || is_echo())
             }
         };
-        let is_paced = self.repaired.get(&topic).is_some_and(|at| now.saturating_sub(*at) < REPAIR_PACE);
+        let again = held.map_or(WireMessage::Cleared, |held| held.message.clone());
+        self.repaired.retain(|_, at| now.saturating_sub(*at) < REPAIR_PACE);
+        let cleared = || self.repaired.keys().filter(|topic| !self.retained.contains_key(*topic)).count();
+        let is_paced = self.repaired.contains_key(&topic) || (held.is_none() && cleared() >= CLEARS_A_SECOND);
         if is_ours || is_paced {
             return;
         }
-        self.repaired.retain(|_, at| now.saturating_sub(*at) < REPAIR_PACE);
         self.repaired.insert(topic.clone(), now);
-        let again = held.map_or(WireMessage::Cleared, |held| held.message.clone());
         self.say(&topic, &again);
+        self.has_said(&topic);
         let reason = Some(format!("{topic} was written by somebody else, {} bytes; it was said again", payload.len()));
         self.report(Report { kind: EventKind::TopicRepaired, data: EventData { reason, ..EventData::default() } });
     }
@@ -267,13 +291,23 @@ impl Handler<Sampled> for Publisher {
 impl Publisher {
     /// Says again what would expire. Announcements are said again by discovery itself.
     fn refresh(&mut self) {
-        self.say_again(|message, _| matches!(message, WireMessage::Service(_) | WireMessage::Burst(_)));
+        let expires = |message: &WireMessage| matches!(message, WireMessage::Service(_) | WireMessage::Burst(_));
+        let expiring = self.retained.iter().filter(|(_, held)| expires(&held.message));
+        let topics: Vec<_> = expiring.map(|(topic, _)| topic.clone()).collect();
+        topics.iter().for_each(|topic| self.say_again(topic));
     }
 
-    fn say_again(&mut self, wanted: impl Fn(&WireMessage, &Topic) -> bool) {
-        let held = self.retained.iter().filter(|(topic, held)| wanted(&held.message, topic));
-        let held: Vec<_> = held.map(|(topic, held)| (topic.clone(), held.message.clone())).collect();
-        held.iter().for_each(|(topic, message)| self.say(topic, message));
+    fn say_again(&mut self, topic: &Topic) {
+        if let Some(message) = self.retained.get(topic).map(|held| held.message.clone()) {
+            self.say(topic, &message);
+        }
+        self.has_said(topic);
+    }
+
+    /// From now on it may come back.
+    fn has_said(&mut self, topic: &Topic) {
+        let now = self.clock.now();
+        self.retained.get_mut(topic).into_iter().for_each(|held| held.said_at = now);
     }
 
     fn look_upstream(&mut self) {

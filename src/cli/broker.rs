@@ -1,11 +1,12 @@
 //! How a command that is no node reaches a broker: address, and a credential where the broker asks for one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::mqtt::link::LinkOptions;
 use crate::tls::{BrokerTls, NodeCertificate};
-use crate::trust::{Anchors, Credential, CredentialFiles, to_pem};
+use crate::trust::{Anchors, Credential, CredentialFiles, Verifier, to_pem};
+use crate::wire::Root;
 
 /// MQTT's registered ports.
 const PORT: u16 = 1883;
@@ -52,12 +53,18 @@ impl BrokerArgs {
             None => (self.credentials.is_some(), self.broker.as_str()),
         };
         let has_scheme = self.broker.contains("://");
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| refusal())?),
-            None if has_scheme => (authority, if is_tls { TLS_PORT } else { PORT }),
+        let (host, port) = split(authority).ok_or_else(refusal)?;
+        let port = match port {
+            Some(port) => port.parse().map_err(|_| refusal())?,
+            None if has_scheme => {
+                if is_tls {
+                    TLS_PORT
+                } else {
+                    PORT
+                }
+            }
             None => return Err(refusal()),
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() { Err(refusal()) } else { Ok((is_tls, host.to_owned(), port)) }
     }
 
@@ -68,11 +75,18 @@ impl BrokerArgs {
     }
 
     fn credential(&self) -> Result<Option<(Credential, Anchors)>, String> {
+        self.credentials.as_deref().map(load).transpose()
+    }
+
+    /// Checks what a fleet's nodes say, by the credential where one was given.
+    pub(super) fn verifier(&self, tree: &Root) -> Result<Option<Verifier>, String> {
         let Some(folder) = &self.credentials else { return Ok(None) };
-        let loaded = CredentialFiles::new(folder).load().map_err(|error| format!("--credentials: {error}"))?;
-        let missing =
-            || format!("--credentials {}: there is none; `tidegate fleet enroll` makes one", folder.display());
-        loaded.ok_or_else(missing).map(Some)
+        let (_, anchors) = load(folder)?;
+        if anchors.fleet() != tree.fleet.as_str() {
+            return Err(format!("--credentials {} is of the fleet {}", folder.display(), anchors.fleet()));
+        }
+        let sealed = CredentialFiles::new(folder).trust_message().map_err(|error| format!("--credentials: {error}"))?;
+        Ok(Some(Verifier::new(tree.clone(), anchors, sealed)))
     }
 
     fn tls(&self) -> Result<BrokerTls, String> {
@@ -82,6 +96,25 @@ impl BrokerArgs {
         let (roots, chain, key) = (to_pem(anchors.roots()), credential.certificate_pem(), credential.key_pem());
         let own = NodeCertificate { chain: chain.as_bytes(), key: key.as_bytes() };
         BrokerTls::new(Some(roots.as_bytes()), Some(own)).map_err(|error| error.to_string())
+    }
+}
+
+fn load(folder: &Path) -> Result<(Credential, Anchors), String> {
+    let loaded = CredentialFiles::new(folder).load().map_err(|error| format!("--credentials: {error}"))?;
+    loaded
+        .ok_or_else(|| format!("--credentials {}: there is none; `tidegate fleet enroll` makes one", folder.display()))
+}
+
+/// Host and port, where one is written; an IPv6 address stands in brackets, since it has colons of its own.
+fn split(authority: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        return if port.is_empty() { Some((host, None)) } else { Some((host, Some(port.strip_prefix(':')?))) };
+    }
+    match authority.split_once(':') {
+        Some((_, port)) if port.contains(':') => None,
+        Some((host, port)) => Some((host, Some(port))),
+        None => Some((authority, None)),
     }
 }
 
@@ -100,7 +133,21 @@ mod tests {
         assert_eq!(address("hub:8883", Some("/c")), Some((true, "hub".into(), 8883)));
         assert_eq!(address("mqtts://hub", None), Some((true, "hub".into(), 8883)));
         assert_eq!(address("mqtt://[::1]:1884", Some("/c")), Some((false, "::1".into(), 1884)));
-        for bad in ["hub", "hub:", ":1883", "hub:x", "http://hub:1", "hub:70000"] {
+        assert_eq!(address("mqtts://[::1]", None), Some((true, "::1".into(), 8883)));
+        assert_eq!(address("[::1]:1884", None), Some((false, "::1".into(), 1884)));
+        for bad in [
+            "[::1]",
+            "mqtts://[::1]8883",
+            "mqtts://[::1",
+            "mqtts://::1",
+            "mqtts://[]",
+            "hub",
+            "hub:",
+            ":1883",
+            "hub:x",
+            "http://hub:1",
+            "hub:70000",
+        ] {
             assert_eq!(address(bad, None), None, "{bad}");
         }
     }

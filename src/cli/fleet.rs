@@ -9,7 +9,7 @@ use clap::Subcommand;
 use edge_config::{FleetId, NodeId};
 
 use crate::host::clock::{rfc3339, unix_now};
-use crate::trust::{Authority, CredentialFiles, EARLIEST, Role, Subject, UnixSeconds};
+use crate::trust::{Authority, CredentialFiles, EARLIEST, Role, Subject, UnixSeconds, is_fleet, issued};
 
 mod prune;
 mod user;
@@ -46,7 +46,7 @@ pub enum FleetCommand {
     ///
     /// Example: tidegate fleet rotate --dir plant-a-fleet
     Rotate(Rotate),
-    /// List what was issued.
+    /// List what was issued, by the fleet or by an authority.
     ///
     /// Example: tidegate fleet list --dir plant-a-fleet
     List(Folder),
@@ -194,6 +194,14 @@ impl Enroll {
             println!("    credentials = \"/etc/tidegate/credentials\"");
             println!("a node that runs takes other files in that folder within a minute");
         }
+        if self.role == Role::Authority {
+            println!(
+                "copy that folder to a node of the fleet, readable and writable for tidegate alone, and set there"
+            );
+            println!("    [node]");
+            println!("    authority = \"/etc/tidegate/authority\"");
+            println!("that node then renews the credentials of the others before they end");
+        }
         Ok(())
     }
 }
@@ -244,10 +252,13 @@ impl Folder {
     }
 
     fn list(&self) -> Result<()> {
-        let fleet = self.open()?;
+        let issued = issued(&self.dir)?;
+        // An authority's folder lists what it has renewed; who is revoked only the fleet's knows.
+        let fleet = if !is_fleet(&self.dir) && !issued.is_empty() { None } else { Some(self.open()?) };
         println!("{:<40} {:<10} {:<12} SERIAL", "NAME", "ROLE", "UNTIL");
-        for one in fleet.issued()? {
-            let revoked = if fleet.is_revoked(&one) { "  revoked" } else { "" };
+        for one in issued {
+            let is_revoked = fleet.as_ref().is_some_and(|fleet| fleet.is_revoked(&one));
+            let revoked = if is_revoked { "  revoked" } else { "" };
             println!("{:<40} {:<10} {:<12} {}{revoked}", one.name, one.role, date(one.not_after), one.serial);
         }
         Ok(())

@@ -13,6 +13,9 @@ use crate::host::file;
 /// Length of the node secret in bytes: as strong as the SHA-256 that derives from it.
 const SECRET_BYTES: usize = 32;
 
+/// The session counter's file.
+const SESSION: &str = "session";
+
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
@@ -53,7 +56,7 @@ impl StateDir {
             |error: std::io::Error| StateDirError::Unusable { path: path.to_owned(), reason: error.to_string() };
         file::make_folder(path).map_err(unusable)?;
         let lock = lock(path)?;
-        let session = next_session(&path.join("session")).map_err(unusable)?;
+        let session = next_session(&path.join(SESSION)).map_err(unusable)?;
         let secret = read_or_make_secret(&path.join("secret")).map_err(unusable)?;
         Ok(Self { path: path.to_owned(), session, secret, _lock: lock })
     }
@@ -105,9 +108,20 @@ fn next_session(path: &Path) -> std::io::Result<u64> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),
     };
-    let session = last + 1;
+    // The last of all sessions is said again rather than none.
+    let session = last.saturating_add(1);
     file::replace(path, format!("{session}\n").as_bytes())?;
     Ok(session)
+}
+
+/// Raises the counter of a directory that is in use: the next start is later than this session. It is never lowered.
+pub fn raise_session(state_dir: &Path, session: u64) -> std::io::Result<()> {
+    let path = state_dir.join(SESSION);
+    let stands = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    if stands.is_some_and(|stands: u64| stands >= session) {
+        return Ok(());
+    }
+    file::replace(&path, format!("{session}\n").as_bytes())
 }
 
 fn read_or_make_secret(path: &Path) -> std::io::Result<[u8; SECRET_BYTES]> {

@@ -260,3 +260,12 @@ async fn the_oldest_closed_launches_are_forgotten_and_nothing_that_counts() {
     store.forget_oldest(1);
     assert_eq!((names(&mut store), store.first_session().unwrap()), (vec!["open".into(), "newest".into()], 4));
 }
+
+#[test]
+fn a_raised_session_counter_holds_for_the_next_start_and_is_never_lowered() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(StateDir::open(dir.path()).unwrap());
+    raise_session(dir.path(), 41).unwrap();
+    raise_session(dir.path(), 7).unwrap();
+    assert_eq!(StateDir::open(dir.path()).unwrap().session(), 42);
+}

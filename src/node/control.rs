@@ -1,11 +1,11 @@
 //! The control plane's thread: starts the actors, waits for the stop, and orders the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Recipient};
 use edge_config::Config;
 use tokio::sync::oneshot;
 
@@ -13,17 +13,19 @@ use super::trust::Trust;
 use super::{Addresses, NodeError, NodePulse, Options, hub, links, panic, parts};
 use crate::actors::burst::{Burst, BurstParts, EndAll};
 use crate::actors::discovery::{Discovery, Withdraw};
-use crate::actors::hearing::{Hearing, Listeners};
-use crate::actors::keeper::{Keeper, LOOK};
+use crate::actors::hearing::{Hearing, Listeners, RenewalAsked};
+use crate::actors::issuer::Issuer;
+use crate::actors::keeper::{Asking, Keeper, LOOK};
 use crate::actors::local_runner::{LocalRunner, StopAll};
 use crate::actors::monitor::{Last, Monitor};
 use crate::actors::publisher::{Identity, Publish, Publisher, Report, Way};
 use crate::actors::scheduler::{Connect, Disconnect, Outputs, Scheduler};
 use crate::gateway::Gateway;
-use crate::host::clock::Clock;
+use crate::host::clock::{Clock, unix_now};
 use crate::host::probe::Probe;
 use crate::journal::{Journal, Spool, StateDir};
 use crate::logic::budget::Ledger;
+use crate::logic::issuing::Desk;
 use crate::logic::load::ServiceCounters;
 use crate::tls::Dialer;
 use crate::wire::board::Board;
@@ -121,10 +123,12 @@ fn start_actors(
         config_digest: config.digest(),
         facts: parts::facts(config),
         publisher: publisher.clone().recipient(),
+        hearing: parts.hearing.clone(),
         offers: Vec::new(),
         instances: BTreeMap::new(),
         withdrawn: false,
         is_asked: false,
+        is_looking: false,
     }
     .start();
     for ears in &parts.ears {
@@ -145,6 +149,16 @@ fn start_actors(
         LocalRunner::new(parts.clock, services, scheduler.clone().recipient(), publisher.clone().recipient()).start();
     let burst = Burst::new(burst_parts(&scheduler, &publisher)).start();
     let keeper = Keeper {
+        identity: parts.identity.clone(),
+        clock: parts.clock,
+        calendar: unix_now,
+        authority: parts.trust.authority.clone(),
+        publish: publisher.clone().recipient(),
+        asking: Asking::default(),
+        state_dir: parts.state_dir.path().to_owned(),
+        is_raising: false,
+        say_again: publisher.clone().recipient(),
+        has_told_end: false,
         signer: parts.trust.signer.clone(),
         verifier: parts.trust.verifier.clone(),
         files: parts.trust.files.clone(),
@@ -166,7 +180,11 @@ fn start_actors(
     parts.hearing.connect(Listeners {
         written_over: publisher.clone().recipient(),
         duplicated: burst.clone().recipient(),
+        outlived: keeper.clone().recipient(),
+        connected: discovery.clone().recipient(),
         asked: discovery.clone().recipient(),
+        renewals: start_issuer(parts, &publisher),
+        answered: keeper.clone().recipient(),
         trust_changed: keeper.clone().recipient(),
         trust_outdated: keeper.recipient(),
         report: publisher.clone().recipient(),
@@ -195,6 +213,23 @@ fn start_actors(
     }
     .start();
     Actors { publisher, discovery, scheduler, burst, local }
+}
+
+/// Renews the credentials of others, where this node holds an authority.
+fn start_issuer(parts: &Parts, publisher: &Addr<Publisher>) -> Option<Recipient<RenewalAsked>> {
+    let folder = parts.trust.authority.clone()?;
+    let issuer = Issuer {
+        identity: parts.identity.clone(),
+        clock: parts.clock,
+        folder,
+        verifier: parts.trust.verifier.clone(),
+        publish: publisher.clone().recipient(),
+        report: publisher.clone().recipient(),
+        desk: Desk::default(),
+        waiting: VecDeque::new(),
+        is_issuing: false,
+    };
+    Some(issuer.start().recipient())
 }
 
 fn start_publisher(parts: &Parts) -> Addr<Publisher> {

@@ -83,7 +83,7 @@ impl LinkObserver for Ears {
             if self.has_moved(status) {
                 hearing.moved(*ear);
             }
-            hearing.trust_is_to_be_heard(*ear);
+            hearing.connected(*ear);
         }
         if let Some(ups) = self.ups.get().filter(|_| status.connected) {
             tell(ups, LinkUp);
@@ -223,8 +223,8 @@ fn brokers(
     }
 }
 
-/// All announcements, the states of all nodes, what stands on the retained topics of this one, and what it is asked. Of an
-/// uplink that must not tell of the fleet, only what is about this node.
+/// All announcements, the states of all nodes, what stands on the retained topics of this one, what it is asked, and what is
+/// answered. Of an uplink that must not tell of the fleet, only what is about this node.
 fn filters(config: &Config, root: &Root, node: &str, ear: Ear) -> Vec<(String, Qos)> {
     let hears_fleet = ear == Ear::Home || config.mqtt.uplink.as_ref().is_some_and(|uplink| uplink.discovery);
     let own = ["service/+", "burst/+"].map(|below| (format!("{root}/node/{node}/{below}"), Qos::AtMostOnce));
@@ -233,8 +233,12 @@ fn filters(config: &Config, root: &Root, node: &str, ear: Ear) -> Vec<(String, Q
         true => (root.discovery(), format!("{root}/node/+/state")),
         false => (format!("{root}/discovery/{node}/#"), format!("{root}/node/{node}/state")),
     };
-    let fleet =
-        [(announced, Qos::AtMostOnce), (states, Qos::AtMostOnce), (root.topic(&Topic::Trust), Qos::AtLeastOnce)];
+    let fleet = [
+        (announced, Qos::AtMostOnce),
+        (states, Qos::AtMostOnce),
+        (root.topic(&Topic::Trust), Qos::AtLeastOnce),
+        (root.responses(), Qos::AtLeastOnce),
+    ];
     fleet.into_iter().chain(own).chain(asked).collect()
 }
 

@@ -32,7 +32,7 @@ impl FleetIdentity for Neighbour {
     }
 
     fn check(&self, chain: &[Vec<u8>]) -> Result<(), Unwelcome> {
-        let facts = self.verifier.holder(chain, self.verifier.believable(unix_now())).map_err(|error| match error {
+        let facts = self.verifier.holder(chain, unix_now()).map_err(|error| match error {
             Rejected::Expired(_) => Unwelcome::Expired,
             Rejected::Revoked(_) => Unwelcome::Revoked,
             _ => Unwelcome::Foreign,

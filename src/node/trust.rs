@@ -9,7 +9,7 @@ use super::NodeError;
 use crate::actors::publisher::Identity;
 use crate::host::clock::unix_now;
 use crate::trust::{
-    Anchors, Authority, Credential, CredentialFiles, EARLIEST, Role, Signer, Subject, UnixSeconds, Verifier,
+    Anchors, Authority, Credential, CredentialFiles, EARLIEST, Issuer, Role, Signer, Subject, UnixSeconds, Verifier,
 };
 use crate::wire::registry::Registry;
 use crate::wire::{Encoding, Root};
@@ -28,6 +28,8 @@ pub(super) struct Trust {
     pub(super) files: CredentialFiles,
     /// The fleet that this node founded for itself, where it did.
     pub(super) own_fleet: Option<PathBuf>,
+    /// What lets this node renew the credentials of others.
+    pub(super) authority: Option<PathBuf>,
 }
 
 /// Reads the credential, or makes a fleet of one.
@@ -61,13 +63,35 @@ pub(super) fn load(config: &Config, identity: &Identity, state_dir: &Path) -> Re
         _ => own_credential(&state_dir.join(OWN_FLEET), identity, &files)?,
     };
     let sealed = files.trust_message().map_err(|error| wrong(&error))?;
+    let authority = config.node.authority.clone();
+    if let Some(folder) = &authority {
+        check_authority(folder, &anchors)?;
+    }
     Ok(Trust {
         signer: Arc::new(Signer::new(root.clone(), identity.session, credential)),
         verifier: Arc::new(Verifier::new(root, anchors, sealed)),
         registry: Arc::new(Registry::default()),
         files,
         own_fleet,
+        authority,
     })
+}
+
+/// Said at the start, and not to the first node that asks.
+fn check_authority(folder: &Path, anchors: &Anchors) -> Result<(), NodeError> {
+    let wrong = |why: String| NodeError::Setting(format!("node.authority = \"{}\": {why}", folder.display()));
+    let issuer = Issuer::open(folder).map_err(|error| wrong(error.to_string()))?;
+    if issuer.fleet() != anchors.fleet() {
+        return Err(wrong(format!("it is of the fleet {}, and this node is of {}", issuer.fleet(), anchors.fleet())));
+    }
+    match issuer.check(anchors, unix_now().max(EARLIEST)) {
+        // It may be renewed while the node runs, and the clock may be wrong.
+        Err(error) => {
+            tracing::warn!(%error, "node.authority cannot renew anybody's credential now");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 fn is_of(credential: &Credential, identity: &Identity) -> bool {

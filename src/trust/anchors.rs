@@ -65,6 +65,13 @@ impl Anchors {
         self.version
     }
 
+    /// Which of two words counts: the one of the higher version; of two with one version the one that revokes more, and else
+    /// the one that was written later. All of it is said, so that the last resort tells any two apart.
+    pub(super) fn rank(&self) -> impl Ord + use<> {
+        let said = (self.roots.clone(), self.revoked.clone());
+        (self.version, self.revoked.len(), self.issued_at, said)
+    }
+
     /// When this version was written; a clock that shows less is wrong.
     pub fn issued_at(&self) -> UnixSeconds {
         self.issued_at
@@ -197,7 +204,8 @@ impl Anchors {
         if facts.fleet != self.fleet || issuers.iter().any(|issuer| issuer.fleet != self.fleet || oversteps(issuer)) {
             return Err(foreign(format!("it is of the fleet {}, or of an issuer that may not issue it", facts.fleet)));
         }
-        if issuers.iter().chain([&facts]).any(|one| self.revoked.contains(&one.serial)) {
+        let is_revoked = |one: &Facts| self.is_revoked(&one.serial) || self.is_revoked(one.enrolled_as());
+        if issuers.iter().chain([&facts]).any(is_revoked) {
             return Err(Rejected::Revoked(facts.name));
         }
         self.leads_to_a_root(leaf, between, now)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::certificate::{self, CertificateError, Hand, Role, Subject, root_name};
 use super::credential::{ROOTS_FILE, TRUST_FILE, certificates, certificates_pem, read_file, unusable};
 use super::key::KEY_BYTES;
-use super::{Anchors, AnchorsError, Credential, CredentialError, Facts, Key, KeyError, UnixSeconds};
+use super::{Anchors, AnchorsError, BACKDATED, Credential, CredentialError, Facts, Key, KeyError, UnixSeconds};
 use crate::host::file;
 use crate::wire::{Bytes, Encoding, Root, TopicError, WireError};
 
@@ -24,9 +24,6 @@ const ISSUED: &str = "issued";
 const ROOT_HOLDS: (UnixSeconds, UnixSeconds) = (0, 253_402_300_799);
 /// What expired so long ago needs no revocation, whatever a node's clock shows.
 const FORGET_EXPIRED: UnixSeconds = 60 * 86_400;
-/// Credentials are dated back by this much, since clocks of nodes may be behind.
-pub const BACKDATED: UnixSeconds = 86_400;
-
 /// Why nothing is issued.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
@@ -155,10 +152,32 @@ impl Authority {
         life: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Vec<u8>, AuthorityError> {
+        self.issue(subject, public_key, now.saturating_add(life), None, now)
+    }
+
+    /// A certificate in the place of one that was issued before.
+    pub(super) fn renew(
+        &self,
+        before: &Facts,
+        public_key: &[u8; KEY_BYTES],
+        until: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        self.issue(&before.subject(), public_key, until, Some(before.enrolled_as()), now)
+    }
+
+    fn issue(
+        &self,
+        subject: &Subject,
+        public_key: &[u8; KEY_BYTES],
+        until: UnixSeconds,
+        enrolment: Option<&[u8]>,
+        now: UnixSeconds,
+    ) -> Result<Vec<u8>, AuthorityError> {
         let hand = Hand { common_name: root_name(self.fleet()), key: &self.key };
-        let valid = (now.saturating_sub(BACKDATED), now.saturating_add(life));
-        let certificate = certificate::issue(subject, public_key, valid, &hand)?;
-        self.note(&certificate::read(&certificate)?)?;
+        let valid = (now.saturating_sub(BACKDATED), until);
+        let certificate = certificate::issue(subject, public_key, valid, enrolment, &hand)?;
+        note(&self.folder, &certificate::read(&certificate)?)?;
         Ok(certificate)
     }
 
@@ -171,7 +190,10 @@ impl Authority {
             return Err(AuthorityError::Unknown(name.to_owned()));
         }
         let count = serials.len();
-        let past = |one: &&Enrollment| one.not_after.saturating_add(FORGET_EXPIRED) < now;
+        // What renewed a certificate is revoked by that one's number, and holds as long as the authority that issued it.
+        let authorities = issued.iter().filter(|one| one.role == Role::Authority).map(|one| one.not_after);
+        let renewed_until = authorities.max().unwrap_or_default();
+        let past = |one: &&Enrollment| one.not_after.max(renewed_until).saturating_add(FORGET_EXPIRED) < now;
         let expired: BTreeSet<Vec<u8>> = issued.iter().filter(past).map(|one| one.serial.0.clone()).collect();
         let serials = serials.into_iter().filter(|serial| !expired.contains(serial));
         self.anchors = self.anchors.revoking(serials, |serial| expired.contains(serial), now);
@@ -216,32 +238,12 @@ impl Authority {
 
     /// What was issued, in that order.
     pub fn issued(&self) -> Result<Vec<Enrollment>, AuthorityError> {
-        let path = self.folder.join(ISSUED);
-        let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            read => read.map_err(|error| unusable(&path, error))?,
-        };
-        // A line that a power cut tore must not keep the others from being revoked.
-        let read = |line: &str| {
-            let read = enrollment(line);
-            if read.is_none() {
-                tracing::warn!(path = %path.display(), line, "a line cannot be read and is passed over");
-            }
-            read
-        };
-        Ok(text.lines().filter_map(read).collect())
+        issued(&self.folder)
     }
 
     /// Whether something that was issued was revoked.
     pub fn is_revoked(&self, one: &Enrollment) -> bool {
         self.anchors.is_revoked(&one.serial.0)
-    }
-
-    fn note(&self, facts: &Facts) -> Result<(), AuthorityError> {
-        let path = self.folder.join(ISSUED);
-        let serial = Bytes(facts.serial.clone());
-        let line = format!("{} {} {serial} {}\n", facts.name, facts.role, facts.not_after);
-        Ok(file::append(&path, line.as_bytes()).map_err(|error| unusable(&path, error))?)
     }
 
     fn write_root(&self) -> Result<(), AuthorityError> {
@@ -257,6 +259,37 @@ impl Authority {
         write(ROOTS_FILE, certificates_pem(self.anchors.roots()).as_bytes())?;
         Ok(write(TRUST_FILE, &self.trust_message()?)?)
     }
+}
+
+/// Whether a fleet was founded in this folder.
+pub fn is_fleet(folder: &Path) -> bool {
+    folder.join(ROOT_KEY).exists()
+}
+
+/// What was issued from a folder, a fleet's or an authority's, in that order.
+pub fn issued(folder: &Path) -> Result<Vec<Enrollment>, AuthorityError> {
+    let path = folder.join(ISSUED);
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| unusable(&path, error))?,
+    };
+    // A line that a power cut tore must not keep the others from being revoked.
+    let read = |line: &str| {
+        let read = enrollment(line);
+        if read.is_none() {
+            tracing::warn!(path = %path.display(), line, "a line cannot be read and is passed over");
+        }
+        read
+    };
+    Ok(text.lines().filter_map(read).collect())
+}
+
+/// Writes down what is issued, before anybody gets it.
+pub(super) fn note(folder: &Path, facts: &Facts) -> Result<(), AuthorityError> {
+    let path = folder.join(ISSUED);
+    let serial = Bytes(facts.serial.clone());
+    let line = format!("{} {} {serial} {}\n", facts.name, facts.role, facts.not_after);
+    Ok(file::append(&path, line.as_bytes()).map_err(|error| unusable(&path, error))?)
 }
 
 fn write_root(

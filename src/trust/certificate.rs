@@ -15,11 +15,15 @@ use time::OffsetDateTime;
 use webpki::EndEntityCert;
 
 use super::key::{KEY_BYTES, Key};
-use super::{UnixSeconds, validity};
+use super::{BACKDATED, UnixSeconds, validity};
 use crate::logic::route::PublicKeyPin;
+use crate::wire::Bytes;
 
 /// Before the subject in the certificate's alternative name: `urn:tidegate:{fleet}:{role}:{name}`.
 const URN: &str = "urn:tidegate:";
+/// Before the serial number (in hex) of the certificate that somebody was let in with, in each that renewed it: who is put
+/// out by that number is out with all that came of it, whoever issued them.
+const ENROLMENT: &str = "urn:tidegate-enrolment:";
 /// A serial number has at most 20 octets and is positive (RFC 5280 section 4.1.2.2); 16 by chance never come twice.
 const SERIAL_BYTES: usize = 16;
 
@@ -91,10 +95,14 @@ pub struct Facts {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// Host names and addresses at which it is reached by TLS.
+    pub hosts: Vec<String>,
     /// The subject's public key.
     pub public_key: [u8; KEY_BYTES],
     /// The number by which it is revoked.
     pub serial: Vec<u8>,
+    /// The number of the certificate that the subject was let in with, where this one renewed it: revokes this one too.
+    pub enrolment: Option<Vec<u8>>,
     /// It holds from then on.
     pub not_before: UnixSeconds,
     /// It holds until then.
@@ -142,16 +150,43 @@ pub(super) fn issue_root(
     Ok(params.self_signed(key)?.der().to_vec())
 }
 
-/// A certificate for a subject's public key.
+impl Facts {
+    /// What a certificate (DER) says.
+    pub fn read(certificate: &[u8]) -> Result<Self, CertificateError> {
+        read(certificate)
+    }
+
+    /// The subject, as a certificate for it is asked.
+    pub fn subject(&self) -> Subject {
+        Subject { fleet: self.fleet.clone(), name: self.name.clone(), role: self.role, hosts: self.hosts.clone() }
+    }
+
+    /// The number of the certificate that the subject was let in with.
+    pub fn enrolled_as(&self) -> &[u8] {
+        self.enrolment.as_deref().unwrap_or(&self.serial)
+    }
+
+    /// When it was issued, as far as it shows: certificates are dated back.
+    pub fn issued_at(&self) -> UnixSeconds {
+        let is_dated_back = self.not_after.saturating_sub(self.not_before) > BACKDATED;
+        if is_dated_back { self.not_before.saturating_add(BACKDATED) } else { self.not_before }
+    }
+}
+
+/// A certificate for a subject's public key. `enrolment` is of the certificate that it renews.
 pub(super) fn issue(
     subject: &Subject,
     public_key: &[u8; KEY_BYTES],
     (not_before, not_after): (UnixSeconds, UnixSeconds),
+    enrolment: Option<&[u8]>,
     hand: &Hand<'_>,
 ) -> Result<Vec<u8>, CertificateError> {
     let mut params = params(&subject.name, not_before, not_after)?;
     let Subject { fleet, name, role, hosts } = subject;
     params.subject_alt_names = vec![SanType::URI(ia5(&format!("{URN}{fleet}:{role}:{name}"))?)];
+    if let Some(serial) = enrolment {
+        params.subject_alt_names.push(SanType::URI(ia5(&format!("{ENROLMENT}{}", Bytes(serial.to_vec())))?));
+    }
     for host in hosts {
         params.subject_alt_names.push(match host.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
@@ -227,6 +262,8 @@ pub(super) fn read(der: &[u8]) -> Result<Facts, CertificateError> {
         fleet: fleet.to_owned(),
         name: name.to_owned(),
         role: role.parse().map_err(CertificateError::NotOurs)?,
+        hosts: validity::hosts(der),
+        enrolment: enrolment(&parsed)?,
         public_key: public_key(&parsed).ok_or_else(|| not_ours("its key is not an Ed25519 key"))?,
         serial: parsed.serial().to_vec(),
         not_before,
@@ -252,6 +289,14 @@ pub(super) fn host_names(der: &[u8]) -> Vec<String> {
     let certificate = CertificateDer::from(der);
     let parsed = EndEntityCert::try_from(&certificate);
     parsed.map(|parsed| parsed.valid_dns_names().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+fn enrolment(certificate: &EndEntityCert<'_>) -> Result<Option<Vec<u8>>, CertificateError> {
+    let Some(serial) = certificate.valid_uri_names().find_map(|name| name.strip_prefix(ENROLMENT)) else {
+        return Ok(None);
+    };
+    let unreadable = || CertificateError::NotOurs("the number of its enrolment cannot be read".to_owned());
+    Ok(Some(Bytes::from_hex(serial).ok_or_else(unreadable)?.0))
 }
 
 /// The raw key: the last 32 bytes of a SubjectPublicKeyInfo of 44.

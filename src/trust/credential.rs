@@ -1,12 +1,14 @@
 //! This node's own credential: its key with its certificate, in files, and the signing of what it says.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::time::Instant;
 
 use super::certificate::{self, Hand, Subject};
 use super::key::KEY_BYTES;
@@ -17,6 +19,8 @@ use crate::wire::{Root, Stamp, Topic, WireError, seal};
 
 /// The files of a credential.
 pub(super) const KEY_FILE: &str = "node.key";
+/// The key that a renewed certificate is asked for; stands beside until it is in use.
+const NEXT_KEY_FILE: &str = "node-next.key";
 pub(super) const CERTIFICATE_FILE: &str = "node.pem";
 pub(super) const TRUST_FILE: &str = "trust.cbor";
 /// The roots once more, as brokers and other programs want them; never read here.
@@ -106,10 +110,30 @@ impl Credential {
         public_key: &[u8; KEY_BYTES],
         valid: (UnixSeconds, UnixSeconds),
     ) -> Result<Vec<Vec<u8>>, CertificateError> {
+        self.issue(subject, public_key, valid, None)
+    }
+
+    /// Certificates in the place of those that were issued before, below this credential, which has to be an authority's.
+    pub(super) fn renew(
+        &self,
+        before: &Facts,
+        public_key: &[u8; KEY_BYTES],
+        valid: (UnixSeconds, UnixSeconds),
+    ) -> Result<Vec<Vec<u8>>, CertificateError> {
+        self.issue(&before.subject(), public_key, valid, Some(before.enrolled_as()))
+    }
+
+    fn issue(
+        &self,
+        subject: &Subject,
+        public_key: &[u8; KEY_BYTES],
+        valid: (UnixSeconds, UnixSeconds),
+        enrolment: Option<&[u8]>,
+    ) -> Result<Vec<Vec<u8>>, CertificateError> {
         let hand = Hand { common_name: self.facts.name.clone(), key: &self.key };
         // No certificate holds longer than the one that signed it.
         let valid = (valid.0.max(self.facts.not_before), valid.1.min(self.facts.not_after));
-        let certificate = certificate::issue(subject, public_key, valid, &hand)?;
+        let certificate = certificate::issue(subject, public_key, valid, enrolment, &hand)?;
         Ok(std::iter::once(certificate).chain(self.chain.iter().take(1).cloned()).collect())
     }
 
@@ -146,11 +170,61 @@ impl CredentialFiles {
         if let Some((missing, _)) = present.iter().find(|(_, is_there)| !is_there) {
             return Err(CredentialError::Incomplete { folder: self.folder.clone(), missing });
         }
-        let key = Key::from_pem(&read_file(&path(KEY_FILE))?).map_err(|error| unusable(&path(KEY_FILE), error))?;
+        let key = self.key(KEY_FILE)?;
         let chain = certificates(&path(CERTIFICATE_FILE))?;
         let trust = std::fs::read(path(TRUST_FILE)).map_err(|error| unusable(&path(TRUST_FILE), error))?;
         let (_, anchors) = Anchors::of_file(&trust).map_err(|error| unusable(&path(TRUST_FILE), error))?;
-        Ok(Some((Credential::new(key, chain)?, anchors)))
+        let credential = match Credential::new(key, chain.clone()) {
+            Err(CredentialError::Mixed) if path(NEXT_KEY_FILE).exists() => self.finish_renewal(chain)?,
+            made => made?,
+        };
+        Ok(Some((credential, anchors)))
+    }
+
+    /// The key for the next certificate: the one that stands there, so that an answer counts after a restart too, or a new
+    /// one.
+    pub fn next_key(&self) -> Result<Key, CredentialError> {
+        if self.folder.join(NEXT_KEY_FILE).exists() {
+            return self.key(NEXT_KEY_FILE);
+        }
+        let key = Key::generate()?;
+        self.write(NEXT_KEY_FILE, key.to_pem().as_bytes())?;
+        Ok(key)
+    }
+
+    /// The credential that certificates for the next key make; nothing on disk is changed.
+    pub fn renewed(&self, chain: Vec<Vec<u8>>) -> Result<Credential, CredentialError> {
+        Credential::new(self.key(NEXT_KEY_FILE)?, chain)
+    }
+
+    /// Puts a credential of the next key in the place of the one before. Its certificate counts from the moment that it
+    /// stands there: a power cut before leaves the old credential, one after it leaves the new one, whose key
+    /// [`CredentialFiles::load`] then finds.
+    pub fn promote(&self, renewed: &Credential) -> Result<(), CredentialError> {
+        self.write(CERTIFICATE_FILE, renewed.certificate_pem().as_bytes())?;
+        self.put_next_key_in_place()
+    }
+
+    fn finish_renewal(&self, chain: Vec<Vec<u8>>) -> Result<Credential, CredentialError> {
+        let credential = Credential::new(self.key(NEXT_KEY_FILE)?, chain)?;
+        if let Err(error) = self.put_next_key_in_place() {
+            tracing::warn!(%error, "the credential is whole, but one of its files has a name of its own");
+        }
+        Ok(credential)
+    }
+
+    fn put_next_key_in_place(&self) -> Result<(), CredentialError> {
+        let (from, to) = (self.folder.join(NEXT_KEY_FILE), self.folder.join(KEY_FILE));
+        match std::fs::rename(&from, to) {
+            // Somebody who read the files meanwhile has done it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done.map_err(|error| unusable(&from, error)),
+        }
+    }
+
+    fn key(&self, name: &str) -> Result<Key, CredentialError> {
+        let path = self.folder.join(name);
+        Key::from_pem(&read_file(&path)?).map_err(|error| unusable(&path, error))
     }
 
     /// Writes a credential, with the signed word on what its fleet believes.
@@ -179,19 +253,67 @@ impl CredentialFiles {
     }
 }
 
+/// Topics of our own of which the last word is remembered: a state, a node's announcement, and two for each instance, of more
+/// than any budget bears.
+const MAX_SPOKEN: usize = 2_048;
+
 /// Signs what the node says, each message with the next number. Shared by whoever speaks; never waits.
 #[derive(Debug)]
 pub struct Signer {
     root: Root,
-    session: u64,
+    session: AtomicU64,
     sequence: AtomicU64,
     credential: ArcSwap<Credential>,
+    /// The last word on each topic that a broker keeps.
+    spoken: Mutex<BTreeMap<Topic, LastWord>>,
+}
+
+/// The last thing that was signed for a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct LastWord {
+    /// Its place.
+    pub stamp: Stamp,
+    /// When it was signed.
+    pub at: Instant,
 }
 
 impl Signer {
     /// Signs in this session, for one tree.
     pub fn new(root: Root, session: u64, credential: Credential) -> Self {
-        Self { root, session, sequence: AtomicU64::new(0), credential: ArcSwap::from_pointee(credential) }
+        let (session, sequence) = (AtomicU64::new(session), AtomicU64::new(0));
+        Self { root, session, sequence, credential: ArcSwap::from_pointee(credential), spoken: Mutex::default() }
+    }
+
+    /// The session that it signs in.
+    pub fn session(&self) -> u64 {
+        self.session.load(Ordering::Relaxed)
+    }
+
+    /// Signs in a later session from now on: what an earlier one of this node said would outrank it for ever.
+    pub fn raise_session(&self, session: u64) {
+        self.session.fetch_max(session, Ordering::Relaxed);
+    }
+
+    /// The last word on a topic that a broker keeps, where it is remembered.
+    pub fn last_word(&self, topic: &Topic) -> Option<LastWord> {
+        self.spoken().get(topic).copied()
+    }
+
+    fn spoken(&self) -> MutexGuard<'_, BTreeMap<Topic, LastWord>> {
+        self.spoken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, topic: &Topic, stamp: Stamp) {
+        if !topic.is_retained() {
+            return;
+        }
+        let mut spoken = self.spoken();
+        spoken.insert(topic.clone(), LastWord { stamp, at: Instant::now() });
+        if spoken.len() > MAX_SPOKEN {
+            // The one of which nothing was said for longest.
+            let oldest = spoken.iter().min_by_key(|(_, word)| word.stamp).map(|(topic, _)| topic.clone());
+            oldest.map(|topic| spoken.remove(&topic));
+        }
     }
 
     /// The credential in use.
@@ -226,7 +348,8 @@ impl Signer {
 
     /// Signs a message for a topic, as later than all before.
     pub fn seal(&self, topic: &Topic, payload: Vec<u8>) -> Result<Vec<u8>, WireError> {
-        let stamp = Stamp { session: self.session, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 };
+        let stamp = Stamp { session: self.session(), sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 };
+        self.remember(topic, stamp);
         self.credential.load().seal(&self.root, topic, stamp, payload)
     }
 }

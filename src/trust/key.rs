@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use crate::tls::{PKCS8_BEFORE_SEED, pem};
 
 /// Bytes of a public key, and of the seed that a private one is made from.
-pub(super) const KEY_BYTES: usize = 32;
+pub const KEY_BYTES: usize = 32;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]

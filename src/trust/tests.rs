@@ -257,3 +257,183 @@ fn a_chain_that_is_shown_counts_with_and_without_the_root_and_the_root_alone_for
     authority.revoke("gw-1", NOW).unwrap();
     assert_eq!(holder(&verifier(&authority), &[leaf(&node), root]), "revoked");
 }
+
+#[test]
+fn a_root_or_an_authority_renews_for_the_same_node_and_what_it_issues_goes_with_the_enrolment() {
+    let folder = TempDir::new().unwrap();
+    let mut fleet = fleet(folder.path());
+    let hub = fleet.enroll(&subject("hub", Role::Authority), 10 * DAY, NOW).unwrap();
+    let hub_folder = folder.path().join("hub");
+    CredentialFiles::new(&hub_folder).store(&hub, fleet.anchors(), &fleet.trust_message().unwrap()).unwrap();
+    let node = fleet.enroll(&subject("gw-1", Role::Node), 3 * DAY, NOW).unwrap();
+    let later = NOW + 2 * DAY;
+    let verifier = verifier(&fleet);
+    let mut renewed = Vec::new();
+    for place in [folder.path().join("fleet"), hub_folder.clone()] {
+        let issuer = Issuer::open(&place).unwrap();
+        issuer.check(fleet.anchors(), later).unwrap();
+        let key = Key::generate().unwrap();
+        let chain = issuer.renew(node.chain(), &key.public(), fleet.anchors(), later).unwrap();
+        let again = Credential::new(key, chain).unwrap();
+        let (before, after) = (node.facts(), again.facts());
+        assert_eq!((after.subject(), after.not_after), (before.subject(), later + 3 * DAY), "no longer than before");
+        assert_eq!(after.hosts, ["gw.local", "10.0.0.7"]);
+        assert_eq!(issued(&place).unwrap().last().map(|one| one.serial.0.clone()), Some(after.serial.clone()));
+        assert_eq!(kind(&verifier, &said(&again, "gw-1"), later), "believed");
+        renewed.push(again);
+    }
+    // One that was renewed is renewed again, and still goes with the first.
+    let key = Key::generate().unwrap();
+    let chain =
+        Issuer::open(&hub_folder).unwrap().renew(renewed[1].chain(), &key.public(), fleet.anchors(), later + DAY);
+    renewed.push(Credential::new(key, chain.unwrap()).unwrap());
+    assert_eq!(renewed[2].facts().enrolled_as(), node.facts().serial);
+
+    fleet.revoke("gw-1", later).unwrap();
+    verifier.update(&fleet.trust_message().unwrap()).unwrap();
+    for credential in &renewed {
+        assert_eq!(kind(&verifier, &said(credential, "gw-1"), later + DAY), "revoked");
+    }
+    // The hub's folder has heard of nothing; what is believed has.
+    let key = Key::generate().unwrap().public();
+    for place in [folder.path().join("fleet"), hub_folder] {
+        let refused = Issuer::open(&place).unwrap().renew(renewed[1].chain(), &key, fleet.anchors(), later);
+        assert!(refused.unwrap_err().to_string().contains("was revoked"));
+    }
+}
+
+#[test]
+fn nobody_else_is_renewed_and_nobody_else_renews() {
+    let folder = TempDir::new().unwrap();
+    let fleet = fleet(folder.path());
+    let enroll = |name: &str, role: Role, life: UnixSeconds| fleet.enroll(&subject(name, role), life, NOW).unwrap();
+    let store = |credential: &Credential| {
+        let place = folder.path().join(&credential.facts().name);
+        CredentialFiles::new(&place).store(credential, fleet.anchors(), &fleet.trust_message().unwrap()).unwrap();
+        place
+    };
+    let (hub, node) = (enroll("hub", Role::Authority, 2 * DAY), enroll("gw-1", Role::Node, 3 * DAY));
+    let key = Key::generate().unwrap().public();
+    let refused = |place: &std::path::Path, credential: &Credential, now: UnixSeconds| {
+        Issuer::open(place).unwrap().renew(credential.chain(), &key, fleet.anchors(), now).unwrap_err().to_string()
+    };
+    let place = store(&hub);
+    assert!(refused(&place, &node, NOW).contains("enroll the authority anew"));
+    assert!(refused(&place, &enroll("laptop", Role::Operator, DAY), NOW).contains("of the role operator"));
+    assert!(refused(&place, &node, NOW + 4 * DAY).contains("has expired"));
+    assert!(Issuer::open(&place).unwrap().check(fleet.anchors(), NOW + 3 * DAY).is_err(), "it has ended itself");
+
+    let told = Issuer::open(&store(&node)).unwrap_err().to_string();
+    assert!(told.contains("is of the role node") && told.contains("--role authority"), "{told}");
+    assert!(Issuer::open(&folder.path().join("nowhere")).unwrap_err().to_string().contains("holds no credential"));
+    let other = Authority::found(&folder.path().join("other"), "plant-a", NOW).unwrap();
+    let of_other = Issuer::open(&folder.path().join("other")).unwrap();
+    assert!(of_other.check(fleet.anchors(), NOW).unwrap_err().to_string().contains("another root"));
+    assert!(of_other.renew(node.chain(), &key, other.anchors(), NOW).is_err());
+}
+
+#[test]
+fn a_power_cut_at_any_point_of_a_renewal_leaves_a_whole_credential() {
+    let folder = TempDir::new().unwrap();
+    let authority = fleet(folder.path());
+    let old = authority.enroll(&subject("gw-1", Role::Node), DAY, NOW).unwrap();
+    let place = folder.path().join("credentials");
+    let files = CredentialFiles::new(&place);
+    files.store(&old, authority.anchors(), &authority.trust_message().unwrap()).unwrap();
+    let key = files.next_key().unwrap();
+    assert_eq!(files.next_key().unwrap().public(), key.public(), "the one that was asked for");
+    assert_eq!(files.load().unwrap().unwrap().0.facts(), old.facts());
+
+    let certificate = authority.certify(&subject("gw-1", Role::Node), &key.public(), 2 * DAY, NOW).unwrap();
+    let renewed = files.renewed(vec![certificate]).unwrap();
+    assert_eq!(files.load().unwrap().unwrap().0.facts(), old.facts(), "nothing is changed yet");
+    // Cut off between the certificate and its key.
+    std::fs::write(place.join("node.pem"), renewed.certificate_pem()).unwrap();
+    assert_eq!(files.load().unwrap().unwrap().0.facts(), renewed.facts());
+    assert!(!place.join("node-next.key").exists());
+    files.promote(&renewed).unwrap();
+    assert_eq!(
+        Key::from_pem(&std::fs::read_to_string(place.join("node.key")).unwrap()).unwrap().public(),
+        key.public()
+    );
+    assert_ne!(files.next_key().unwrap().public(), key.public(), "every certificate has a key of its own");
+}
+
+#[test]
+fn of_two_words_of_one_version_every_node_takes_the_same_whichever_it_heard_first() {
+    let folder = TempDir::new().unwrap();
+    let first = fleet(folder.path());
+    for name in ["gw-1", "gw-2", "gw-3"] {
+        first.enroll(&subject(name, Role::Node), DAY, NOW).unwrap();
+    }
+    // A copy of the folder, and something else is done in each.
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in std::fs::read_dir(folder.path().join("fleet")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let (mut first, mut second) = (first, Authority::open(&copy).unwrap());
+    first.revoke("gw-1", NOW).unwrap();
+    second.revoke("gw-2", NOW + 5).unwrap();
+    assert_eq!(first.anchors().version(), second.anchors().version());
+    let words = [first.trust_message().unwrap(), second.trust_message().unwrap()];
+    let of_each = |order: [usize; 2]| {
+        let first = believing(&words[order[0]]);
+        let update = first.update(&words[order[1]]).unwrap();
+        assert_eq!(first.update(&words[order[0]]).unwrap() == Update::Same, update == Update::RivalRefused);
+        (update, first.anchors())
+    };
+    let (one, other) = (of_each([0, 1]), of_each([1, 0]));
+    assert_eq!(one.1, other.1, "all end up with one of them");
+    assert_eq!([one.0, other.0], [Update::RivalTaken, Update::RivalRefused], "the later of two that revoke as many");
+    // One that revokes more counts, and the next version counts in any case.
+    let third = Authority::open(&copy).unwrap();
+    let verifier = believing(&words[1]);
+    assert_eq!(verifier.update(&words[1]).unwrap(), Update::Same);
+    first.revoke("gw-3", NOW).unwrap();
+    assert_eq!(verifier.update(&first.trust_message().unwrap()).unwrap(), Update::Newer);
+    assert_eq!(verifier.update(&third.trust_message().unwrap()).unwrap(), Update::Older);
+}
+
+fn believing(word: &[u8]) -> Verifier {
+    let anchors = Anchors::read_trusted(&tree(), word).unwrap();
+    Verifier::new(tree(), anchors, word.to_vec())
+}
+
+#[test]
+fn what_was_known_by_one_word_is_checked_anew_by_its_rival() {
+    let folder = TempDir::new().unwrap();
+    let mut first = fleet(folder.path());
+    let node = first.enroll(&subject("gw-1", Role::Node), DAY, NOW).unwrap();
+    first.enroll(&subject("gw-2", Role::Node), DAY, NOW).unwrap();
+    let (before, sealed) = (first.anchors().clone(), first.trust_message().unwrap());
+    first.revoke("gw-2", NOW).unwrap();
+    let believing = Verifier::new(tree(), first.anchors().clone(), first.trust_message().unwrap());
+    assert_eq!(kind(&believing, &said(&node, "gw-1"), NOW), "believed");
+    // The same version, two revoked.
+    let rival = before.revoking([node.facts().serial.clone(), vec![7]], |_| false, NOW);
+    let key = Key::from_pem(&std::fs::read_to_string(folder.path().join("fleet/root.key")).unwrap()).unwrap();
+    let rival = rival.sealed(&tree(), &key, &before.roots()[0]).unwrap();
+    assert_eq!(believing.update(&rival).unwrap(), Update::RivalTaken);
+    assert_eq!(kind(&believing, &said(&node, "gw-1"), NOW), "revoked");
+    assert_eq!(believing.update(&sealed).unwrap(), Update::Older);
+}
+
+#[test]
+fn a_clock_that_was_never_set_believes_and_one_that_is_ahead_says_expired_until_it_is_right() {
+    let folder = TempDir::new().unwrap();
+    let fleet = fleet(folder.path());
+    // Let in long after the fleet's last change.
+    let (later, year) = (NOW + 400 * DAY, 365 * DAY);
+    let node = fleet.enroll(&subject("gw-1", Role::Node), 90 * DAY, later).unwrap();
+    let verifier = verifier(&fleet);
+    let message = said(&node, "gw-1");
+    let at = |now: UnixSeconds| kind(&verifier, &message, now);
+    assert_eq!([at(0), at(EARLIEST - 1)], ["believed", "believed"], "1970, and a firmware's own date");
+    assert_eq!(at(later), "believed");
+    let in_2099 = 4_070_908_800;
+    assert_eq!([at(in_2099), at(later + year)], ["expired", "expired"]);
+    assert_eq!([at(later), at(0)], ["believed", "believed"], "back again");
+    assert_eq!(at(NOW), "expired", "a clock that was set is taken at its word");
+}

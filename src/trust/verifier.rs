@@ -4,6 +4,7 @@
 //! the same one with each message. What is known is bounded, and only what passed is remembered, so that nobody without a
 //! credential costs memory.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -91,6 +92,8 @@ pub struct Believed {
     pub stamp: Stamp,
     /// What, still to be decoded.
     pub payload: Vec<u8>,
+    /// The certificates that prove who said it, their own first.
+    pub chain: Vec<Vec<u8>>,
 }
 
 /// Checks messages of one fleet's tree. Shared by whoever hears something; never waits.
@@ -116,8 +119,13 @@ struct Word {
 pub enum Update {
     /// It is believed from now on.
     Newer,
-    /// It is of the same version.
+    /// It is the one that is believed.
     Same,
+    /// It is of the same version, says something else, and counts from now on: two folders of one fleet went apart, and every
+    /// node takes the same one of the two, since each hears of both.
+    RivalTaken,
+    /// It is of the same version, says something else, and does not count.
+    RivalRefused,
     /// It is of a lower one.
     Older,
 }
@@ -148,17 +156,26 @@ impl Verifier {
     /// on.
     pub fn update(&self, message: &[u8]) -> Result<Update, AnchorsError> {
         let mut word = self.word.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(newer) = word.anchors.updated(&self.root, message)? {
-            *word = Word { anchors: Arc::new(newer), sealed: Arc::new(message.to_vec()) };
-            return Ok(Update::Newer);
-        }
-        let there = Anchors::read_trusted(&self.root, message)?;
-        Ok(if there.version() < word.anchors.version() { Update::Older } else { Update::Same })
+        let there = match word.anchors.updated(&self.root, message)? {
+            Some(newer) => newer,
+            None => Anchors::read_trusted(&self.root, message)?,
+        };
+        let update = match there.rank().cmp(&word.anchors.rank()) {
+            _ if there == *word.anchors => return Ok(Update::Same),
+            Ordering::Greater if there.version() > word.anchors.version() => Update::Newer,
+            Ordering::Greater => Update::RivalTaken,
+            _ if there.version() < word.anchors.version() => return Ok(Update::Older),
+            _ => return Ok(Update::RivalRefused),
+        };
+        *word = Word { anchors: Arc::new(there), sealed: Arc::new(message.to_vec()) };
+        // What passed by another word of the same version has to pass anew.
+        self.known().clear();
+        Ok(update)
     }
 
-    /// Checks a message on a topic. `now` is the calendar's time as far as it can be believed.
+    /// Checks a message on a topic. `now` is the calendar's time, right or wrong.
     pub fn check(&self, topic: &Topic, sealed: &Sealed, now: UnixSeconds) -> Result<Speaker, Rejected> {
-        let facts = self.credential(&sealed.chain, now.max(EARLIEST))?;
+        let facts = self.credential(&sealed.chain, now)?;
         if !may_say(&facts, topic) {
             let owner = topic.owner().map(ToString::to_string).unwrap_or_default();
             return Err(Rejected::NotTheirs { speaker: facts.name.clone(), role: facts.role.as_str(), owner });
@@ -180,7 +197,23 @@ impl Verifier {
     pub fn open(&self, topic: &Topic, message: &[u8], now: UnixSeconds) -> Result<Believed, Rejected> {
         let sealed = Sealed::read(&self.root, topic, message)?;
         let speaker = self.check(topic, &sealed, now)?;
-        Ok(Believed { speaker, stamp: sealed.stamp, payload: sealed.payload })
+        Ok(Believed { speaker, stamp: sealed.stamp, payload: sealed.payload, chain: sealed.chain })
+    }
+
+    /// What certificates say that lead to a root and hold now.
+    pub fn prove(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
+        self.credential(chain, now)
+    }
+
+    /// The time by which certificates are judged. A clock that was never set cannot say that one does not hold yet: it is at
+    /// least as late as the fleet's last change, and as the certificates themselves. A clock that was set is taken at its
+    /// word: a date that somebody once wrote in error must not outrun a right one.
+    fn time_for(&self, chain: &[Vec<u8>], now: UnixSeconds) -> UnixSeconds {
+        if now >= EARLIEST {
+            return now;
+        }
+        let begins = chain.iter().filter_map(|certificate| Some(Facts::read(certificate).ok()?.not_before));
+        begins.chain([EARLIEST, self.anchors().issued_at()]).max().unwrap_or(EARLIEST)
     }
 
     /// Who holds a certificate, by its chain, the holder's own first; whoever shows it has to prove the key, as TLS does.
@@ -188,10 +221,11 @@ impl Verifier {
         let anchors = self.anchors();
         // OpenSSL's clients show the root, too, where they have it; it is believed for what is here, not for what they show.
         let below_roots: Vec<_> = chain.iter().filter(|one| !anchors.roots().contains(one)).cloned().collect();
-        self.credential(&below_roots, now.max(EARLIEST))
+        self.credential(&below_roots, now)
     }
 
     fn credential(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
+        let now = self.time_for(chain, now);
         let mut hash = Sha256::new();
         chain.iter().for_each(|certificate| hash.update(certificate));
         let digest: [u8; 32] = hash.finalize().into();

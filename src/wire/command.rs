@@ -25,11 +25,30 @@ pub struct Command {
     pub arguments: Vec<Argument>,
 }
 
+/// Names of what goes with [`CommandName::Renew`], each in hexadecimal digits: the Ed25519 key (32 bytes) that the certificate
+/// is to be for, and in the answer the certificate (X.509, DER) with that of the authority, where no root has signed it.
+pub const PUBLIC_KEY: &str = "public_key";
+/// As [`PUBLIC_KEY`] says.
+pub const CERTIFICATE: &str = "certificate";
+/// As [`PUBLIC_KEY`] says.
+pub const ISSUER: &str = "issuer";
+
 impl Command {
     /// An argument's value.
     pub fn argument(&self, name: &str) -> Option<&str> {
-        self.arguments.iter().find(|argument| argument.name == name).map(|argument| argument.value.as_str())
+        value(&self.arguments, name)
     }
+}
+
+impl Response {
+    /// The value of something that was asked for.
+    pub fn result(&self, name: &str) -> Option<&str> {
+        value(&self.results, name)
+    }
+}
+
+fn value<'a>(arguments: &'a [Argument], name: &str) -> Option<&'a str> {
+    arguments.iter().find(|argument| argument.name == name).map(|argument| argument.value.as_str())
 }
 
 /// A name and its value.
@@ -66,7 +85,7 @@ numbered_enum! {
     pub enum CommandName {
         /// Announce yourself, since the broker gives no retained messages. Anybody of the fleet may ask.
         Who = 1 "who",
-        /// Issue a new certificate for the asker's key `public_key`. A node asks an authority, for itself.
+        /// Issue a new certificate for the asker's key `public_key`. A node asks all, for itself; an authority answers.
         Renew = 2 "renew",
     }
 }

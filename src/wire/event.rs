@@ -191,6 +191,10 @@ numbered_enum! {
         CredentialRenewed = 25 "credential.renewed",
         /// The node's certificate ends soon, and was not renewed.
         CredentialExpiring = 26 "credential.expiring",
+        /// This node, an authority, issued a certificate to a node that asked for it.
+        CredentialIssued = 27 "credential.issued",
+        /// The node was outlived by what it said before it lost its state directory, and goes on in a later session.
+        SessionRaised = 28 "session.raised",
     }
 }
 

@@ -99,6 +99,11 @@ impl Root {
         format!("{self}/node/{node}/command/+")
     }
 
+    /// Filter for what nodes answer.
+    pub fn responses(&self) -> String {
+        format!("{self}/node/+/response/+")
+    }
+
     /// Filter for everything that one node publishes, its announcements aside.
     pub fn node(&self, node: &Segment) -> String {
         format!("{self}/node/{node}/#")
@@ -285,6 +290,11 @@ impl Topic {
             | Self::Trust => true,
             Self::Load { .. } | Self::Service { .. } | Self::Event { .. } => false,
         }
+    }
+
+    /// Whether a broker keeps the last message here.
+    pub fn is_retained(&self) -> bool {
+        self.delivery(Duration::ZERO).retained
     }
 
     /// How messages here are delivered, where retained ones are published again every `refresh`.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::clients::{Broker, Subscriber, at_broker, free_port, retained};
 use super::embedded::{CBOR, JSON};
+use super::publisher::Publisher;
 use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
 
 /// The rules that we ship, for the fleet `test`.
@@ -31,7 +32,7 @@ impl Fleet {
         let files = |name: &str| files.join(name).display().to_string();
         let settings = format!(
             "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\n\
-             allow_anonymous false\nacl_file {}\nuser root",
+             allow_anonymous false\nacl_file {}\nuser root\nmax_queued_messages 100000",
             files("roots.pem"),
             files("node.pem"),
             files("node.key"),
@@ -82,7 +83,7 @@ pub(crate) fn wait_for_alive(node: &Node, other: &str, alive: bool) {
     wait_until(PATIENCE, &what, || seen(node, other).filter(|one| one["alive"] == alive));
 }
 
-fn ignored(node: &Node, kind: &str) -> u64 {
+pub(crate) fn ignored(node: &Node, kind: &str) -> u64 {
     let metrics = node.console("/metrics").text();
     let start = format!("tidegate_discovery_ignored_total{{kind=\"{kind}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |count| count.parse().unwrap())
@@ -189,6 +190,80 @@ fn what_a_node_left_behind_is_cleared_and_what_is_there_stays() {
     assert!(dead.code == Some(1) && dead.stderr.contains("nobody listens there"), "{}", dead.stderr);
     let nobody = home.command(&["fleet", "prune", "test", "--broker", "127.0.0.1"]);
     assert!(nobody.code == Some(2) && nobody.stderr.contains("--broker takes HOST:PORT"), "{}", nobody.stderr);
+}
+
+#[test]
+fn more_ghosts_than_wait_for_a_broker_are_cleared_to_the_last() {
+    let home = Home::new();
+    let broker = Broker::start(&home);
+    let mut hand = Publisher::connect(&broker.address(), "hand");
+    for number in 0..3_000 {
+        hand.publish(&format!("{CBOR}/node/gone/burst/l-{number}"), b"junk", true);
+    }
+    hand.send();
+    let ended = home.command(&["fleet", "prune", "test", "--broker", &broker.address()]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "gone (without a state): cleared 3000 topics\n"),
+        "{}",
+        ended.stderr
+    );
+    // Kept messages come at once, in no order; this one is kept, and comes last by its own subscription.
+    hand.publish(&format!("{CBOR}/the/last"), b"kept", true);
+    hand.send();
+    let left = Subscriber::start(&broker.address(), &format!("{CBOR}/#"));
+    left.wait_for_topic(&format!("{CBOR}/the/last"));
+    let more = retained(&broker.address(), &format!("{CBOR}/node/gone/burst/l-2999"));
+    assert!(more.is_empty() && left.count() == 1, "{:?}", left.heard());
+}
+
+#[test]
+fn who_prunes_with_a_credential_goes_by_signed_words_and_says_what_the_broker_refused() {
+    let fleet = Fleet::found();
+    let (files, laptop) = (fleet.enroll("gw-a", "node"), fleet.enroll("laptop", "operator"));
+    let a = fleet.home.start(&fleet.spec("gw-a", &files));
+    wait_until(PATIENCE, "it is connected", || (a.get_json("/api/v1/node")["broker_connected"] == true).then_some(()));
+    // Anybody who may write there can say so.
+    let mut command = Command::new("mosquitto_pub");
+    command.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &fleet.port.to_string(),
+        "-r",
+        "-q",
+        "1",
+        "-m",
+        r#"{"state":"online"}"#,
+        "-t",
+    ]);
+    command.arg(format!("{JSON}/node/gone/state"));
+    for (option, name) in [("--cafile", "roots.pem"), ("--cert", "node.pem"), ("--key", "node.key")] {
+        command.arg(option).arg(laptop.join(name));
+    }
+    assert!(command.stdin(Stdio::null()).status().unwrap().success());
+    let prune = |credentials: &Path| {
+        let broker = format!("mqtts://127.0.0.1:{}", fleet.port);
+        let credentials = credentials.display().to_string();
+        fleet.home.command(&["fleet", "prune", "test", "--broker", &broker, "--credentials", &credentials])
+    };
+    let refused = prune(&files);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the broker took 0 of 1 topics"), "{}", refused.stderr);
+    let done = prune(&laptop);
+    let told = "gone (without a state that the fleet has signed): cleared 1 topics\n";
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), told), "{}", done.stderr);
+    assert!(prune(&laptop).stdout.contains("nothing to clear"), "gw-a is there");
+}
+
+#[test]
+fn no_node_is_called_as_all_of_them_are() {
+    let home = Home::new();
+    run(&home, &["init", "test", "--dir", &path(&home, "fleet")]);
+    let refused = home.command(&["fleet", "enroll", "all", "--dir", &path(&home, "fleet")]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("stands for every node"), "{}", refused.stderr);
+    let ended = home.run_to_end(&Spec::new().with("[node]\nid = 'all'"));
+    assert!(ended.code == Some(2) && ended.stderr.contains("node.id"), "{}", ended.stderr);
 }
 
 #[test]

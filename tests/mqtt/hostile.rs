@@ -8,6 +8,7 @@ use tidegate::wire::{Announcement, AnnouncementKind, Encoding, Message, Root, St
 
 use super::clients::{Broker, Subscriber, at_broker, connect_as, free_port, publish, retained};
 use super::embedded::{CBOR, JSON, mqtt};
+use super::publisher::Publisher;
 use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
 
 fn assert_serves(node: &Node) {
@@ -109,6 +110,51 @@ fn what_others_write_over_the_nodes_own_announcement_is_written_over_again() {
     let seen = Subscriber::start(&broker, &format!("{JSON}/#"));
     seen.wait_for("load goes on", |m| m.topic.ends_with("/load") && m.payload.starts_with('{'));
     seen.wait_for("the status is said again", |m| m.topic.ends_with("/service/digits") && m.payload.starts_with('{'));
+    assert_serves(&node);
+}
+
+#[test]
+fn an_old_word_of_the_nodes_own_that_is_played_again_is_written_over() {
+    let home = Home::new();
+    // Seldom enough that no refresh mends it, and often enough that there is an old word soon.
+    let node = home.start(&Spec::new().with("[mqtt]\nrefresh = '12s'"));
+    let (broker, own) = (mqtt(&node), format!("{CBOR}/discovery/gateway-t"));
+    let old = retained(&broker, &own);
+    let new = wait_until(PATIENCE, "it is said again", || Some(retained(&broker, &own)).filter(|now| *now != old));
+    assert!(node.events("topic.repaired").is_empty());
+    wait_until(PATIENCE, "what cannot be an echo is repaired", || {
+        publish(&broker, &own, &old);
+        (!node.events("topic.repaired").is_empty()).then_some(())
+    });
+    wait_until(PATIENCE, "a newer word stands there", || {
+        let now = retained(&broker, &own);
+        (now != old && now != new).then_some(())
+    });
+    assert!(node.events("node.duplicate").is_empty());
+}
+
+#[test]
+fn names_without_end_below_the_nodes_own_are_cleared_at_a_pace() {
+    let home = Home::new();
+    let broker = Broker::start(&home);
+    let node = home.start(&at_broker(&broker.address()));
+    let seen = Subscriber::start(&broker.address(), &format!("{JSON}/#"));
+    seen.wait_for_topic(&format!("{JSON}/node/gateway-t/service/digits"));
+    let started = std::time::Instant::now();
+    let mut hand = Publisher::connect(&broker.address(), "hand");
+    for number in 0..1_000 {
+        hand.publish(&format!("{CBOR}/node/gateway-t/burst/x-{number}"), b"junk", true);
+    }
+    hand.send();
+    // Heard after all of these, and mended although there is no room for more of them.
+    let own = format!("{CBOR}/discovery/gateway-t");
+    publish(&broker.address(), &own, b"junk");
+    wait_until(PATIENCE, "its own word stands again", || {
+        retained(&broker.address(), &own).windows(6).any(|part| part == b"digits").then_some(())
+    });
+    let cleared = node.events("topic.repaired").len();
+    let allowed = 9 * (usize::try_from(started.elapsed().as_secs()).unwrap() + 1);
+    assert!((1..=allowed).contains(&cleared), "{cleared} of 1,000 in {:?}", started.elapsed());
     assert_serves(&node);
 }
 

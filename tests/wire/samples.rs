@@ -1,9 +1,10 @@
 //! One value of every message with every field set to something of its own, and one with as little as possible.
 
 use tidegate::wire::{
-    Announcement, AnnouncementKind, Argument, BurstState, BurstStatus, Bytes, Command, CommandName, Encoding,
-    Endpoints, Event, EventData, EventKind, FleetTrust, LoadReport, Message, NodeState, NodeStateKind, Placement,
-    PlacementRule, Response, Root, ServiceLoadReport, ServiceOffer, ServiceStatus, Topic, WIRE_VERSION,
+    ALL_NODES, Announcement, AnnouncementKind, Argument, BurstState, BurstStatus, Bytes, CERTIFICATE, Command,
+    CommandName, Encoding, Endpoints, Event, EventData, EventKind, FleetTrust, ISSUER, LoadReport, Message, NodeState,
+    NodeStateKind, PUBLIC_KEY, Placement, PlacementRule, Response, Root, ServiceLoadReport, ServiceOffer,
+    ServiceStatus, Topic, WIRE_VERSION,
 };
 
 pub(super) struct Sample {
@@ -69,7 +70,14 @@ pub(super) fn all() -> Vec<Sample> {
         ),
         sample("burst-status-ending", "burst-status", Topic::burst(NODE, "l-3"), Message::Burst(Box::new(ending()))),
         sample("command", "command", Topic::command(NODE, CommandName::Who), Message::Command(Box::new(command()))),
+        sample(
+            "command-renew",
+            "command",
+            Topic::command(ALL_NODES, CommandName::Renew),
+            Message::Command(Box::new(renew())),
+        ),
         sample("response", "response", Topic::response(NODE, "0a1b"), Message::Response(Box::new(response()))),
+        sample("response-renew", "response", Topic::response("hub", RENEW_ID), Message::Response(Box::new(renewed()))),
         sample("fleet-trust", "fleet-trust", Ok(Topic::Trust), Message::Trust(Box::new(fleet_trust()))),
         sample("event", "event", Topic::event(NODE, EventKind::BurstEnded), Message::Event(Box::new(event()))),
         sample(
@@ -143,6 +151,37 @@ fn command() -> Command {
         from: "gateway-8".into(),
         expires_at: 1_740_830_400,
         arguments: vec![Argument { name: "since".into(), value: "12".into() }],
+    }
+}
+
+/// An id that a node chooses begins with its name.
+const RENEW_ID: &str = "gateway-7.00112233445566ff";
+
+fn renew() -> Command {
+    Command {
+        fleet: "plant-a".into(),
+        node: ALL_NODES.into(),
+        name: CommandName::Renew,
+        id: RENEW_ID.into(),
+        from: NODE.into(),
+        expires_at: 1_740_830_700,
+        arguments: vec![Argument {
+            name: PUBLIC_KEY.into(),
+            value: "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into(),
+        }],
+    }
+}
+
+fn renewed() -> Response {
+    let part = |name: &str, value: &str| Argument { name: name.into(), value: value.into() };
+    Response {
+        fleet: "plant-a".into(),
+        node: "hub".into(),
+        id: RENEW_ID.into(),
+        done: true,
+        detail: "a new certificate".into(),
+        // Cut short: a certificate has some 500 bytes.
+        results: vec![part(CERTIFICATE, "3082018a3082013c"), part(ISSUER, "308201663082011a")],
     }
 }
 

@@ -38,7 +38,7 @@ threshold = 80
     let expected = "\
 8 problems in the configuration:
   conf.d/10-site.toml:2: budget.currency = \"Euro\" must be three capital letters, as in \"EUR\"
-  edge.toml:2: node.id = \"Gateway 7\" must be 1 to 40 of a-z, 0-9 and -
+  edge.toml:2: node.id = \"Gateway 7\" must be 1 to 40 of a-z, 0-9 and -, and not \"all\", which stands for every node in a command's topic
   edge.toml:3: node.tik is not a known key; did you mean `tick`?
   edge.toml:5: service.digits.local.model is missing; it must be the path of an .onnx file, or \"builtin:digits\"
   edge.toml:7: service.digits.local.max_replicas = 0 must be a whole number from 1 to 256
@@ -75,7 +75,7 @@ fn an_unknown_key_in_the_environment_is_a_problem_too() {
 
 #[test]
 fn wrong_types_are_problems_like_any_other() {
-    one("[node]\nid = 7", "edge.toml:2: node.id = 7 must be 1 to 40 of a-z, 0-9 and -");
+    one("[node]\nid = 7", "edge.toml:2: node.id = 7 must be 1 to 40 of a-z, 0-9 and -, and not \"all\"");
     one("[node]\ntick = 5", "edge.toml:2: node.tick = 5 must be a duration from \"50ms\" to \"1m\"");
     one("[mqtt]\njson = \"yes\"", "edge.toml:2: mqtt.json = \"yes\" must be true or false");
     one("[gateway]\nqueue = \"5\"", "edge.toml:2: gateway.queue = \"5\" must be a whole number from 0 to 100000");

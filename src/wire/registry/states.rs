@@ -45,6 +45,9 @@ impl States {
         if let Some(Heard { order: known, is_elsewhere: false, .. }) = slot
             && order < *known
         {
+            if is_said_again(order, *known) {
+                return Ok(());
+            }
             return Err(Stamp { session: known.0, sequence: known.3 });
         }
         *slot = Some(Heard { order, kind: said.state, is_elsewhere: false });
@@ -66,4 +69,10 @@ impl States {
         });
         newest.map(|heard| heard.kind)
     }
+}
+
+/// What a node that came back says again of the connection before, whose Last Will was heard: true then, and no news.
+fn is_said_again(order: (u64, u64, bool, u64), known: (u64, u64, bool, u64)) -> bool {
+    let ((session, connection, is_will, _), (of_session, of_connection, knows_will, _)) = (order, known);
+    (session, connection) == (of_session, of_connection) && !is_will && knows_will
 }

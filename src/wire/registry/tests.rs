@@ -174,3 +174,17 @@ fn connections_at_another_broker_are_counted_anew() {
     assert_eq!(known(&registry, 1), (Some(NodeStateKind::Lost), false));
     assert!(registry.state(&state(NodeStateKind::Online, 1), stamp(1, 9), Ear::Uplink).is_err(), "in order again");
 }
+
+#[test]
+fn what_a_node_that_came_back_says_again_of_its_last_connection_is_neither_news_nor_stale() {
+    let registry = Registry::default();
+    registry.state(&state(NodeStateKind::Online, 1), stamp(3, 5), Ear::Home).unwrap();
+    registry.state(&state(NodeStateKind::Lost, 1), stamp(3, 2), Ear::Home).unwrap();
+    // Its link remembers that, and says it before the node says more.
+    assert_eq!(registry.state(&state(NodeStateKind::Online, 1), stamp(3, 5), Ear::Home), Ok(()));
+    let kind = |registry: &Registry| registry.nodes().get("a").and_then(|node| node.states.kind());
+    assert_eq!(kind(&registry), Some(NodeStateKind::Lost), "it changes nothing");
+    registry.state(&state(NodeStateKind::Online, 2), stamp(3, 9), Ear::Home).unwrap();
+    assert!(registry.state(&state(NodeStateKind::Online, 1), stamp(3, 5), Ear::Home).is_err(), "older than what is known");
+    assert!(registry.state(&state(NodeStateKind::Lost, 1), stamp(3, 2), Ear::Home).is_err());
+}
