@@ -81,7 +81,7 @@ macro_rules! name {
 name!(
     /// One node's name within its fleet: `[a-z0-9-]{1,40}`, but for `all`.
     NodeId,
-    "1 to 40 of a-z, 0-9 and -, and not \"all\", which stands for every node in a command's topic",
+    "1 to 40 of a-z, 0-9 and -, and not \"all\" (every node)",
     is_node
 );
 name!(

@@ -25,6 +25,7 @@ const SERVICE_KEYS: &[&str] = &[
     "StateDirectory",
     "StateDirectoryMode",
     "ConfigurationDirectory",
+    "ReadWritePaths",
     "Environment",
     "UMask",
     "LimitNOFILE",
@@ -59,7 +60,7 @@ const REQUIRED: &[(&str, &str, &str)] = &[
     ("Restart", "on-failure", "a node that aborts comes back and recovers from its journal"),
     ("StateDirectory", "tidegate", "the journal outlives the process"),
     ("NoNewPrivileges", "yes", "a replica must not rise above the node"),
-    ("ProtectSystem", "strict", "only the state directory is written"),
+    ("ProtectSystem", "strict", "only the state directory and credentials are written"),
     ("ProtectHome", "yes", "nothing of a person's is read"),
 ];
 

@@ -38,7 +38,7 @@ threshold = 80
     let expected = "\
 8 problems in the configuration:
   conf.d/10-site.toml:2: budget.currency = \"Euro\" must be three capital letters, as in \"EUR\"
-  edge.toml:2: node.id = \"Gateway 7\" must be 1 to 40 of a-z, 0-9 and -, and not \"all\", which stands for every node in a command's topic
+  edge.toml:2: node.id = \"Gateway 7\" must be 1 to 40 of a-z, 0-9 and -, and not \"all\" (every node)
   edge.toml:3: node.tik is not a known key; did you mean `tick`?
   edge.toml:5: service.digits.local.model is missing; it must be the path of an .onnx file, or \"builtin:digits\"
   edge.toml:7: service.digits.local.max_replicas = 0 must be a whole number from 1 to 256
