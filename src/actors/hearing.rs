@@ -311,3 +311,6 @@ impl Hearing {
         self.tell(|listeners| tell(&listeners.report, Report { kind: EventKind::MessageRejected, data }));
     }
 }
+
+#[cfg(test)]
+mod tests;
