@@ -463,3 +463,6 @@ impl Hearing {
         self.tell(|listeners| tell(&listeners.report, Report { kind: EventKind::MessageRejected, data }));
     }
 }
+
+#[cfg(test)]
+mod tests;
