@@ -154,7 +154,14 @@ fn note(nodes: &mut BTreeMap<String, Node>, message: &Incoming) {
 }
 
 fn cleared(topic: &str) -> Outgoing {
-    Outgoing { topic: topic.to_owned(), payload: Vec::new(), retained: true, qos: Qos::AtLeastOnce, expiry: None }
+    Outgoing {
+        topic: topic.to_owned(),
+        payload: Vec::new(),
+        retained: true,
+        qos: Qos::AtLeastOnce,
+        expiry: None,
+        properties: None,
+    }
 }
 
 #[cfg(test)]
@@ -162,7 +169,7 @@ mod tests {
     use super::*;
 
     fn message(topic: &str, payload: &str) -> Incoming {
-        Incoming { topic: topic.into(), payload: payload.into(), retained: true }
+        Incoming { topic: topic.into(), payload: payload.into(), retained: true, expiry: None, properties: None }
     }
 
     #[test]
