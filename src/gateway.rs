@@ -6,7 +6,8 @@
 //!
 //! One request: [`listen`](self) → `request` (id, deadline, the answer to everything) → `target` (which service) →
 //! `admission` (a slot at a replica, or a place in a bounded line) → `forward` (both ways streaming, one retry) →
-//! `inflight` (a guard that counts on drop, however the request ended).
+//! `inflight` (a guard that counts on drop, however the request ended). A request that came another way than HTTP enters at
+//! `guest` and takes the same path.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ mod answer_body;
 mod clock;
 mod connect;
 mod forward;
+mod guest;
 mod headers;
 mod inflight;
 mod listen;
@@ -38,7 +40,10 @@ mod upload;
 use admission::Service;
 use clock::Clock;
 use forward::Upstream;
+use guest::Guests;
+pub use guest::{Guest, NoAnswer};
 use inflight::Ledger;
+pub use problem::{PROBLEM_TYPE, problem};
 
 /// Limits of the listener and of the connections to the replicas.
 #[derive(Clone, Debug)]
@@ -99,6 +104,7 @@ pub struct Gateway {
     upstream: Upstream,
     clock: Clock,
     ledger: Arc<Ledger>,
+    guests: Guests,
     is_draining: AtomicBool,
 }
 
@@ -115,6 +121,7 @@ impl Gateway {
             upstream,
             clock,
             ledger: Arc::new(Ledger::new(clock)),
+            guests: Guests::default(),
             is_draining: AtomicBool::new(false),
             options,
         })

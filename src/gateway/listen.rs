@@ -16,8 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::Gateway;
+use super::request::{self, AskedBody, Asker};
 use super::stall::StallLimited;
-use super::{Gateway, request};
 
 /// Enough for the longest cookies and tokens that anyone sends; a larger head is answered 431.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -77,6 +78,7 @@ async fn all_ended(gateway: &Gateway, connections: &mut JoinSet<()>, deadline: I
         while let Some(ended) = connections.join_next().await {
             count_panic(gateway, ended);
         }
+        gateway.guests.all_gone().await;
     };
     tokio::time::timeout_at(deadline, all_ended).await.is_ok()
 }
@@ -105,7 +107,9 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream, peer: IpAddr, mut 
     let header_read_timeout = gateway.options.header_read_timeout;
     let stream = StallLimited::new(stream, gateway.options.write_stall_timeout);
     let service = service_fn(move |request| {
-        let answer = request::answer(Arc::clone(&gateway), request, peer.clone());
+        let (head, body) = http::Request::into_parts(request);
+        let asker = Asker { name: peer.clone(), route: None };
+        let answer = request::answer(Arc::clone(&gateway), head, AskedBody::Arriving(body), asker);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let served = http1::Builder::new()

@@ -1,4 +1,5 @@
-//! One request from its head to its answer: what is asked, of whom, under which limits.
+//! One request from its head to its answer: what is asked, of whom, under which limits. The same for one that came over HTTP
+//! and for one that came another way (`guest`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -6,8 +7,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -32,26 +35,36 @@ enum Reply {
     Replica { answer: Response<Incoming>, max_pause: Duration },
 }
 
+/// A request's body as it is at hand.
+pub(super) enum AskedBody {
+    /// Still on its way over a connection.
+    Arriving(Incoming),
+    Whole(Bytes),
+}
+
+/// Who asks, as far as it matters.
+pub(super) struct Asker {
+    /// For `x-forwarded-for`.
+    pub(super) name: HeaderValue,
+    /// What metrics call the route, if not by the request's path.
+    pub(super) route: Option<&'static str>,
+}
+
 /// A request without its target.
 struct Asked {
     method: Method,
     headers: HeaderMap,
-    body: Incoming,
+    body: AskedBody,
     peer: HeaderValue,
     id: HeaderValue,
 }
 
 /// Answers a request, whatever happens: a refusal is an answer, and so is a panic.
-pub(super) async fn answer(
-    gateway: Arc<Gateway>,
-    request: Request<Incoming>,
-    peer: HeaderValue,
-) -> Response<AnswerBody> {
-    let (head, body) = request.into_parts();
+pub(super) async fn answer(gateway: Arc<Gateway>, head: Parts, body: AskedBody, asker: Asker) -> Response<AnswerBody> {
     let id = headers::request_id(&head.headers);
     let (target, route) = target::resolve(&head.uri);
-    let mut passage = Passage::begin(&gateway.ledger, method_label(&head.method), route);
-    let asked = Asked { method: head.method, headers: head.headers, body, peer, id: id.clone() };
+    let mut passage = Passage::begin(&gateway.ledger, method_label(&head.method), asker.route.unwrap_or(route));
+    let asked = Asked { method: head.method, headers: head.headers, body, peer: asker.name, id: id.clone() };
     let reply = catch_panic(respond(&gateway, asked, target, &mut passage)).await.unwrap_or_else(|_: Panicked| {
         gateway.ledger.meters.panics.increment(1);
         Err(Refusal::Internal)
@@ -156,12 +169,17 @@ fn is_repeatable(asked: &Asked, kind: Kind, service: &Service) -> bool {
 
 async fn receive(
     gateway: &Gateway,
-    body: Incoming,
+    body: AskedBody,
     service: &Service,
     deadline: Duration,
     allowed: Duration,
 ) -> Result<Upload, Refusal> {
     let limit = service.options.max_body_bytes;
+    let body = match body {
+        AskedBody::Arriving(incoming) => incoming,
+        AskedBody::Whole(bytes) if bytes.len() as u64 > limit => return Err(Refusal::BodyTooLarge { limit }),
+        AskedBody::Whole(bytes) => return Ok(Upload::Whole(bytes)),
+    };
     let receiving = Upload::receive(body, limit);
     match tokio::time::timeout_at(gateway.clock.instant(deadline), receiving).await {
         Ok(Ok(upload)) => Ok(upload),
