@@ -30,6 +30,7 @@ use crate::wire::registry::{Present, Registry};
 
 mod access;
 mod control;
+mod infer;
 mod links;
 mod panic;
 mod parts;
@@ -155,9 +156,10 @@ impl Node {
         let hearing = Arc::new(Hearing::new(identity.clone(), clock, trust.signer.clone(), verifier, registry));
         let ears = Arc::new(links::Ears::new(Some(hearing.clone())));
         let spool = spooled::open(config, &state_dir);
+        let infer = infer::prepare(config, &identity, &gateway, data.handle())?;
         let links = {
             let _inside = io.enter();
-            links::start(config, &identity, addresses.mqtt, &ears, &trust, spool.as_ref())?
+            links::start(config, &identity, addresses.mqtt, &ears, &trust, spool.as_ref(), infer.as_ref())?
         };
         let counters = parts::counters(config, &gateway);
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));

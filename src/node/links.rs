@@ -8,6 +8,7 @@ use actix::Recipient;
 use edge_config::{Broker, Config};
 
 use super::access::Access;
+use super::infer::Infer;
 use super::trust::Trust;
 use super::{NodeError, spooled};
 use crate::actors::hearing::Hearing;
@@ -72,6 +73,7 @@ pub(super) fn start(
     ears: &Arc<Ears>,
     trust: &Trust,
     spool: Option<&Arc<Spool>>,
+    infer: Option<&Infer>,
 ) -> Result<Vec<(Root, Link)>, NodeError> {
     if !config.mqtt.enabled {
         return Ok(Vec::new());
@@ -82,14 +84,24 @@ pub(super) fn start(
             continue;
         }
         let root = Root::new(encoding, &identity.fleet).map_err(|error| NodeError::Setting(error.to_string()))?;
-        let options = options(config, identity, embedded, &root, trust)?;
+        let mut options = options(config, identity, embedded, &root, trust)?;
         let observer: Arc<dyn LinkObserver> = match encoding {
             Encoding::Cbor => ears.clone(),
             // The JSON tree is never input, and its link tells nothing that the other does not.
             Encoding::Json => Arc::new(Ears::new(None)),
         };
         let observer = spooled::observer(observer, spool, options.name);
+        // The JSON tree is never input, of requests neither.
+        let infer = infer.filter(|_| encoding == Encoding::Cbor);
+        options.subscriptions.extend(infer.into_iter().flat_map(Infer::filters));
+        let (observer, answering) = match infer.map(|infer| infer.open(observer.clone())) {
+            Some((observer, answering)) => (observer, Some(answering)),
+            None => (observer, None),
+        };
         let link = Link::start(options, observer);
+        if let Some(answering) = answering {
+            answering.start(&link);
+        }
         spooled::attach(spool, &link);
         links.push((root, link));
     }
