@@ -89,6 +89,7 @@ fn announced(by: &Credential, number: usize, sequence: u64) -> Incoming {
             gateway: Some("10.0.0.7:8080".into()),
             console: Some("10.0.0.7:8081".into()),
             mqtt: Some("10.0.0.7:1883".into()),
+            peers: Some("10.0.0.7:8443".into()),
         },
         services: vec![offer("digits"), offer("speech")],
         ..Announcement::default()

@@ -7,7 +7,7 @@
 //! One request: [`listen`](self) → `request` (id, deadline, the answer to everything) → `target` (which service) →
 //! `admission` (a slot at a replica, or a place in a bounded line) → `forward` (both ways streaming, one retry) →
 //! `inflight` (a guard that counts on drop, however the request ended). A request that came another way than HTTP enters at
-//! `guest` and takes the same path.
+//! `letter` and takes the same path.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::logic::load::ServiceCounters;
 use crate::logic::route::{Balance, RouteTable, ServiceRoute};
-use crate::tls::Dialer;
+use crate::tls::{Dialer, PeerAcceptor};
 
 mod admission;
 mod answer_body;
@@ -28,6 +28,7 @@ mod forward;
 mod guest;
 mod headers;
 mod inflight;
+mod letter;
 mod listen;
 mod meters;
 mod problem;
@@ -40,9 +41,10 @@ mod upload;
 use admission::Service;
 use clock::Clock;
 use forward::Upstream;
-use guest::Guests;
-pub use guest::{Guest, NoAnswer};
 use inflight::Ledger;
+use letter::Letters;
+pub use letter::{Letter, NoAnswer};
+use listen::Door;
 pub use problem::{PROBLEM_TYPE, problem};
 
 /// Limits of the listener and of the connections to the replicas.
@@ -94,6 +96,8 @@ pub struct ServiceOptions {
     pub repeatable: bool,
     /// How requests are spread over the replicas.
     pub balance: Balance,
+    /// Whether other nodes' requests are taken, as far as there is room for them.
+    pub guests: bool,
 }
 
 /// The gateway. Made once, served once, shared with those who install routes and read counters.
@@ -104,7 +108,7 @@ pub struct Gateway {
     upstream: Upstream,
     clock: Clock,
     ledger: Arc<Ledger>,
-    guests: Guests,
+    letters: Letters,
     is_draining: AtomicBool,
 }
 
@@ -121,7 +125,7 @@ impl Gateway {
             upstream,
             clock,
             ledger: Arc::new(Ledger::new(clock)),
-            guests: Guests::default(),
+            letters: Letters::default(),
             is_draining: AtomicBool::new(false),
             options,
         })
@@ -155,7 +159,18 @@ impl Gateway {
     /// Serves until `shutdown` resolves; then accepts nothing more, closes idle connections, lets the requests in flight
     /// end within the drain timeout and cuts off what is left. Returns how many connections were cut off.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> usize {
-        listen::serve(self, listener, shutdown).await
+        listen::serve(self, listener, Door::Clients, shutdown).await
+    }
+
+    /// The same for requests of other nodes of the fleet, who prove themselves in the handshake: they are answered by a local
+    /// replica at once, or not at all.
+    pub async fn serve_peers(
+        self: Arc<Self>,
+        listener: TcpListener,
+        acceptor: PeerAcceptor,
+        shutdown: impl Future<Output = ()>,
+    ) -> usize {
+        listen::serve(self, listener, Door::Peers(acceptor), shutdown).await
     }
 
     /// Whether requests can be answered: some service has a ready replica, and no shutdown has begun. One broken model of

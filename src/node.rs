@@ -24,16 +24,19 @@ use crate::journal::{Journal, JournalError, Spool, StateDir, StateDirError};
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::broker::{Broker, BrokerError};
 use crate::mqtt::link::Link;
+use crate::tls::PeerAcceptor;
 use crate::wire::Root;
 use crate::wire::board::Board;
 use crate::wire::registry::{Present, Registry};
 
 mod access;
 mod control;
+mod hub;
 mod infer;
 mod links;
 mod panic;
 mod parts;
+mod peers;
 mod providers;
 mod spooled;
 pub mod trial;
@@ -92,6 +95,10 @@ pub struct Addresses {
     pub console: SocketAddr,
     /// The embedded broker, if there is one.
     pub mqtt: Option<SocketAddr>,
+    /// For requests of other nodes, if they are taken.
+    pub peers: Option<SocketAddr>,
+    /// Its listener for others than this box, if there is one.
+    pub mqtt_tls: Option<SocketAddr>,
 }
 
 /// How a node is to run, beside its configuration.
@@ -135,12 +142,18 @@ impl Node {
         let board = Arc::new(Board::default());
         let (data, io) = (runtime("gateway", parts::data_threads())?, runtime("io", 1)?);
 
-        let dialer = parts::dialer(config)?;
+        let identity = parts::identity(config, state_dir.session());
+        let trust = trust::load(config, &identity, state_dir.path())?;
+        let dialer = parts::dialer(config)?.showing(peers::Neighbour::new(&trust));
         let gateway_options = parts::gateway_options(config, dialer.clone());
         let gateway = Gateway::new(gateway_options, parts::service_options(config), clock.epoch());
         let gateway_listener = data.block_on(listen("gateway.listen", config.gateway.listen))?;
+        let peer_listener = match config.gateway.peer_listen {
+            Some(address) => Some(data.block_on(listen("gateway.peer_listen", address))?),
+            None => None,
+        };
         let console_listener = io.block_on(listen("console.listen", config.console.listen))?;
-        let broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
+        let mut broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
             Some(address) => Some(io.block_on(Broker::start(address))?),
             None => None,
         };
@@ -148,10 +161,10 @@ impl Node {
             gateway: gateway_listener.local_addr()?,
             console: console_listener.local_addr()?,
             mqtt: broker.as_ref().map(Broker::address),
+            mqtt_tls: hub::open(config, &io, broker.as_mut(), &trust, clock)?,
+            peers: peer_listener.as_ref().map(TcpListener::local_addr).transpose()?,
         };
 
-        let identity = parts::identity(config, state_dir.session());
-        let trust = trust::load(config, &identity, state_dir.path())?;
         let (verifier, registry) = (trust.verifier.clone(), trust.registry.clone());
         let hearing = Arc::new(Hearing::new(identity.clone(), clock, trust.signer.clone(), verifier, registry));
         let ears = Arc::new(links::Ears::new(Some(hearing.clone())));
@@ -178,7 +191,10 @@ impl Node {
         let history = parts::history(journal.clone(), identity.node.clone());
         let console = Console { about: Arc::new(about), pulse: pulse.clone(), board: board.clone(), metrics, history };
         let console_done = serve_console(&io, console, console_listener, console_stop.subscribe());
-        let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, stopping.subscribe());
+        let acceptor = PeerAcceptor::new(peers::Neighbour::new(&trust))
+            .map_err(|error| NodeError::Setting(format!("gateway.peer_listen: TLS cannot be set up: {error}")))?;
+        let peers = peer_listener.map(|listener| (listener, acceptor));
+        let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, peers, &stopping);
 
         let control = control::Parts {
             config: config.clone(),
@@ -294,12 +310,21 @@ fn serve_gateway(
     data: &Runtime,
     gateway: Arc<Gateway>,
     listener: TcpListener,
-    stopping: watch::Receiver<bool>,
+    peers: Option<(TcpListener, PeerAcceptor)>,
+    stopping: &watch::Sender<bool>,
 ) -> oneshot::Receiver<usize> {
     let (done, wait) = oneshot::channel();
+    let (stop_clients, stop_peers) = (stopping.subscribe(), stopping.subscribe());
+    let guests = gateway.clone();
+    let guests = async move {
+        match peers {
+            Some((listener, acceptor)) => guests.serve_peers(listener, acceptor, stopped(stop_peers)).await,
+            None => 0,
+        }
+    };
     data.spawn(async move {
-        let cut_off = gateway.serve(listener, stopped(stopping)).await;
-        let _ = done.send(cut_off);
+        let (clients, guests) = tokio::join!(gateway.serve(listener, stopped(stop_clients)), guests);
+        let _ = done.send(clients + guests);
     });
     wait
 }

@@ -5,9 +5,10 @@
 //! boots in 1970 must reach its instances all the same.
 //!
 //! `identity` derives, `certificate` writes the key down as TLS wants it, `pinned` checks it, `dial` is the node's end
-//! (and speaks with a provider's ingress by its name), `accept` the instance's. `broker` is another matter: the settings for
-//! an MQTT broker of the site, which has a name and an authority. All that is TLS stands here, so that the gateway, the
-//! small calls of `host`, the wrapper and the MQTT link know channels and no library.
+//! (and speaks with a provider's ingress by its name), `accept` the instance's. Other matters are those who have a name and an
+//! authority: `broker` is the settings for an MQTT broker of the site, `fleet` the answering end where this node lets its fleet
+//! in, `peer` the channel between two nodes. All that is TLS stands here, so that the gateway, the small calls of `host`, the
+//! wrapper and the MQTT link know channels and no library.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -18,15 +19,19 @@ mod broker;
 mod certificate;
 mod channel;
 mod dial;
+mod fleet;
 mod identity;
+mod peer;
 mod pinned;
 
 pub use accept::{Acceptor, KeyFilesError};
 pub use broker::{BrokerTls, BrokerTlsError, NodeCertificate};
 pub use channel::Channel;
 pub use dial::{DialError, Dialer, RootsError};
+pub use fleet::{FleetIdentity, FleetStream, FleetTls, Unwelcome};
 pub use identity::{IdentityError, LaunchIdentity, launch_pin, launch_token};
 pub(crate) use identity::{PKCS8_BEFORE_SEED, pem};
+pub use peer::PeerAcceptor;
 
 /// What both ends speak inside; a peer that wants something else is turned away by the handshake.
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";

@@ -6,13 +6,15 @@
 //! and revoke.
 //!
 //! `key` signs, `certificate` issues and reads, `anchors` are the roots and revocations that stand at a time, `credential`
-//! is this node's own, `verifier` checks what others say, `authority` is whoever may issue.
+//! is this node's own, `verifier` checks what others say, `authority` is whoever may issue. `users` are those who watch at a hub
+//! by a password.
 
 mod anchors;
 mod authority;
 mod certificate;
 mod credential;
 mod key;
+mod users;
 mod validity;
 mod verifier;
 
@@ -21,6 +23,7 @@ pub use authority::{Authority, AuthorityError, BACKDATED, Enrollment};
 pub use certificate::{CertificateError, Facts, Role, Subject};
 pub use credential::{Credential, CredentialError, CredentialFiles, Signer, certificates_pem as to_pem};
 pub use key::{Key, KeyError};
+pub use users::{PasswordHash, Users, UsersError, UsersFile, generate_password};
 pub use verifier::{Believed, Rejected, Speaker, Update, Verifier};
 
 /// Seconds since 1970.

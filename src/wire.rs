@@ -12,6 +12,7 @@
 //!
 //! The golden vectors in `tests/golden/wire-v1` hold every release to them.
 
+pub mod access;
 mod announcement;
 pub mod board;
 mod burst_status;

@@ -1,7 +1,8 @@
 //! One conformance suite for every broker that Tidegate is meant for: the embedded one, Mosquitto and RabbitMQ, each real.
 //!
 //! `gaps` runs the cases and holds the table of what a broker is known to lack; a gap that is not there any more fails the
-//! suite as a missing feature does. `access` tests the shipped Mosquitto rules with real certificates.
+//! suite as a missing feature does. `access` tests the shipped Mosquitto rules with real certificates, `hub` a node's own broker
+//! as its site's hub.
 
 mod support;
 
@@ -15,6 +16,8 @@ mod certificates;
 mod embedded;
 #[path = "brokers/gaps.rs"]
 mod gaps;
+#[path = "brokers/hub.rs"]
+mod hub;
 #[path = "brokers/mosquitto.rs"]
 mod mosquitto;
 #[path = "brokers/peer.rs"]

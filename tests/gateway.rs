@@ -7,6 +7,8 @@ mod support;
 mod admitting;
 #[path = "gateway/forwarding.rs"]
 mod forwarding;
+#[path = "gateway/peers.rs"]
+mod peers;
 #[path = "gateway/refusing.rs"]
 mod refusing;
 #[path = "gateway/retrying.rs"]

@@ -28,6 +28,8 @@ mod infer;
 mod kills;
 #[path = "mqtt/page.rs"]
 mod page;
+#[path = "mqtt/peers.rs"]
+mod peers;
 #[path = "mqtt/proxy.rs"]
 mod proxy;
 #[path = "mqtt/story.rs"]

@@ -69,7 +69,7 @@ mod toml_layer;
 pub use adapter::{Adapter, AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh, Toleration};
 pub use budget::Budget;
 pub use listen::{Balance, Console, Gateway};
-pub use mqtt::{Broker, BrokerAddress, BrokerTls, Credentials, Inference, Mqtt};
+pub use mqtt::{Broker, BrokerAddress, BrokerTls, Credentials, Hub, Inference, Mqtt};
 pub use name::{AdapterName, FleetId, NAME_BYTES_MAX, NameError, NodeId, ServiceName};
 pub use node::Node;
 pub use origin::Origin;
@@ -155,7 +155,8 @@ fn read(mut root: Section<'_>, sources: &Sources) -> Config {
     let read_budget = budget::read(&mut budget);
     budget::check(&mut budget, &read_budget, &adapters, read_node.drain_timeout);
     service::check_adapters(&service, &services, &adapters);
-    check_ports(&read_mqtt, &read_gateway, &read_console, &mut gateway, &mut console);
+    check_ports(&read_mqtt, &read_gateway, &read_console, &mut mqtt, &mut gateway, &mut console);
+    check_peers(&read_node, &read_mqtt, &read_gateway, &mut gateway);
     for section in [node, mqtt, gateway, console, budget, root] {
         section.finish();
     }
@@ -171,11 +172,29 @@ fn read(mut root: Section<'_>, sources: &Sources) -> Config {
     }
 }
 
-/// Three listeners, three ports. A broken address reads as its default, which clashes with nothing by itself.
+/// Nodes find each other on MQTT, and know each other by the fleet's credentials.
+fn check_peers(node: &Node, mqtt: &Mqtt, gateway: &Gateway, section: &mut Section<'_>) {
+    let advice = match gateway.peer_listen {
+        Some(_) if node.credentials.is_none() => {
+            "is for nodes of one fleet, which know each other by its credentials; make one with `tidegate fleet enroll` and set \
+             node.credentials, or remove it"
+        }
+        Some(_) if !mqtt.enabled => {
+            "is found by the other nodes on MQTT, and mqtt.enabled = false; enable it, or remove this"
+        }
+        _ => return,
+    };
+    if section.sound(&["peer_listen"]) {
+        section.refuse("peer_listen", advice);
+    }
+}
+
+/// Each listener has a port of its own. A broken address reads as its default, which clashes with nothing by itself.
 fn check_ports(
     mqtt: &Mqtt,
     gateway: &Gateway,
     console: &Console,
+    mqtt_section: &mut Section<'_>,
     gateway_section: &mut Section<'_>,
     console_section: &mut Section<'_>,
 ) {
@@ -184,10 +203,21 @@ fn check_ports(
         clash.map(|(name, _)| format!("is the address of {name} too; give each its own port"))
     };
     let broker = ("mqtt.listen", mqtt.embedded_listen());
-    if let Some(advice) = taken_by(gateway.listen, &[broker]).filter(|_| gateway_section.sound(&["listen"])) {
+    let hub = ("mqtt.listen_tls", mqtt.hub().map(|hub| hub.listen));
+    let clash = hub.1.and_then(|listen| taken_by(listen, &[broker]));
+    if let Some(advice) = clash.filter(|_| mqtt_section.sound(&["listen_tls"])) {
+        mqtt_section.refuse("listen_tls", advice);
+    }
+    if let Some(advice) = taken_by(gateway.listen, &[broker, hub]).filter(|_| gateway_section.sound(&["listen"])) {
         gateway_section.refuse("listen", advice);
     }
-    let others = [broker, ("gateway.listen", Some(gateway.listen))];
+    let others = [broker, hub, ("gateway.listen", Some(gateway.listen))];
+    let clash = gateway.peer_listen.and_then(|listen| {
+        taken_by(listen, &others).or_else(|| taken_by(listen, &[("console.listen", Some(console.listen))]))
+    });
+    if let Some(advice) = clash.filter(|_| gateway_section.sound(&["peer_listen"])) {
+        gateway_section.refuse("peer_listen", advice);
+    }
     if let Some(advice) = taken_by(console.listen, &others).filter(|_| console_section.sound(&["listen"])) {
         console_section.refuse("listen", advice);
     }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::section::Section;
-use crate::shape::{Address, Choice, Count, Flag, Span};
+use crate::shape::{Address, Choice, Count, Flag, Parsed, Span};
 
 /// `[gateway]`: the HTTP data plane.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,11 @@ pub struct Gateway {
     pub balance: Balance,
     /// Most connections at once. Default 1024.
     pub max_connections: u32,
+    /// Where other nodes of the fleet send requests for which they have no free replica; port 0 takes a free one. Only nodes
+    /// with a credential of the fleet are let in. Without it none are taken.
+    pub peer_listen: Option<SocketAddr>,
+    /// The name or address at which they reach it, where `peer_listen` does not say.
+    pub peer_host: Option<String>,
 }
 
 /// `[console]`: API, metrics, health.
@@ -77,7 +82,21 @@ pub(crate) fn read_gateway(section: &mut Section<'_>) -> Gateway {
     if !allow_unauthenticated && !is_loopback(listen) {
         section.refuse("listen", BEYOND_LOOPBACK_GATEWAY);
     }
+    let peer_listen = section.optional("peer_listen", &Address);
+    let peer_host = section.optional("peer_host", &HOST);
+    let sound = section.sound(&["peer_listen", "peer_host"]);
+    match (peer_listen, &peer_host) {
+        (None, Some(_)) if sound => {
+            section.refuse("peer_host", "says how to reach gateway.peer_listen; set that, or remove it")
+        }
+        (Some(listen), None) if sound && listen.ip().is_unspecified() => {
+            section.refuse("peer_listen", PEERS_REACH_IT_HOW)
+        }
+        _ => {}
+    }
     Gateway {
+        peer_listen,
+        peer_host,
         listen,
         allow_unauthenticated,
         max_body_bytes: section.get("max_body_bytes", &BODY_BYTES, 16 << 20),
@@ -95,6 +114,25 @@ pub(crate) fn read_console(section: &mut Section<'_>) -> Console {
     Console { listen }
 }
 
+const PEERS_REACH_IT_HOW: &str = "listens on every address, and none of them is told to the other nodes; set \
+    gateway.peer_host to the name or address at which they reach this one, or listen on that address alone";
+
+const HOST: Parsed<String> = Parsed {
+    allowed: "a host name or an address, without a port",
+    parse: |text| {
+        let usable = |letter: char| letter.is_ascii_alphanumeric() || ".-:".contains(letter);
+        let is_host = !text.is_empty() && text.chars().all(usable);
+        let is_address = text.parse::<std::net::Ipv6Addr>().is_ok();
+        if is_host && (is_address || !text.contains(':')) {
+            Ok(text.to_owned())
+        } else {
+            Err("must be a host name or an address, without a port".to_owned())
+        }
+    },
+    show: String::clone,
+    secret: false,
+};
+
 const BEYOND_LOOPBACK: &str = "reaches beyond this machine, and authentication is not yet available; use a loopback \
     address as in \"127.0.0.1:0\", and a proxy or an SSH tunnel that knows its users in front";
 
@@ -103,8 +141,13 @@ const BEYOND_LOOPBACK_GATEWAY: &str = "reaches beyond this machine, and authenti
 
 /// Refuses an address that others could reach, since nobody is asked who they are yet.
 pub(crate) fn loopback_only(section: &mut Section<'_>, key: &'static str, listen: SocketAddr) {
+    loopback_or(section, key, listen, BEYOND_LOOPBACK);
+}
+
+/// Refuses an address that others could reach, with what to do instead.
+pub(crate) fn loopback_or(section: &mut Section<'_>, key: &'static str, listen: SocketAddr, advice: &str) {
     if !is_loopback(listen) {
-        section.refuse(key, BEYOND_LOOPBACK);
+        section.refuse(key, advice);
     }
 }
 

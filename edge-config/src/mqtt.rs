@@ -9,6 +9,10 @@ use crate::listen;
 use crate::section::Section;
 use crate::shape::{Address, Choice, FilePath, Flag, Parsed, Span};
 
+mod hub;
+
+pub use hub::Hub;
+
 /// `[mqtt]`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -17,6 +21,8 @@ pub struct Mqtt {
     pub enabled: bool,
     /// The one broker that is used.
     pub broker: Broker,
+    /// The embedded broker's listener for others than this box.
+    pub hub: Option<Hub>,
     /// Whether the JSON mirror is published too. Default true.
     pub json: bool,
     /// Time from one announcement to the next. Default 30 s.
@@ -34,6 +40,11 @@ impl Mqtt {
             Broker::Embedded { listen } if self.enabled => Some(listen),
             _ => None,
         }
+    }
+
+    /// The embedded broker's listener for others than this box; `None` when there is none.
+    pub fn hub(&self) -> Option<&Hub> {
+        self.hub.as_ref().filter(|_| self.enabled)
     }
 }
 
@@ -125,9 +136,11 @@ const TLS_PORT: u16 = 8883;
 const EXTERNAL_KEYS: [&str; 5] = ["username", "password_file", "ca_file", "certificate_file", "key_file"];
 
 pub(crate) fn read(section: &mut Section<'_>) -> Mqtt {
+    let (broker, hub) = broker(section);
     Mqtt {
         enabled: section.get("enabled", &Flag, true),
-        broker: broker(section),
+        broker,
+        hub,
         json: section.get("json", &Flag, true),
         infer: section.get("infer", &INFERENCE, Inference::Shared),
         refresh: section.get("refresh", &REFRESH, Duration::from_secs(30)),
@@ -159,7 +172,7 @@ const USERNAME: Parsed<String> = Parsed {
     secret: false,
 };
 
-fn broker(section: &mut Section<'_>) -> Broker {
+fn broker(section: &mut Section<'_>) -> (Broker, Option<Hub>) {
     let address = section.optional("broker", &BROKER);
     let asked_for_other = section.has("broker");
     if asked_for_other && section.has("listen") {
@@ -169,24 +182,29 @@ fn broker(section: &mut Section<'_>) -> Broker {
     match address {
         Some(address) => {
             section.leave(&["listen"]);
+            hub::refuse(section);
             let tls = tls(section, &address);
-            Broker::External { address, credentials: credentials(section), tls }
+            (Broker::External { address, credentials: credentials(section), tls }, None)
         }
         None if asked_for_other => {
             section.leave(&["listen"]);
             section.leave(&EXTERNAL_KEYS);
-            Broker::Embedded { listen: default_listen() }
+            hub::leave(section);
+            (Broker::Embedded { listen: default_listen() }, None)
         }
-        None => embedded(section),
+        None => (embedded(section), hub::read(section)),
     }
 }
+
+const BEYOND_LOOPBACK: &str = "reaches beyond this machine, and there anybody who reaches it may do everything; keep it on a \
+    loopback address as in \"127.0.0.1:1883\", and let others in with mqtt.listen_tls = \"0.0.0.0:8883\", which asks who they are";
 
 fn embedded(section: &mut Section<'_>) -> Broker {
     for key in EXTERNAL_KEYS {
         section.foreign(key, "is for a broker elsewhere; set mqtt.broker, or remove it");
     }
     let listen = section.get("listen", &Address, default_listen());
-    listen::loopback_only(section, "listen", listen);
+    listen::loopback_or(section, "listen", listen, BEYOND_LOOPBACK);
     Broker::Embedded { listen }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::adapter::is_region;
 use crate::name::{FleetId, NodeId};
 use crate::section::Section;
 use crate::shape::{Count, FilePath, Parsed, Span};
@@ -33,6 +34,10 @@ pub struct Node {
     /// Folder of the credential that `tidegate fleet enroll` made for this node. Without it the node makes one for itself
     /// and is a fleet of its own.
     pub credentials: Option<PathBuf>,
+    /// Where the node stands, in one word of its operator's: services with `placement = "site"` may go to other nodes there.
+    pub site: Option<String>,
+    /// The region that it is in, such as `eu-central`, for services of other nodes that may not leave theirs.
+    pub region: Option<String>,
 }
 
 /// The state directory of a node that runs as root, as the file hierarchy standard has it.
@@ -50,6 +55,8 @@ pub(crate) fn read(section: &mut Section<'_>, sources: &Sources) -> Node {
         link_speed_mbit: section.optional("link_speed_mbit", &Count(1..=400_000)),
         ca_file: section.optional("ca_file", &FilePath),
         credentials: section.optional("credentials", &FilePath),
+        site: section.optional("site", &PLACE),
+        region: section.optional("region", &PLACE),
     }
 }
 
@@ -64,6 +71,16 @@ const FLEET_ID: Parsed<FleetId> = Parsed {
     allowed: "1 to 40 of a-z, 0-9 and -",
     parse: |text| FleetId::new(text).map_err(|error| error.to_string()),
     show: FleetId::to_string,
+    secret: false,
+};
+
+const PLACE: Parsed<String> = Parsed {
+    allowed: "one word, as in \"hall-3\" or \"eu-central\"",
+    parse: |text| match is_region(text) {
+        true => Ok(text.to_owned()),
+        false => Err("must be one word, as in \"hall-3\" or \"eu-central\"".to_owned()),
+    },
+    show: String::clone,
     secret: false,
 };
 

@@ -25,6 +25,8 @@ pub struct Service {
     pub placement: PlacementRule,
     /// The regions that its requests may go to; empty for all. Default empty.
     pub residency: Vec<String>,
+    /// Whether other nodes of the fleet may have its requests while this one is busy, and this one theirs. Default true.
+    pub peers: bool,
     /// Requests that may wait. Default `gateway.queue`.
     pub queue: u32,
     /// How long a request may take, waiting included. Default `gateway.request_timeout`.
@@ -231,6 +233,7 @@ fn read(name: &str, section: &mut Section<'_>, around: &Surroundings<'_>) -> Opt
     let gateway = around.gateway;
     let placement = section.get("placement", &PLACEMENT, PlacementRule::Any);
     let residency = section.optional("residency", &RESIDENCY).unwrap_or_default();
+    let peers = section.get("peers", &Flag, true);
     let queue = section.get("queue", &QUEUE, gateway.queue);
     let request_timeout = section.get("request_timeout", &REQUEST_TIMEOUT, gateway.request_timeout);
     let repeatable = section.get("repeatable", &Flag, false);
@@ -250,8 +253,19 @@ fn read(name: &str, section: &mut Section<'_>, around: &Surroundings<'_>) -> Opt
         parts.check_fetched_model(local, burst.as_ref());
     }
     parts.finish();
-    let local = local?;
-    Some(Service { placement, residency, queue, request_timeout, repeatable, balance, mqtt, local, burst, scaling })
+    Some(Service {
+        placement,
+        residency,
+        peers,
+        queue,
+        request_timeout,
+        repeatable,
+        balance,
+        mqtt,
+        local: local?,
+        burst,
+        scaling,
+    })
 }
 
 struct Parts<'a> {

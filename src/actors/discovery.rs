@@ -17,6 +17,11 @@ use crate::wire::{
     TopicError, WIRE_VERSION,
 };
 
+/// When, within a refresh, the node announces itself again: late enough to keep the traffic what the setting says, and early
+/// enough that a slow broker or a busy box does not look like the node's end.
+const EARLIEST_SHARE: f64 = 0.75;
+const LATEST_SHARE: f64 = 0.90;
+
 /// What the node's services offer now, from the scheduler.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -62,6 +67,10 @@ pub struct Discovery {
     pub refresh: Duration,
     /// Where clients reach this node.
     pub endpoints: Endpoints,
+    /// Where this node stands, as its operator calls it.
+    pub site: Option<String>,
+    /// The region that it is in.
+    pub region: Option<String>,
     /// Digest of the resolved configuration.
     pub config_digest: String,
     /// What each service speaks and how far its requests may travel, by service.
@@ -83,10 +92,7 @@ impl Actor for Discovery {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
-        context.run_interval(self.refresh, |discovery, _| {
-            discovery.registry.forget_stale(discovery.clock.now());
-            discovery.announce_all();
-        });
+        self.announce_again(context);
     }
 }
 
@@ -143,6 +149,16 @@ impl Handler<Asked> for Discovery {
 }
 
 impl Discovery {
+    /// Within each refresh, after which the others route nothing here any more; never at the same moment as a whole fleet.
+    fn announce_again(&self, context: &mut Context<Self>) {
+        let share = EARLIEST_SHARE + (LATEST_SHARE - EARLIEST_SHARE) * fastrand::f64();
+        context.run_later(self.refresh.mul_f64(share), |discovery, context| {
+            discovery.registry.forget_stale(discovery.clock.now());
+            discovery.announce_all();
+            discovery.announce_again(context);
+        });
+    }
+
     fn announce_all(&self) {
         self.announce_node();
         self.instances.keys().for_each(|launch| self.announce_instance(launch));
@@ -200,6 +216,8 @@ impl Discovery {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wire: WIRE_VERSION,
             config_digest: self.config_digest.clone(),
+            site: self.site.clone(),
+            region: self.region.clone(),
             ..Announcement::default()
         }
     }

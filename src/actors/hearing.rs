@@ -15,7 +15,7 @@ use super::publisher::{Identity, Report};
 use super::tell;
 use crate::host::clock::{Clock, unix_now};
 use crate::mqtt::Incoming;
-use crate::trust::{Believed, EARLIEST, Rejected, Signer, UnixSeconds, Update, Verifier};
+use crate::trust::{Believed, Rejected, Signer, UnixSeconds, Update, Verifier};
 use crate::wire::registry::{Refused, Registry};
 use crate::wire::{
     ALL_NODES, Command, EventData, EventKind, Message as WireMessage, NodeStateKind, Root, Stamp, Topic, WireError,
@@ -156,9 +156,7 @@ impl Hearing {
 
     /// The calendar's time, as far as it can be believed: a clock that was never set shows less than what was signed.
     fn now(&self) -> UnixSeconds {
-        let now = unix_now();
-        // Only a clock that was never set is helped: a date that somebody once wrote in error must not outrun a right one.
-        if now < EARLIEST { self.verifier.anchors().issued_at().max(EARLIEST) } else { now }
+        self.verifier.believable(unix_now())
     }
 
     /// What another node says.
@@ -167,10 +165,12 @@ impl Hearing {
             // Anybody can clear a topic; what its owner took back it said before.
             return Ok(());
         }
-        let Believed { stamp, payload, .. } = self.verifier.open(topic, &incoming.payload, self.now())?;
+        let Believed { stamp, payload, speaker } = self.verifier.open(topic, &incoming.payload, self.now())?;
         let now = self.clock.now();
         let entered = match WireMessage::decode(self.verifier.root(), topic, &payload)? {
-            WireMessage::Announcement(said) => self.registry.announce(*said, stamp, !incoming.retained, now),
+            WireMessage::Announcement(said) => {
+                self.registry.announce(*said, stamp, speaker.key, !incoming.retained, now)
+            }
             WireMessage::State(said) => self.registry.state(&said, stamp),
             _ => Ok(()),
         };
@@ -225,7 +225,11 @@ impl Hearing {
         self.trust_heard.store(matches!(update, Ok(Update::Same | Update::Newer)), Ordering::Relaxed);
         match update {
             Ok(Update::Same) => {}
-            Ok(Update::Newer) => self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged)),
+            Ok(Update::Newer) => {
+                // Whoever is believed still says so with the next word.
+                self.registry.doubt_all();
+                self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged));
+            }
             // Also where somebody cleared it or wrote something else there.
             Ok(Update::Older) | Err(_) => self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated)),
         }

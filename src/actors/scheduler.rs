@@ -19,9 +19,12 @@ use crate::logic::fleet::Address;
 use crate::logic::load::{LoadSample, Window};
 use crate::logic::plan::{Action, Phase, Plan, ReplicaView};
 use crate::logic::policy::Decision;
-use crate::logic::route::{Bearer, Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Transport};
+use crate::logic::route::{
+    Bearer, Candidate, Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Spare, Transport,
+};
 use crate::logic::service::{ServiceScaling, ServiceSettings, Situation, count};
 use crate::wire::board::{Board, ReplicaStatus};
+use crate::wire::registry::{Peer, Registry};
 use crate::wire::{EventData, EventKind, Message as WireMessage, ServiceOffer, ServiceStatus, Topic};
 
 /// How far the samples reach back.
@@ -72,13 +75,17 @@ pub struct Scheduler {
     local: LocalReplicas,
     cloud: Instances,
     order: u64,
-    routed: BTreeMap<String, Vec<String>>,
+    /// Who else is there.
+    registry: Arc<Registry>,
+    routed: BTreeMap<String, Vec<Arc<Endpoint>>>,
 }
 
 struct Service {
     scaling: ServiceScaling,
     /// Kept over tables, so that what was learned of a replica stays.
     endpoints: BTreeMap<String, Arc<Endpoint>>,
+    /// What the fleet is told of the room for its requests.
+    spare: Spare,
     /// The last local and the last cloud order; no plan is made before the snapshots include them.
     ordered_local: u64,
     ordered_cloud: u64,
@@ -107,6 +114,7 @@ impl Scheduler {
         currency: String,
         drain_timeout: Duration,
         board: Arc<Board>,
+        registry: Arc<Registry>,
         services: Vec<ServiceSettings>,
     ) -> Self {
         let services = services.into_iter().map(|settings| (settings.name.clone(), Service::new(settings)));
@@ -122,6 +130,7 @@ impl Scheduler {
             local: LocalReplicas::default(),
             cloud: Instances::default(),
             order: 0,
+            registry,
             routed: BTreeMap::new(),
         }
     }
@@ -132,12 +141,34 @@ impl Service {
         Self {
             scaling: ServiceScaling::new(settings),
             endpoints: BTreeMap::new(),
+            spare: Spare::default(),
             ordered_local: 0,
             ordered_cloud: 0,
             ordered_at: Duration::ZERO,
             published: None,
             shortfall: None,
         }
+    }
+}
+
+impl Service {
+    /// Requests that other nodes have room for, those that have just declined one left out.
+    fn peer_slots(&self, now: Duration) -> u32 {
+        let peers = self.endpoints.values().filter(|endpoint| endpoint.placement == Placement::Peer);
+        peers.filter(|peer| peer.is_available(now)).map(|peer| peer.concurrency).sum()
+    }
+
+    /// The room for other nodes' requests, as the fleet is told.
+    fn spare(&mut self, now: Duration) -> u32 {
+        if !self.scaling.settings().guests {
+            return 0;
+        }
+        let local = self.endpoints.values().filter(|endpoint| endpoint.placement == Placement::Local);
+        let (own, capacity) = local.fold((0, 0), |(own, capacity), endpoint| {
+            let counters = &endpoint.counters;
+            (own + counters.in_flight().saturating_sub(counters.guests()), capacity + endpoint.concurrency)
+        });
+        self.spare.update(own, capacity, now)
     }
 }
 
@@ -221,9 +252,12 @@ impl Scheduler {
         if !ready_to_scale {
             return self.start_first(name, &replicas);
         }
-        let local_broken = self.local.broken.get(name).cloned();
-        let situation =
-            Situation { replicas, adapters: self.cloud.adapters.get(name).map_or(&[], Vec::as_slice), local_broken };
+        let situation = Situation {
+            replicas,
+            adapters: self.cloud.adapters.get(name).map_or(&[], Vec::as_slice),
+            local_broken: self.local.broken.get(name).cloned(),
+            peer_slots: service.peer_slots(now),
+        };
         let step = service.scaling.step(&self.window, situation, now);
         self.carry_out(name, &step.decision, &step.plan);
     }
@@ -342,12 +376,9 @@ impl Scheduler {
             let endpoints = self.endpoints(&name);
             table.services.insert(name.clone(), Arc::new(ServiceRoute { name, endpoints }));
         }
-        let routed = table.services.iter();
-        let routed = routed.map(|(name, route)| {
-            (name.clone(), route.endpoints.iter().map(|endpoint| endpoint.replica.clone()).collect())
-        });
-        let routed = routed.collect();
-        if self.routed != routed
+        let routed: BTreeMap<_, _> =
+            table.services.iter().map(|(name, route)| (name.clone(), route.endpoints.clone())).collect();
+        if !is_same(&self.routed, &routed)
             && let Some(outputs) = &self.outputs
         {
             (outputs.install)(table);
@@ -358,25 +389,26 @@ impl Scheduler {
     fn endpoints(&mut self, name: &str) -> Vec<Arc<Endpoint>> {
         let routable = self.routable(name);
         let Some(service) = self.services.get_mut(name) else { return Vec::new() };
-        let current: BTreeMap<_, _> = routable.iter().map(|f| (&f.replica, (&f.authority, f.transport))).collect();
+        let current: BTreeMap<_, _> =
+            routable.iter().map(|f| (&f.replica, (&f.authority, f.transport, f.concurrency))).collect();
         let draining = service.scaling.draining();
         service.endpoints.retain(|replica, endpoint| {
-            draining.contains_key(replica)
-                || current.get(replica).is_some_and(|now| *now == (&endpoint.authority, endpoint.transport))
+            let now = (&endpoint.authority, endpoint.transport, endpoint.concurrency);
+            draining.contains_key(replica) || current.get(replica).is_some_and(|found| *found == now)
         });
-        let concurrency = service.scaling.settings().concurrency;
         let known = &mut service.endpoints;
-        let all = routable.into_iter().map(|found| {
-            let endpoint = known.entry(found.replica.clone()).or_insert_with(|| Arc::new(found.endpoint(concurrency)));
-            endpoint.clone()
-        });
+        let all = routable
+            .into_iter()
+            .map(|found| known.entry(found.replica.clone()).or_insert_with(|| Arc::new(found.endpoint())).clone());
         all.collect()
     }
 
-    /// The replicas that requests may go to.
+    /// The replicas that requests may go to: this node's, then other nodes.
     fn routable(&self, name: &str) -> Vec<Routable> {
-        let draining = self.services.get(name).map(|service| service.scaling.draining());
-        let is_open = |id: &str| draining.is_none_or(|draining| !draining.contains_key(id));
+        let Some(service) = self.services.get(name) else { return Vec::new() };
+        let draining = service.scaling.draining();
+        let concurrency = service.scaling.settings().concurrency;
+        let is_open = |id: &str| !draining.contains_key(id);
         let local = self.local.replicas.get(name).into_iter().flatten().filter(|replica| replica.phase == Phase::Ready);
         let local = local.filter(|replica| is_open(&replica.id)).map(|replica| Routable {
             replica: replica.id.clone(),
@@ -384,6 +416,7 @@ impl Scheduler {
             authority: replica.authority.clone(),
             transport: Transport::Plain,
             bearer: None,
+            concurrency,
         });
         let cloud =
             self.cloud.instances.iter().filter(|instance| instance.service == name && is_open(&instance.launch));
@@ -395,9 +428,32 @@ impl Scheduler {
                 authority,
                 transport,
                 bearer: Some(instance.bearer.clone()),
+                concurrency,
             })
         });
-        local.chain(cloud).collect()
+        local.chain(cloud).chain(self.peers(service)).collect()
+    }
+
+    /// The other nodes that may have a service's requests and say that they have room.
+    fn peers(&self, service: &Service) -> Vec<Routable> {
+        let settings = service.scaling.settings();
+        let Some(rule) = &settings.peers else { return Vec::new() };
+        let heard = self.registry.peers(&settings.name, self.clock.now());
+        let chosen = rule.choose(&self.identity.node, heard, |peer| Candidate {
+            node: &peer.node,
+            protocol: &peer.offer.protocol,
+            site: peer.site.as_deref(),
+            region: peer.region.as_deref(),
+        });
+        let routable = chosen.into_iter().map(|Peer { node, authority, key, offer, .. }| Routable {
+            replica: node,
+            placement: Placement::Peer,
+            authority,
+            transport: Transport::Peer(key),
+            bearer: None,
+            concurrency: offer.spare,
+        });
+        routable.collect()
     }
 
     fn report_decision(&self, name: &str, decision: &Decision, reason: &str, plan: &Plan) {
@@ -502,33 +558,46 @@ impl Scheduler {
                 }
             })
         });
-        self.board.set_replicas(replicas.collect());
+        let peers = self.services.iter().flat_map(|(name, service)| {
+            let peers = service.endpoints.values().filter(|endpoint| endpoint.placement == Placement::Peer);
+            peers.map(|peer| ReplicaStatus {
+                replica: peer.replica.clone(),
+                service: name.clone(),
+                placement: peer.placement.as_str(),
+                adapter: None,
+                state: word(Phase::Ready),
+                address: Some(peer.authority.clone()),
+                in_flight: peer.counters.in_flight(),
+                age_s: 0,
+            })
+        });
+        self.board.set_replicas(replicas.chain(peers).collect());
     }
 
     /// Tells discovery what the node and its instances offer.
-    fn offer(&self) {
+    fn offer(&mut self) {
+        let now = self.clock.now();
+        let spare: Vec<u32> = self.services.values_mut().map(|service| service.spare(now)).collect();
         let Some(outputs) = &self.outputs else { return };
-        let offers = self.services.iter().map(|(name, service)| self.offer_of(name, service)).collect();
+        let services = self.services.iter().zip(spare);
+        let offers = services.map(|((name, service), spare)| self.offer_of(name, service, spare)).collect();
         tell(&outputs.offers, Offers(offers));
         let instances = self.services.keys().flat_map(|name| self.instance_offers(name)).collect();
         tell(&outputs.instance_offers, Offered(instances));
     }
 
-    fn offer_of(&self, name: &str, service: &Service) -> ServiceOffer {
+    fn offer_of(&self, name: &str, service: &Service, spare: u32) -> ServiceOffer {
         let replicas = self.replicas(name);
         let local = count(&replicas, Placement::Local, Phase::Ready);
         let cloud = count(&replicas, Placement::Cloud, Phase::Ready);
         let concurrency = service.scaling.settings().concurrency;
-        let capacity = (local + cloud) * concurrency;
-        let busy: u32 = service.endpoints.values().map(|endpoint| endpoint.counters.in_flight()).sum();
         ServiceOffer {
             name: name.to_owned(),
             ready_local: local,
             ready_cloud: cloud,
             concurrency,
-            capacity,
-            // Coarse on purpose: each change is a retained message for the whole fleet.
-            spare: if busy * 2 > capacity { 0 } else { capacity },
+            capacity: (local + cloud) * concurrency,
+            spare,
             ..ServiceOffer::default()
         }
     }
@@ -570,17 +639,28 @@ struct Routable {
     authority: String,
     transport: Transport,
     bearer: Option<Bearer>,
+    /// Requests that it takes at once.
+    concurrency: u32,
+}
+
+/// Whether two tables lead to the same endpoints: the very same, with what was learned of them.
+fn is_same(one: &BTreeMap<String, Vec<Arc<Endpoint>>>, other: &BTreeMap<String, Vec<Arc<Endpoint>>>) -> bool {
+    let same = |one: &[Arc<Endpoint>], other: &[Arc<Endpoint>]| {
+        one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+    };
+    one.len() == other.len()
+        && one.iter().zip(other).all(|((name, one), (other_name, other))| name == other_name && same(one, other))
 }
 
 impl Routable {
-    fn endpoint(self, concurrency: u32) -> Endpoint {
+    fn endpoint(self) -> Endpoint {
         Endpoint {
             replica: self.replica,
             placement: self.placement,
             authority: self.authority,
             transport: self.transport,
             bearer: self.bearer,
-            concurrency,
+            concurrency: self.concurrency,
             weight: 1,
             counters: EndpointCounters::default(),
         }

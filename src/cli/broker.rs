@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::mqtt::link::LinkOptions;
 use crate::tls::{BrokerTls, NodeCertificate};
-use crate::trust::{CredentialFiles, to_pem};
+use crate::trust::{Anchors, Credential, CredentialFiles, to_pem};
 
 /// MQTT's registered ports.
 const PORT: u16 = 1883;
@@ -60,14 +60,24 @@ impl BrokerArgs {
         if host.is_empty() { Err(refusal()) } else { Ok((is_tls, host.to_owned(), port)) }
     }
 
+    /// A filter for all that may be read with the credential: a hub refuses one that goes beyond the fleet.
+    pub(super) fn everything(&self) -> Result<String, String> {
+        let loaded = self.credential()?;
+        Ok(loaded.map_or("tidegate/#".to_owned(), |(_, anchors)| format!("tidegate/v1/{}/#", anchors.fleet())))
+    }
+
+    fn credential(&self) -> Result<Option<(Credential, Anchors)>, String> {
+        let Some(folder) = &self.credentials else { return Ok(None) };
+        let loaded = CredentialFiles::new(folder).load().map_err(|error| format!("--credentials: {error}"))?;
+        let missing =
+            || format!("--credentials {}: there is none; `tidegate fleet enroll` makes one", folder.display());
+        loaded.ok_or_else(missing).map(Some)
+    }
+
     fn tls(&self) -> Result<BrokerTls, String> {
-        let Some(folder) = &self.credentials else {
+        let Some((credential, anchors)) = self.credential()? else {
             return BrokerTls::new(None, None).map_err(|error| error.to_string());
         };
-        let loaded = CredentialFiles::new(folder).load().map_err(|error| format!("--credentials: {error}"))?;
-        let (credential, anchors) = loaded.ok_or_else(|| {
-            format!("--credentials {}: there is none; `tidegate fleet enroll` makes one", folder.display())
-        })?;
         let (roots, chain, key) = (to_pem(anchors.roots()), credential.certificate_pem(), credential.key_pem());
         let own = NodeCertificate { chain: chain.as_bytes(), key: key.as_bytes() };
         BrokerTls::new(Some(roots.as_bytes()), Some(own)).map_err(|error| error.to_string())

@@ -1,4 +1,5 @@
-//! `tidegate fleet init|enroll|revoke|rotate|list|prune`: found a fleet, let nodes and operators in, and put them out again.
+//! `tidegate fleet init|enroll|revoke|rotate|list|user|prune`: found a fleet, let nodes, operators and watchers in, and put them
+//! out again.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,12 +12,18 @@ use crate::host::clock::{rfc3339, unix_now};
 use crate::trust::{Authority, CredentialFiles, EARLIEST, Role, Subject, UnixSeconds};
 
 mod prune;
+mod user;
+mod welcome;
+
+use welcome::HubAddress;
 
 const DAY: UnixSeconds = 86_400;
 /// A year: nodes that are let in again by hand are visited about that often.
 const DAYS: u64 = 365;
 /// Ten years; a credential of more is one that nobody means to renew.
 const MAX_DAYS: u64 = 3_653;
+/// The user that a new fleet has, to watch at its hub.
+const WATCHER: &str = "watcher";
 /// Below the fleet's folder: what was made for each node, to be copied there.
 const NODES: &str = "nodes";
 
@@ -43,6 +50,10 @@ pub enum FleetCommand {
     ///
     /// Example: tidegate fleet list --dir plant-a-fleet
     List(Folder),
+    /// Let somebody watch at a hub by a password, or no longer.
+    ///
+    /// Example: tidegate fleet user anna --dir plant-a-fleet
+    User(user::User),
     /// Clear what nodes left at a broker that are not there any more.
     ///
     /// Example: tidegate fleet prune plant-a --broker mqtts://hub --credentials plant-a-fleet/nodes/laptop --dry-run
@@ -57,6 +68,9 @@ pub struct Init {
     /// Where its root is kept; FLEET-fleet here without it.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Where its hub will be reached, for what is printed.
+    #[arg(long, value_name = "HOST[:PORT]", default_value = "hub.local")]
+    hub: HubAddress,
 }
 
 /// The fleet's folder.
@@ -115,6 +129,7 @@ impl FleetCommand {
             Self::Revoke(args) => args.run(),
             Self::Rotate(args) => args.run(),
             Self::List(folder) => folder.list(),
+            Self::User(args) => args.run(),
             Self::Prune(args) => return args.run(),
         };
         match done {
@@ -144,18 +159,8 @@ impl Init {
         let fleet = FleetId::new(&self.fleet).map_err(|error| anyhow::anyhow!("{:?}: {error}", self.fleet))?;
         let folder = self.dir.unwrap_or_else(|| PathBuf::from(format!("{fleet}-fleet")));
         let fleet = Authority::found(&folder, fleet.as_str(), now()?)?;
-        let (name, dir) = (fleet.fleet(), folder.display());
-        println!(
-            "founded the fleet {name} in {dir}; who has {dir}/root.key can let anyone in: keep it off the gateways"
-        );
-        println!();
-        println!("for each node:");
-        println!("    tidegate fleet enroll gateway-1 --dir {dir}");
-        println!("and for who watches from a laptop, with a broker that wants certificates:");
-        println!("    tidegate fleet enroll laptop --role operator --dir {dir}");
-        println!("    mosquitto_sub -h BROKER -p 8883 --cafile {dir}/{NODES}/laptop/roots.pem \\");
-        println!("        --cert {dir}/{NODES}/laptop/node.pem --key {dir}/{NODES}/laptop/node.key \\");
-        println!("        -v -t 'tidegate-json/v1/{name}/#'");
+        let password = user::first(&folder, WATCHER)?;
+        welcome::print(fleet.fleet(), &folder, &self.hub, (WATCHER, &password));
         Ok(())
     }
 }

@@ -124,10 +124,16 @@ impl StopSignals {
 fn announce(config: &Config, addresses: Addresses) {
     println!("node     {} of fleet {}", config.node.id, config.node.fleet);
     println!("gateway  http://{}", addresses.gateway);
+    if let Some(peers) = addresses.peers {
+        println!("peers    https://{peers} for other nodes of the fleet");
+    }
     println!("console  http://{}", addresses.console);
     if let Some(mqtt) = addresses.mqtt {
         println!("mqtt     mqtt://{mqtt}");
         println!("watch    mosquitto_sub -h {} -p {} -t 'tidegate-json/#' -v", mqtt.ip(), mqtt.port());
+    }
+    if let Some(hub) = addresses.mqtt_tls {
+        println!("hub      mqtts://{hub}");
     }
     for (name, service) in &config.services {
         let path = match &service.local.runtime {

@@ -16,8 +16,10 @@ fn colours() -> bool {
 
 /// Logs to standard error by a filter as in `info,tidegate=debug`; `TIDEGATE_LOG` overrides it.
 pub fn log(filter: &str) {
-    // The embedded broker tells of every client at info; who names it in the filter still hears it.
-    let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| format!("mqtt5=warn,{filter}"));
+    // The embedded broker tells of every client at info, and warns of each that is refused something, which at a hub anybody
+    // can make it do without end; those are counted. Who names it in the filter still hears it.
+    let quiet = "mqtt5=warn,mqtt5::broker::client_handler=error";
+    let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| format!("{quiet},{filter}"));
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
         notify(&format!("the log filter {filter:?} is not one ({error}); logging at info"));
         EnvFilter::new("info")

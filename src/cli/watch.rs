@@ -19,9 +19,8 @@ const WAITING_LINES: usize = 10_000;
 /// Example: tidegate watch 'tidegate/v1/default/discovery/#' --broker 127.0.0.1:1883
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An MQTT topic filter.
-    #[arg(default_value = "tidegate/#")]
-    filter: String,
+    /// An MQTT topic filter; without it all of the credential's fleet, or tidegate/# where there is none.
+    filter: Option<String>,
     #[command(flatten)]
     broker: BrokerArgs,
     /// One JSON object a line, with `topic`, `retained` and `message`.
@@ -52,14 +51,16 @@ impl LinkObserver for Observer {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        let mut options = match self.broker.options("watch") {
-            Ok(options) => options,
+        let filter = self.filter.clone().map_or_else(|| self.broker.everything(), Ok);
+        let read = filter.and_then(|filter| Ok((filter, self.broker.options("watch")?)));
+        let (filter, mut options) = match read {
+            Ok(read) => read,
             Err(error) => {
                 eprintln!("error: {error}");
                 return ExitCode::from(super::EXIT_USAGE);
             }
         };
-        options.subscriptions = vec![(self.filter.clone(), Qos::AtMostOnce)];
+        options.subscriptions = vec![(filter, Qos::AtMostOnce)];
         terminal::log("warn,tidegate::mqtt=info");
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,

@@ -55,6 +55,8 @@ fn describe() {
     describe_gauge!("tidegate_mqtt_connected", "Whether the link's broker is reached, 0 or 1");
     describe_counter!("tidegate_mqtt_reconnects_total", "Connections to the broker after the first one");
     describe_counter!("tidegate_mqtt_dropped_total", "Messages given up, by link and reason");
+    describe_gauge!("tidegate_mqtt_guests", "Clients that came in at mqtt.listen_tls");
+    describe_counter!("tidegate_mqtt_refused_total", "Connections that mqtt.listen_tls did not let in, by reason");
     describe_gauge!("tidegate_mqtt_spool_events", "Events on disk that the broker has not taken");
     describe_gauge!("tidegate_mqtt_spool_unsaved_events", "Events that the disk has not taken");
     describe_counter!(

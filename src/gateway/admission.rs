@@ -31,6 +31,8 @@ const PATROL: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Demand {
     pub(super) placement: Option<Placement>,
+    /// Whether other nodes will do.
+    pub(super) peers: bool,
     /// Set on a second try.
     pub(super) avoid: Option<Arc<Endpoint>>,
 }
@@ -48,6 +50,8 @@ pub(super) enum NoSlot {
 pub(super) struct Service {
     pub(super) options: ServiceOptions,
     pub(super) counters: Arc<ServiceCounters>,
+    /// Of requests that other nodes sent.
+    pub(super) guests: Arc<ServiceCounters>,
     pub(super) meters: ServiceMeters,
     clock: Clock,
     route: ArcSwap<ServiceRoute>,
@@ -63,6 +67,7 @@ impl Service {
             meters: ServiceMeters::new(&options.name),
             options,
             counters: Arc::default(),
+            guests: Arc::default(),
             clock,
             route: ArcSwap::default(),
             rotation: Rotation::default(),
@@ -88,6 +93,14 @@ impl Service {
     pub(super) fn take_now(self: &Arc<Self>, demand: &Demand) -> Option<Slot> {
         let now = self.clock.now();
         self.take(&self.route.load(), demand, now).map(|endpoint| Slot::new(Arc::clone(self), endpoint, now))
+    }
+
+    /// A slot at a local replica for another node's request, where there is room for it: never in front of a request of this
+    /// node's own.
+    pub(super) fn take_for_guest(self: &Arc<Self>, demand: &Demand) -> Option<Slot> {
+        let has_room =
+            self.waiting.load(Ordering::SeqCst) == 0 && route::has_room_for_guest(&self.route.load().endpoints);
+        has_room.then(|| self.take_now(demand))?.map(Slot::for_guest)
     }
 
     /// A slot now or, in turn, until `deadline` (since the epoch).
@@ -130,7 +143,8 @@ impl Service {
     }
 
     fn take(&self, route: &ServiceRoute, demand: &Demand, now: Duration) -> Option<Arc<Endpoint>> {
-        let ask = Ask { placement: demand.placement, avoid: demand.avoid.as_ref(), now, random: fastrand::u64(..) };
+        let Demand { placement, peers, avoid } = demand;
+        let ask = Ask { placement: *placement, peers: *peers, avoid: avoid.as_ref(), now, random: fastrand::u64(..) };
         // Another request may take the last slot between the choice and the taking; then the choice is made again.
         loop {
             let endpoint = route::pick(self.options.balance, &self.rotation, &route.endpoints, &ask)?;
@@ -227,6 +241,8 @@ impl Drop for Ticket {
 enum Class {
     SecondTry,
     Placed,
+    /// At this node's replicas and instances.
+    Own,
     Anywhere,
 }
 
@@ -235,6 +251,7 @@ impl Class {
         match demand {
             Demand { avoid: Some(_), .. } => Self::SecondTry,
             Demand { placement: Some(_), .. } => Self::Placed,
+            Demand { peers: false, .. } => Self::Own,
             Demand { .. } => Self::Anywhere,
         }
     }
@@ -287,9 +304,10 @@ impl Line {
     }
 
     /// The first in turn for whom `take` finds a slot, with what it took. Each second try is asked, since each avoids
-    /// another endpoint; of the others the two oldest, since what does not do for them does not do for those behind.
+    /// another endpoint; of the others the oldest of each class, since what does not do for it does not do for those behind.
     fn first_served<T>(&self, mut take: impl FnMut(&Demand) -> Option<T>) -> Option<(Number, T)> {
-        let mut oldest: Vec<_> = self.of(Class::Placed).take(1).chain(self.of(Class::Anywhere).take(1)).collect();
+        let classes = [Class::Placed, Class::Own, Class::Anywhere];
+        let mut oldest: Vec<_> = classes.into_iter().filter_map(|class| self.of(class).next()).collect();
         oldest.sort_by_key(|((_, arrival), _)| *arrival);
         let in_turn = self.of(Class::SecondTry).chain(oldest);
         in_turn.into_iter().find_map(|(number, waiter)| take(&waiter.demand).map(|taken| (*number, taken)))

@@ -21,6 +21,9 @@ use tower_service::Service;
 use crate::logic::route::{Endpoint, PublicKeyPin, Transport};
 use crate::tls::{Channel, Dialer};
 
+/// Before the pin on another node's key, which is shown our credential.
+const PEER: &str = "peer-";
+
 /// Why an endpoint has no address.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AddressError {
@@ -42,6 +45,7 @@ pub(super) fn address(endpoint: &Endpoint) -> Result<(Scheme, Authority), Addres
         Transport::Plain => (Scheme::HTTP, Bytes::copy_from_slice(authority.as_bytes())),
         Transport::Named => (Scheme::HTTPS, Bytes::copy_from_slice(authority.as_bytes())),
         Transport::Pinned(pin) => (Scheme::HTTPS, Bytes::from(format!("{pin}@{authority}"))),
+        Transport::Peer(pin) => (Scheme::HTTPS, Bytes::from(format!("{PEER}{pin}@{authority}"))),
     };
     Ok((scheme, Authority::from_maybe_shared(key).map_err(http::Error::from)?))
 }
@@ -53,7 +57,13 @@ fn transport(uri: &Uri) -> Result<Transport, io::Error> {
     }
     match uri.authority().and_then(|authority| authority.as_str().split_once('@')) {
         None => Ok(Transport::Named),
-        Some((pin, _)) => pin.parse::<PublicKeyPin>().map(Transport::Pinned).map_err(io::Error::other),
+        Some((user, _)) => {
+            let pin = |text: &str| text.parse::<PublicKeyPin>().map_err(io::Error::other);
+            match user.strip_prefix(PEER) {
+                Some(text) => pin(text).map(Transport::Peer),
+                None => pin(user).map(Transport::Pinned),
+            }
+        }
     }
 }
 
@@ -164,7 +174,7 @@ mod tests {
     fn the_transport_is_read_as_it_was_written_and_host_and_port_stay() {
         let pinned = Transport::Pinned(PublicKeyPin([0xab; 32]));
         for (authority, host, port) in [("10.0.0.1:8443", "10.0.0.1", 8443), ("[::1]:8443", "[::1]", 8443)] {
-            for kind in [Transport::Plain, Transport::Named, pinned] {
+            for kind in [Transport::Plain, Transport::Named, pinned, Transport::Peer(PublicKeyPin([0xcd; 32]))] {
                 let uri = uri(authority, kind).unwrap();
                 assert_eq!(transport(&uri).unwrap(), kind);
                 assert_eq!((uri.host(), uri.port_u16()), (Some(host), Some(port)));
@@ -179,7 +189,8 @@ mod tests {
             (uri.scheme().cloned(), uri.authority().cloned())
         };
         let pinned = |byte| Transport::Pinned(PublicKeyPin([byte; 32]));
-        let keys = [key(Transport::Plain), key(Transport::Named), key(pinned(1)), key(pinned(2))];
+        let peer = key(Transport::Peer(PublicKeyPin([1; 32])));
+        let keys = [key(Transport::Plain), key(Transport::Named), key(pinned(1)), key(pinned(2)), peer];
         for (i, one) in keys.iter().enumerate() {
             assert!(keys[i + 1..].iter().all(|other| one != other), "{one:?}");
         }

@@ -24,7 +24,7 @@ use super::problem::Refusal;
 use super::slot::Slot;
 use super::upload::{Fault, Upload, UploadBody};
 use crate::logic::load::Outcome;
-use crate::logic::route::{Endpoint, Verdict};
+use crate::logic::route::{Endpoint, Placement, Verdict};
 
 /// A second try waits this long for another replica: the time in which a supervisor notices a dead process and starts
 /// it again. Without this, the requests that were at the only replica when it died would all be lost.
@@ -53,10 +53,15 @@ impl Upstream {
 /// What of a request is the same at each try.
 pub(super) struct Outgoing {
     pub(super) method: Method,
+    /// As it came, which is how another node's gateway wants it.
+    pub(super) original: PathAndQuery,
+    /// As a replica wants it.
     pub(super) path_and_query: PathAndQuery,
     pub(super) headers: HeaderMap,
     pub(super) upload: Upload,
     pub(super) demand: Demand,
+    /// Another node sent it.
+    pub(super) is_guest: bool,
     pub(super) is_repeatable: bool,
     /// Since the epoch.
     pub(super) deadline: Duration,
@@ -86,6 +91,8 @@ enum End {
     Unsent(String),
     /// It said that it is stopping, and did not look at the request.
     Draining,
+    /// Another node that does not take it now, and did not look at it.
+    Declined,
     /// Something may have been sent, and no answer came.
     Broken(String),
     /// The deadline passed.
@@ -112,6 +119,10 @@ impl Forwarding<'_> {
 
     async fn first_slot(&self) -> Result<Slot, Refusal> {
         let service = || self.service.options.name.clone();
+        if self.outgoing.is_guest {
+            let slot = self.service.take_for_guest(&self.outgoing.demand);
+            return slot.ok_or_else(|| Refusal::NoRoomForGuest { service: service() });
+        }
         let wanted = self.outgoing.demand.placement;
         if wanted.is_some_and(|placement| !self.service.has_replica_at(placement)) {
             return Err(Refusal::NoLocalReplica { service: service() });
@@ -128,13 +139,24 @@ impl Forwarding<'_> {
         if !self.may_try_again(&first.end) {
             return None;
         }
-        let demand = Demand { avoid: Some(Arc::clone(&first.endpoint)), ..self.outgoing.demand.clone() };
+        let is_declined = matches!(first.end, End::Declined);
+        // What one node had no room for is not carried from node to node.
+        let peers = self.outgoing.demand.peers && !is_declined;
+        let demand = Demand { avoid: Some(Arc::clone(&first.endpoint)), peers, ..self.outgoing.demand.clone() };
+        if self.outgoing.is_guest {
+            self.passage.let_go();
+            return self.service.take_for_guest(&demand);
+        }
         if matches!(first.end, End::Answered(_)) {
             // There is an answer, if a bad one: better than to wait for another.
             return self.service.take_now(&demand);
         }
         self.passage.let_go();
-        let patience = self.outgoing.deadline.min(self.clock.now() + SECOND_TRY_PATIENCE);
+        let patience = match is_declined {
+            // It waits as it would have waited here at first.
+            true => self.outgoing.deadline,
+            false => self.outgoing.deadline.min(self.clock.now() + SECOND_TRY_PATIENCE),
+        };
         self.service.admit(&demand, patience).await.ok()
     }
 
@@ -142,7 +164,7 @@ impl Forwarding<'_> {
         let outgoing = &self.outgoing;
         outgoing.upload.is_complete()
             && match end {
-                End::Unsent(_) | End::Draining => true,
+                End::Unsent(_) | End::Draining | End::Declined => true,
                 End::Broken(_) => outgoing.is_repeatable,
                 End::Answered(answer) => outgoing.is_repeatable && is_nobody_behind(answer.status()),
                 End::Late | End::Body(_) => false,
@@ -155,7 +177,7 @@ impl Forwarding<'_> {
         let endpoint = Arc::clone(slot.endpoint());
         let sent_at = self.clock.now();
         let end = match self.outgoing.request_for(&endpoint, sent_at) {
-            Ok(request) => self.send(request).await,
+            Ok(request) => self.send(request, endpoint.placement).await,
             Err(error) => End::Unsent(error.to_string()),
         };
         let now = self.clock.now();
@@ -166,9 +188,10 @@ impl Forwarding<'_> {
         Try { endpoint, upstream_time: now.saturating_sub(sent_at), end }
     }
 
-    async fn send(&self, request: Request<UploadBody>) -> End {
+    async fn send(&self, request: Request<UploadBody>, placement: Placement) -> End {
         let deadline = self.clock.instant(self.outgoing.deadline);
         match tokio::time::timeout_at(deadline, self.upstream.client.request(request)).await {
+            Ok(Ok(answer)) if placement == Placement::Peer && is_declined(&answer) => End::Declined,
             Ok(Ok(answer)) if is_draining(&answer) => End::Draining,
             Ok(Ok(answer)) if is_unanswered(&answer) => End::Broken("the server in the instance broke off".to_owned()),
             Ok(Ok(answer)) => End::Answered(answer),
@@ -190,6 +213,7 @@ impl Forwarding<'_> {
             End::Answered(answer) if is_nobody_behind(answer.status()) => Verdict::Failed,
             End::Answered(_) => Verdict::Answered,
             End::Draining => Verdict::Draining,
+            End::Declined => Verdict::Full,
             End::Unsent(_) | End::Broken(_) => Verdict::Failed,
             // The operator's own limit says that it hangs; a client's deadline only says that it is slow.
             End::Late if taken >= self.service.options.request_timeout / 2 => Verdict::Failed,
@@ -209,6 +233,7 @@ impl Forwarding<'_> {
             }
             End::Unsent(why) => Err(Refusal::Unreachable { replica: replica(), why }),
             End::Draining => Err(Refusal::Draining { replica: replica() }),
+            End::Declined => Err(Refusal::Declined { node: replica(), service: self.service.options.name.clone() }),
             End::Broken(why) => Err(Refusal::Broken { replica: replica(), why }),
             End::Late => Err(Refusal::DeadlineExceeded { replica: replica(), allowed: self.outgoing.allowed }),
             End::Body(Fault::TooLarge) => Err(Refusal::BodyTooLarge { limit: self.service.options.max_body_bytes }),
@@ -220,7 +245,10 @@ impl Forwarding<'_> {
 impl Outgoing {
     fn request_for(&self, endpoint: &Endpoint, now: Duration) -> Result<Request<UploadBody>, AddressError> {
         let (scheme, authority) = connect::address(endpoint)?;
-        let path_and_query = self.path_and_query.clone();
+        let path_and_query = match endpoint.placement {
+            Placement::Peer => self.original.clone(),
+            Placement::Local | Placement::Cloud => self.path_and_query.clone(),
+        };
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query).build()?;
         let mut request = Request::new(self.upload.body());
         *request.method_mut() = self.method.clone();
@@ -237,6 +265,7 @@ impl End {
         match self {
             Self::Answered(_) => "it answered that nobody is behind it",
             Self::Draining => "draining",
+            Self::Declined => "it had no room",
             Self::Unsent(why) | Self::Broken(why) => why,
             Self::Late => "late",
             Self::Body(_) => "body",
@@ -246,6 +275,10 @@ impl End {
 
 fn is_draining(answer: &Response<Incoming>) -> bool {
     answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key(headers::DRAINING)
+}
+
+fn is_declined(answer: &Response<Incoming>) -> bool {
+    answer.headers().contains_key(headers::DECLINED)
 }
 
 fn is_unanswered(answer: &Response<Incoming>) -> bool {

@@ -1,80 +1,22 @@
-//! Requests that come another way than HTTP, answered as if they had come over it: the same line, limits, balancing, second
-//! tries and metrics, without a connection. The end of the node waits for them as it does for connections.
+//! Another node of the fleet that sent a request: known by what it showed in the handshake, and asked for again with each
+//! request, since a credential may be revoked while its connection stands.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use crate::tls::{PeerAcceptor, Unwelcome};
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::RwLock;
-
-use super::Gateway;
-use super::problem::Refusal;
-use super::request::{self, AskedBody, Asker};
-
-/// A request whose body is at hand.
 #[derive(Debug)]
-pub struct Guest {
-    /// As it would have come over HTTP; its path says which service is asked.
-    pub request: Request<Bytes>,
-    /// Who asks, for `x-forwarded-for`.
-    pub from: HeaderValue,
-    /// What metrics call the way it came: their `http_route`.
-    pub route: &'static str,
-    /// The largest answer that can be passed on, in bytes.
-    pub max_answer_bytes: usize,
+pub(super) struct Guest {
+    acceptor: PeerAcceptor,
+    /// Its certificates (DER), its own first.
+    chain: Vec<Vec<u8>>,
 }
 
-/// Why there is no answer to pass on, although a replica began one.
-#[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
-    /// It is over the limit.
-    #[error("the answer is larger than {limit} bytes")]
-    TooLarge {
-        /// The limit.
-        limit: usize,
-    },
-    /// The replica did not end it.
-    #[error("{0}")]
-    BrokeOff(String),
-}
-
-/// The requests that are being answered: each holds a share, so that whoever takes the whole has waited for all of them.
-#[derive(Debug, Default)]
-pub(super) struct Guests(RwLock<()>);
-
-impl Guests {
-    pub(super) async fn all_gone(&self) {
-        drop(self.0.write().await);
+impl Guest {
+    pub(super) fn new(acceptor: PeerAcceptor, chain: Vec<Vec<u8>>) -> Self {
+        Self { acceptor, chain }
     }
-}
 
-impl Gateway {
-    /// Answers a request that came another way than HTTP. A refusal is an answer too.
-    ///
-    /// # Errors
-    /// [`NoAnswer`] where a replica's answer cannot be passed on whole.
-    pub async fn answer(self: &Arc<Self>, guest: Guest) -> Result<Response<Bytes>, NoAnswer> {
-        let (head, body) = guest.request.into_parts();
-        // Whoever comes while the last ones are waited for is told so, as a connection would be refused.
-        let share = self.guests.0.try_read();
-        if share.is_err() || self.is_draining.load(Ordering::Relaxed) {
-            let id = super::headers::request_id(&head.headers);
-            return whole(Refusal::NotReady.answer(&id), guest.max_answer_bytes).await;
-        }
-        let asker = Asker { name: guest.from, route: Some(guest.route) };
-        let answer = request::answer(Arc::clone(self), head, AskedBody::Whole(body), asker).await;
-        whole(answer, guest.max_answer_bytes).await
+    /// Whether it would still be let in.
+    pub(super) fn is_welcome(&self) -> Result<(), Unwelcome> {
+        self.acceptor.knows(&self.chain)
     }
-}
-
-async fn whole(answer: Response<super::answer_body::AnswerBody>, limit: usize) -> Result<Response<Bytes>, NoAnswer> {
-    let (head, body) = answer.into_parts();
-    let read = Limited::new(body, limit).collect().await;
-    let body = read.map_err(|error| match error.is::<LengthLimitError>() {
-        true => NoAnswer::TooLarge { limit },
-        false => NoAnswer::BrokeOff(error.to_string()),
-    })?;
-    Ok(Response::from_parts(head, body.to_bytes()))
 }

@@ -20,6 +20,10 @@ pub(super) const AUTHORIZATION: HeaderName = HeaderName::from_static("x-tidegate
 pub(super) const DRAINING: HeaderName = HeaderName::from_static("x-tidegate-draining");
 /// A wrapper says so of a server that died or broke off before it answered.
 pub(super) const UNANSWERED: HeaderName = HeaderName::from_static("x-tidegate-unanswered");
+/// Another node did not take the request, and did not look at it.
+pub(super) const DECLINED: HeaderName = HeaderName::from_static("x-tidegate-declined");
+/// How many nodes have passed the request on: one does, and the next one answers it or declines.
+const HOPS: HeaderName = HeaderName::from_static("x-tidegate-hops");
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -68,18 +72,28 @@ pub(super) fn placement(headers: &HeaderMap) -> Result<Option<Placement>, Refusa
     }
 }
 
-/// Makes a client's headers those that a replica sees. Nothing the client sends can pass for the node's own token.
+/// Whether another node has passed the request on already; it must not go from node to node.
+pub(super) fn was_passed_on(headers: &HeaderMap) -> bool {
+    headers.get(HOPS).is_some_and(|hops| hops.as_bytes() != b"0")
+}
+
+/// Makes a client's headers those that a replica sees. Nothing the client sends can pass for the node's own token. What
+/// another node has passed on names the host that its client asked for.
 pub(super) fn toward_replica(
     headers: &mut HeaderMap,
-    peer: &HeaderValue,
+    from: &HeaderValue,
     id: &HeaderValue,
     service_prefix: Option<&str>,
+    is_guest: bool,
 ) {
     strip_hop_by_hop(headers);
     headers.remove(EXPECT);
     headers.remove(AUTHORIZATION);
-    headers.append(FORWARDED_FOR, peer.clone());
-    if let Some(host) = headers.remove(HOST) {
+    headers.remove(HOPS);
+    headers.append(FORWARDED_FOR, from.clone());
+    if let Some(host) = headers.remove(HOST)
+        && !(is_guest && headers.contains_key(FORWARDED_HOST))
+    {
         headers.insert(FORWARDED_HOST, host);
     }
     if let Some(prefix) = service_prefix.and_then(|service| HeaderValue::try_from(format!("/services/{service}")).ok())
@@ -91,7 +105,12 @@ pub(super) fn toward_replica(
 
 /// What one endpoint is told beside.
 pub(super) fn for_endpoint(headers: &mut HeaderMap, endpoint: &Endpoint, remaining: Duration) {
-    if headers.contains_key(DEADLINE_MS) {
+    let is_peer = endpoint.placement == Placement::Peer;
+    if is_peer {
+        headers.insert(HOPS, HeaderValue::from_static("1"));
+    }
+    // Another node has a limit of its own; this one's is nearer.
+    if is_peer || headers.contains_key(DEADLINE_MS) {
         headers.insert(DEADLINE_MS, made(remaining.as_millis().to_string()));
     }
     if let Some(token) = endpoint.bearer.as_ref().and_then(|token| bearer(token.expose())) {
@@ -108,6 +127,7 @@ fn bearer(token: &str) -> Option<HeaderValue> {
 /// Makes a replica's headers those that the client sees.
 pub(super) fn toward_client(headers: &mut HeaderMap, endpoint: &Endpoint, queue: Duration, upstream: Duration) {
     strip_hop_by_hop(headers);
+    headers.remove(DECLINED);
     if let Ok(replica) = HeaderValue::from_str(&endpoint.replica) {
         headers.insert(REPLICA, replica);
     }
@@ -175,7 +195,7 @@ mod tests {
     fn a_client_cannot_pass_for_the_node() {
         let mut map = headers(&[("x-tidegate-authorization", "Bearer stolen"), ("authorization", "Bearer mine")]);
         let value = HeaderValue::from_static("10.0.0.1");
-        toward_replica(&mut map, &value, &value, Some("web"));
+        toward_replica(&mut map, &value, &value, Some("web"), false);
         assert!(!map.contains_key(AUTHORIZATION));
         assert_eq!(map["authorization"], "Bearer mine");
         assert_eq!(map["x-forwarded-prefix"], "/services/web");

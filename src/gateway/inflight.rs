@@ -11,7 +11,7 @@ use super::admission::Service;
 use super::clock::Clock;
 use super::meters::HttpMeters;
 use super::slot::Slot;
-use crate::logic::load::{Finish, Outcome};
+use crate::logic::load::{Finish, Outcome, ServiceCounters};
 use crate::logic::route::Placement;
 
 /// The code under which a request is counted whose client went away before the answer ended; nginx's.
@@ -54,6 +54,9 @@ pub(super) struct Passage {
 #[derive(Debug)]
 struct Visit {
     service: Arc<Service>,
+    /// What it is counted in: another node's request is no load of this one's, as scaling sees it.
+    counters: Arc<ServiceCounters>,
+    is_guest: bool,
     started_at: Option<Duration>,
     placement: Option<Placement>,
     slot: Option<Slot>,
@@ -74,10 +77,12 @@ impl Passage {
         }
     }
 
-    /// It is for this service.
-    pub(super) fn visit(&mut self, service: &Arc<Service>) {
-        service.counters.arrived();
-        self.visit = Some(Visit { service: Arc::clone(service), started_at: None, placement: None, slot: None });
+    /// It is for this service, from a client of this node or from another node.
+    pub(super) fn visit(&mut self, service: &Arc<Service>, is_guest: bool) {
+        let service = Arc::clone(service);
+        let counters = Arc::clone(if is_guest { &service.guests } else { &service.counters });
+        counters.arrived();
+        self.visit = Some(Visit { service, counters, is_guest, started_at: None, placement: None, slot: None });
     }
 
     /// It was given a slot: the first starts its time in flight, a second one continues it. Returns how long it waited
@@ -86,7 +91,7 @@ impl Passage {
         let Some(visit) = &mut self.visit else { return Duration::ZERO };
         let started_at = *visit.started_at.get_or_insert_with(|| {
             let now = self.ledger.clock.now();
-            visit.service.counters.start(now);
+            visit.counters.start(now);
             now
         });
         visit.placement = Some(slot.endpoint().placement);
@@ -133,14 +138,17 @@ impl Passage {
 
 impl Visit {
     fn end(self, arrived_at: Duration, now: Duration, outcome: Outcome, code: u16) {
-        let Self { service, started_at, placement, slot } = self;
+        let Self { service, counters, is_guest, started_at, placement, slot } = self;
         match (started_at, placement) {
             (Some(started_at), Some(placement)) => {
-                service.counters.finish(Finish { arrived_at, started_at, outcome, placement }, now);
+                counters.finish(Finish { arrived_at, started_at, outcome, placement }, now);
             }
-            _ => service.counters.turned_away(arrived_at, now, outcome),
+            _ => counters.turned_away(arrived_at, now, outcome),
         }
-        service.meters.ended(placement.map_or("none", Placement::as_str), code);
+        match is_guest {
+            true => service.meters.guest_ended(code),
+            false => service.meters.ended(placement.map_or("none", Placement::as_str), code),
+        }
         // Last, so that who is given the slot finds this request counted as ended.
         drop(slot);
     }

@@ -17,8 +17,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::request::{self, AskedBody, Asker};
+use super::guest::Guest;
+use super::request::{self, AskedBody, Visitor};
 use super::stall::StallLimited;
+use crate::tls::{Channel, PeerAcceptor};
 
 /// Enough for the longest cookies and tokens that anyone sends; a larger head is answered 431.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -29,8 +31,37 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Before the drain timeout, requests without a replica are turned away: enough to write an answer to each of a full queue.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// See [`Gateway::serve`].
-pub(super) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> usize {
+/// Who comes by a listener.
+#[derive(Clone, Debug)]
+pub(super) enum Door {
+    /// Anybody who can reach it.
+    Clients,
+    /// Other nodes of the fleet.
+    Peers(PeerAcceptor),
+}
+
+impl Door {
+    /// The connection as HTTP is spoken on it, and the node at its other end; `None` for one that was not let in.
+    async fn open(self, stream: TcpStream, gateway: &Gateway) -> Option<(Channel, Option<Guest>)> {
+        let Self::Peers(acceptor) = self else { return Some((Channel::Plain(stream), None)) };
+        match acceptor.accept(stream).await {
+            Ok((channel, chain)) => Some((channel, Some(Guest::new(acceptor, chain)))),
+            Err(error) => {
+                gateway.ledger.meters.strangers.increment(1);
+                tracing::debug!(%error, "a connection to gateway.peer_listen was not let in");
+                None
+            }
+        }
+    }
+}
+
+/// See [`Gateway::serve`] and [`Gateway::serve_peers`].
+pub(super) async fn serve(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    door: Door,
+    shutdown: impl Future<Output = ()>,
+) -> usize {
     let room = Arc::new(Semaphore::new(gateway.options.max_connections));
     let (closing, closed) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -40,7 +71,7 @@ pub(super) async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => count_panic(&gateway, ended),
             (stream, peer, permit) = accept(&listener, &room) => {
-                let connection = connection(Arc::clone(&gateway), stream, peer, closed.clone());
+                let connection = connection(Arc::clone(&gateway), stream, door.clone(), peer, closed.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop::<OwnedSemaphorePermit>(permit);
@@ -78,7 +109,7 @@ async fn all_ended(gateway: &Gateway, connections: &mut JoinSet<()>, deadline: I
         while let Some(ended) = connections.join_next().await {
             count_panic(gateway, ended);
         }
-        gateway.guests.all_gone().await;
+        gateway.letters.all_gone().await;
     };
     tokio::time::timeout_at(deadline, all_ended).await.is_ok()
 }
@@ -97,19 +128,26 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, Ip
 }
 
 /// Serves one connection until it ends; once `closing` is gone, until the request in flight is answered.
-async fn connection(gateway: Arc<Gateway>, stream: TcpStream, peer: IpAddr, mut closing: watch::Receiver<()>) {
+async fn connection(
+    gateway: Arc<Gateway>,
+    stream: TcpStream,
+    door: Door,
+    peer: IpAddr,
+    mut closing: watch::Receiver<()>,
+) {
     // Answers are written whole; waiting for more to send with them would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
-    let peer = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
+    let Some((channel, guest)) = door.open(stream, &gateway).await else { return };
+    let address = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
+    let visitor = Visitor { address, guest: guest.map(Arc::new), route: None };
     let header_read_timeout = gateway.options.header_read_timeout;
-    let stream = StallLimited::new(stream, gateway.options.write_stall_timeout);
+    let stream = StallLimited::new(channel, gateway.options.write_stall_timeout);
     let service = service_fn(move |request| {
         let (head, body) = http::Request::into_parts(request);
-        let asker = Asker { name: peer.clone(), route: None };
-        let answer = request::answer(Arc::clone(&gateway), head, AskedBody::Arriving(body), asker);
+        let answer = request::answer(Arc::clone(&gateway), head, AskedBody::Arriving(body), visitor.clone());
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let served = http1::Builder::new()

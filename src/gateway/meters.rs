@@ -12,6 +12,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub(super) struct HttpMeters {
     pub(super) active: Gauge,
     pub(super) panics: Counter,
+    /// Connections to the listener for other nodes that were not let in.
+    pub(super) strangers: Counter,
     durations: RwLock<BTreeMap<(&'static str, &'static str, u16), Histogram>>,
 }
 
@@ -20,6 +22,7 @@ impl HttpMeters {
         Self {
             active: gauge!("http_server_active_requests"),
             panics: counter!("tidegate_request_panics_total"),
+            strangers: counter!("tidegate_peer_connections_refused_total"),
             durations: RwLock::default(),
         }
     }
@@ -42,6 +45,7 @@ pub(super) struct ServiceMeters {
     pub(super) queued: Gauge,
     pub(super) queue_duration: Histogram,
     requests: RwLock<BTreeMap<(&'static str, u16), Counter>>,
+    guests: RwLock<BTreeMap<u16, Counter>>,
 }
 
 impl ServiceMeters {
@@ -53,6 +57,7 @@ impl ServiceMeters {
             queued,
             queue_duration: histogram!("tidegate_queue_duration_seconds", "service" => service.to_owned()),
             requests: RwLock::default(),
+            guests: RwLock::default(),
         }
     }
 
@@ -64,6 +69,15 @@ impl ServiceMeters {
                 "code" => code.to_string())
         };
         with_handle(&self.requests, (placement, code), make, |counter| counter.increment(1));
+    }
+}
+
+impl ServiceMeters {
+    /// A request of another node ended. That node counts it among its own, as one of placement `peer`.
+    pub(super) fn guest_ended(&self, code: u16) {
+        let make =
+            || counter!("tidegate_guest_requests_total", "service" => self.service.clone(), "code" => code.to_string());
+        with_handle(&self.guests, code, make, |counter| counter.increment(1));
     }
 }
 

@@ -8,8 +8,9 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::answer_body::AnswerBody;
-use super::headers::REQUEST_ID;
+use super::headers::{DECLINED, REQUEST_ID};
 use crate::logic::load::Outcome;
+use crate::tls::Unwelcome;
 
 /// A second is about what a queue needs to move on, and an instance to come nearer.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -68,6 +69,15 @@ pub(super) enum Refusal {
     Broken { replica: String, why: String },
     #[error("replica `{replica}` did not begin to answer within {} ms; allow more time", .allowed.as_millis())]
     DeadlineExceeded { replica: String, allowed: Duration },
+    #[error("this node has no room for another node's request of `{service}`; ask elsewhere")]
+    NoRoomForGuest { service: String },
+    #[error("this node takes no request of yours: {why}")]
+    NotWelcome { why: Unwelcome },
+    #[error(
+        "node `{node}` had no room for a request of `{service}` any more, and no replica here was free in time; none has \
+         seen the request, send it again later"
+    )]
+    Declined { node: String, service: String },
     #[error("no service has a ready replica, or the node is stopping")]
     NotReady,
     #[error("an error in the gateway ended this request; it is in the log under this request id")]
@@ -109,6 +119,11 @@ impl Refusal {
             Self::DeadlineExceeded { .. } => {
                 ("deadline-exceeded", "The deadline passed", StatusCode::GATEWAY_TIMEOUT, Expired)
             }
+            Self::NoRoomForGuest { .. } => {
+                ("no-room-for-guest", "No room for another node's request", StatusCode::TOO_MANY_REQUESTS, Rejected)
+            }
+            Self::NotWelcome { .. } => ("not-welcome", "Not a node of this fleet", StatusCode::FORBIDDEN, Rejected),
+            Self::Declined { .. } => ("declined", "No node had room", StatusCode::TOO_MANY_REQUESTS, Rejected),
             Self::NotReady => ("not-ready", "Not ready", StatusCode::SERVICE_UNAVAILABLE, Rejected),
             Self::Internal => ("internal", "An error in the gateway", StatusCode::INTERNAL_SERVER_ERROR, Failed),
         }
@@ -120,6 +135,22 @@ impl Refusal {
 
     pub(super) fn outcome(&self) -> Outcome {
         self.facts().3
+    }
+
+    /// Whether no replica has seen anything of the request: another node that sent it can take it elsewhere.
+    fn is_unseen(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownService { .. }
+                | Self::NoRoomForGuest { .. }
+                | Self::NotWelcome { .. }
+                | Self::NoLocalReplica { .. }
+                | Self::NoReplica { .. }
+                | Self::Stopping { .. }
+                | Self::Draining { .. }
+                | Self::Unreachable { .. }
+                | Self::NotReady
+        )
     }
 
     /// Waiting helps where nothing was wrong with the request.
@@ -137,6 +168,9 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         if self.is_worth_waiting() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if self.is_unseen() {
+            headers.insert(DECLINED, HeaderValue::from_static(slug));
         }
         if matches!(self, Self::MethodNotAllowed) {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

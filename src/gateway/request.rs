@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use super::Gateway;
 use super::admission::{Demand, Service};
 use super::answer_body::AnswerBody;
 use super::forward::{Forwarding, Outgoing};
+use super::guest::Guest;
 use super::headers;
 use super::inflight::Passage;
 use super::meters::method_label;
@@ -25,6 +27,7 @@ use super::problem::Refusal;
 use super::target::{self, Kind, ServiceTarget, Target};
 use super::upload::{Upload, UploadError};
 use crate::logic::load::Outcome;
+use crate::logic::route::Placement;
 
 /// A 404 names at most this many services.
 const MAX_SERVICES_NAMED: usize = 10;
@@ -42,34 +45,51 @@ pub(super) enum AskedBody {
     Whole(Bytes),
 }
 
-/// Who asks, as far as it matters.
-pub(super) struct Asker {
-    /// For `x-forwarded-for`.
-    pub(super) name: HeaderValue,
-    /// What metrics call the route, if not by the request's path.
+/// Who sent a request.
+#[derive(Clone)]
+pub(super) struct Visitor {
+    /// Where from.
+    pub(super) address: HeaderValue,
+    /// The other node whose request it is.
+    pub(super) guest: Option<Arc<Guest>>,
+    /// What metrics call the way it came, if not by the request's path.
     pub(super) route: Option<&'static str>,
 }
 
 /// A request without its target.
 struct Asked {
     method: Method,
+    /// Path and query as they came.
+    original: PathAndQuery,
     headers: HeaderMap,
     body: AskedBody,
-    peer: HeaderValue,
+    visitor: Visitor,
     id: HeaderValue,
 }
 
 /// Answers a request, whatever happens: a refusal is an answer, and so is a panic.
-pub(super) async fn answer(gateway: Arc<Gateway>, head: Parts, body: AskedBody, asker: Asker) -> Response<AnswerBody> {
+pub(super) async fn answer(
+    gateway: Arc<Gateway>,
+    head: Parts,
+    body: AskedBody,
+    visitor: Visitor,
+) -> Response<AnswerBody> {
+    let is_guest = visitor.guest.is_some();
     let id = headers::request_id(&head.headers);
     let (target, route) = target::resolve(&head.uri);
-    let mut passage = Passage::begin(&gateway.ledger, method_label(&head.method), asker.route.unwrap_or(route));
-    let asked = Asked { method: head.method, headers: head.headers, body, peer: asker.name, id: id.clone() };
+    let mut passage = Passage::begin(&gateway.ledger, method_label(&head.method), visitor.route.unwrap_or(route));
+    let original = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let asked = Asked { method: head.method, original, headers: head.headers, body, visitor, id: id.clone() };
     let reply = catch_panic(respond(&gateway, asked, target, &mut passage)).await.unwrap_or_else(|_: Panicked| {
         gateway.ledger.meters.panics.increment(1);
         Err(Refusal::Internal)
     });
-    finish(reply, &id, passage)
+    let mut answer = finish(reply, &id, passage);
+    if !is_guest {
+        // Between nodes alone: whoever else reads it has nowhere to take the request.
+        answer.headers_mut().remove(headers::DECLINED);
+    }
+    answer
 }
 
 fn finish(reply: Result<Reply, Refusal>, id: &HeaderValue, mut passage: Passage) -> Response<AnswerBody> {
@@ -91,6 +111,9 @@ fn finish(reply: Result<Reply, Refusal>, id: &HeaderValue, mut passage: Passage)
 }
 
 async fn respond(gateway: &Gateway, asked: Asked, target: Target<'_>, passage: &mut Passage) -> Result<Reply, Refusal> {
+    if let Some(guest) = &asked.visitor.guest {
+        guest.is_welcome().map_err(|why| Refusal::NotWelcome { why })?;
+    }
     match target {
         Target::Service(target) => to_service(gateway, asked, target, passage).await,
         Target::Nowhere => Err(Refusal::NoRoute),
@@ -117,10 +140,13 @@ async fn to_service(
     target: ServiceTarget<'_>,
     passage: &mut Passage,
 ) -> Result<Reply, Refusal> {
-    let service = gateway.services.get(target.service).ok_or_else(|| unknown_service(gateway, target.service))?;
-    passage.visit(service);
+    let is_guest = asked.visitor.guest.is_some();
+    let found = gateway.services.get(target.service).filter(|service| !is_guest || service.options.guests);
+    let service = found.ok_or_else(|| unknown_service(gateway, target.service))?;
+    passage.visit(service, is_guest);
     let allowed = allowed_time(&asked.headers, service)?;
-    let demand = Demand { placement: headers::placement(&asked.headers)?, avoid: None };
+    let placement = if is_guest { Some(Placement::Local) } else { headers::placement(&asked.headers)? };
+    let was_passed_on = is_guest || headers::was_passed_on(&asked.headers);
     if target.kind == Kind::Readiness && !service.has_replica() {
         return Err(Refusal::NoReplica { service: service.options.name.clone() });
     }
@@ -128,13 +154,17 @@ async fn to_service(
     let deadline = passage.arrived_at + allowed;
     let upload = receive(gateway, asked.body, service, deadline, allowed).await?;
     let prefix = target.is_prefixed.then_some(target.service);
-    headers::toward_replica(&mut asked.headers, &asked.peer, &asked.id, prefix);
+    headers::toward_replica(&mut asked.headers, &asked.visitor.address, &asked.id, prefix, is_guest);
+    // Another node may turn out to be full, and then the request must be whole for the next one.
+    let demand = Demand { placement, peers: !was_passed_on && upload.is_whole(), avoid: None };
     let outgoing = Outgoing {
         method: asked.method,
+        original: asked.original,
         path_and_query: target.path_and_query,
         headers: asked.headers,
         upload,
         demand,
+        is_guest,
         is_repeatable,
         deadline,
         allowed,

@@ -13,12 +13,20 @@ pub(super) struct Slot {
     endpoint: Option<Arc<Endpoint>>,
     taken_at: Duration,
     is_learned: bool,
+    is_guest: bool,
 }
 
 impl Slot {
     /// For an endpoint of which a slot was taken at `taken_at`.
     pub(super) fn new(service: Arc<Service>, endpoint: Arc<Endpoint>, taken_at: Duration) -> Self {
-        Self { service, endpoint: Some(endpoint), taken_at, is_learned: false }
+        Self { service, endpoint: Some(endpoint), taken_at, is_learned: false, is_guest: false }
+    }
+
+    /// The same for another node's request.
+    pub(super) fn for_guest(mut self) -> Self {
+        self.is_guest = true;
+        self.endpoint().counters.guest_came();
+        self
     }
 
     /// Whose slot it is.
@@ -44,7 +52,12 @@ impl Slot {
             let now = self.taken_at;
             self.learn(now, Verdict::Nothing);
         }
-        self.endpoint.take().inspect(|endpoint| endpoint.release()).is_some()
+        let Some(endpoint) = self.endpoint.take() else { return false };
+        if self.is_guest {
+            endpoint.counters.guest_went();
+        }
+        endpoint.release();
+        true
     }
 }
 

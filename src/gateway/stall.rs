@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+
+use crate::tls::Channel;
 
 /// A client's connection; writing fails once nothing could be written for `limit`.
 #[derive(Debug)]
 pub(super) struct StallLimited {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Channel>,
     limit: Duration,
     /// Made at the first stall; most clients read as fast as they are written to.
     patience: Option<Pin<Box<Sleep>>>,
@@ -22,8 +23,8 @@ pub(super) struct StallLimited {
 }
 
 impl StallLimited {
-    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self { io: TokioIo::new(stream), limit, patience: None, is_stalled: false }
+    pub(super) fn new(channel: Channel, limit: Duration) -> Self {
+        Self { io: TokioIo::new(channel), limit, patience: None, is_stalled: false }
     }
 
     fn limited<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {

@@ -53,6 +53,11 @@ impl Upload {
         }
     }
 
+    /// Whether it was read whole, so that it can be sent as often as need be.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+
     /// Whether a try can still send the body whole.
     pub(super) fn is_complete(&self) -> bool {
         match self {

@@ -14,7 +14,7 @@ use super::meters::{Meters, Outcome};
 use super::reply::{self, MAX_ANSWER_BYTES, Problem};
 use super::request::{Request, Unfit};
 use super::seen::Seen;
-use crate::gateway::{Gateway, Guest};
+use crate::gateway::{Gateway, Letter};
 use crate::mqtt::Outgoing;
 use crate::mqtt::link::{Link, LinkObserver};
 use crate::wire::{Root, Segment};
@@ -152,11 +152,11 @@ impl Case {
 
     async fn answer(&mut self) -> (Outcome, StatusCode, Outgoing) {
         let problem = |case: &Self, why: &Problem| reply::of_problem(&case.request.reply_to, why, case.left());
-        let Some(guest) = self.guest() else {
+        let Some(letter) = self.letter() else {
             let why = Problem::expired();
             return (Outcome::Expired, why.status, problem(self, &why));
         };
-        match self.clerk.gateway.answer(guest).await {
+        match self.clerk.gateway.answer(letter).await {
             Ok(answer) => {
                 let status = answer.status();
                 (Outcome::Answered, status, reply::of_answer(&self.request.reply_to, answer, self.left()))
@@ -174,7 +174,7 @@ impl Case {
     }
 
     /// The request for the gateway; none once its time is over.
-    fn guest(&mut self) -> Option<Guest> {
+    fn letter(&mut self) -> Option<Letter> {
         let left = self.left();
         if left.is_some_and(|left| left.is_zero()) {
             return None;
@@ -187,7 +187,7 @@ impl Case {
             request.headers_mut().insert(DEADLINE_MS, deadline);
         }
         let from = forwarded_for(&self.request.client);
-        Some(Guest { request, from, route: ROUTE, max_answer_bytes: MAX_ANSWER_BYTES })
+        Some(Letter { request, from, route: ROUTE, max_answer_bytes: MAX_ANSWER_BYTES })
     }
 }
 

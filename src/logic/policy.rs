@@ -156,6 +156,12 @@ impl PolicyState {
 }
 
 impl Policy {
+    /// The utilisation that it steers to; `None` where it watches something else.
+    pub fn target_utilisation(&self) -> Option<f64> {
+        let Self::Threshold(config) = self;
+        (config.metric == Metric::Utilisation).then_some(config.threshold)
+    }
+
     /// The state at the start of the node, when `alive` replicas were found or are to be had again.
     ///
     /// The wish begins there, so a restart in mid-burst scales nothing in.
@@ -224,6 +230,8 @@ pub enum Change {
     },
     /// More are called for, and the maximum is reached.
     AtMaximum,
+    /// More are called for than run here, and other nodes have room: nothing is launched.
+    LeftToPeers,
     /// Fewer are called for, and the minimum is reached.
     AtMinimum,
     /// Fewer are called for, but the last replica has work: ending it would only wake it again.
@@ -244,7 +252,7 @@ impl Change {
     /// The edge that was crossed, where one was.
     pub fn side(&self) -> Option<Side> {
         match self {
-            Self::Added(_) | Self::AtMaximum => Some(Side::Above),
+            Self::Added(_) | Self::AtMaximum | Self::LeftToPeers => Some(Side::Above),
             Self::Removed(_) | Self::AtMinimum | Self::LastInUse => Some(Side::Below),
             Self::Gathering { side, .. } | Self::Waiting { side, .. } => Some(*side),
             Self::Inside
@@ -265,6 +273,7 @@ impl Change {
             Self::Inside => "inside",
             Self::Waiting { .. } => "waiting",
             Self::AtMaximum => "at_maximum",
+            Self::LeftToPeers => "left_to_peers",
             Self::AtMinimum => "at_minimum",
             Self::LastInUse => "last_in_use",
             Self::NoData => "no_data",
@@ -331,6 +340,7 @@ impl Reason {
                 write!(f, ": the next change may come in {:.1} s, still {wanted} wanted", remaining.as_secs_f64())
             }
             Change::AtMaximum => write!(f, ", but the maximum is reached: still {wanted} wanted"),
+            Change::LeftToPeers => write!(f, ", but other nodes have room: still {wanted} wanted"),
             Change::AtMinimum => write!(f, ", but the minimum is reached: still {wanted} wanted"),
             Change::LastInUse => write!(f, ", but the last replica has work: still {wanted} wanted"),
             Change::NoData => write!(f, ": the last decision holds, {wanted} wanted"),

@@ -9,13 +9,17 @@ use std::sync::Arc;
 mod balance;
 mod ejection;
 mod endpoint;
+mod guests;
 mod peak_ewma;
+mod peer_rule;
 mod transport;
 
 pub use balance::{Ask, Balance, Rotation, pick};
 pub use ejection::Ejection;
 pub use endpoint::{Bearer, Endpoint, EndpointCounters, Verdict};
+pub use guests::{Spare, has_room_for_guest, most_guests};
 pub use peak_ewma::PeakEwma;
+pub use peer_rule::{Candidate, PeerRule};
 pub use transport::{InvalidPin, PublicKeyPin, Transport};
 
 /// Where a replica runs, as seen from this node.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::load::{LoadSample, ServiceLoad, Window};
 use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, plan};
-use super::policy::{Bounds, Decision, Observation, Policy, PolicyState, utilisation};
-use super::route::Placement;
+use super::policy::{Bounds, Change, Decision, Observation, Policy, PolicyState, utilisation};
+use super::route::{PeerRule, Placement};
 
 /// What does not change while the node runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,10 +31,18 @@ pub struct ServiceSettings {
     pub cloud: Cloud,
     /// Adapters that it may use.
     pub adapters: BTreeSet<String>,
+    /// Which other nodes may have its requests; none where they stay with this one.
+    pub peers: Option<PeerRule>,
+    /// Whether other nodes' requests are taken.
+    pub guests: bool,
 }
 
 /// Above this share of memory in use no further local replica is started: the next one could make the kernel kill.
 const MEMORY_HEADROOM: f64 = 0.90;
+
+/// As long as other nodes and own replicas together are busier than this, another node's room is about to run out, and what
+/// starts now comes none too early. Of a policy that watches another measure than utilisation.
+const PEERS_SUFFICE_BELOW: f64 = 0.80;
 
 /// The state of one service's scaling.
 #[derive(Clone, Debug)]
@@ -54,6 +62,8 @@ pub struct Situation<'a> {
     pub adapters: &'a [AdapterView],
     /// Why its supervisor starts no further local replica for now: what became of the last one.
     pub local_broken: Option<String>,
+    /// Requests that other nodes have room for now, this node's that they have already included.
+    pub peer_slots: u32,
 }
 
 /// What a step came to.
@@ -103,7 +113,7 @@ impl ServiceScaling {
                 replica.phase = Phase::Draining;
             }
         }
-        let decision = self.decide(window, &situation.replicas, now);
+        let decision = self.decide(window, &situation, now);
         let plan = plan(&self.plan_input(decision.wanted, window, situation));
         for action in &plan.actions {
             if let Action::Drain { replica } | Action::StopLocal { replica } = action {
@@ -114,14 +124,51 @@ impl ServiceScaling {
         Step { decision, plan }
     }
 
-    fn decide(&mut self, window: &Window, replicas: &[ReplicaView], now: Duration) -> Decision {
-        let observation = self.observe(window, replicas);
+    fn decide(&mut self, window: &Window, situation: &Situation<'_>, now: Duration) -> Decision {
+        let observation = self.observe(window, &situation.replicas);
         let alive = observation.ready + observation.starting;
         let policy = &self.settings.policy;
         let state = self.state.take().unwrap_or_else(|| policy.start(alive));
-        let (state, decision) = policy.decide(&state, &observation, self.settings.bounds, now);
+        let bounds = self.bounds(window, situation, state.wanted());
+        let (state, mut decision) = policy.decide(&state, &observation, bounds, now);
         self.state = Some(state);
+        if decision.reason.change == Change::AtMaximum && bounds.max < self.settings.bounds.max {
+            decision.reason.change = Change::LeftToPeers;
+        }
         decision
+    }
+
+    /// The bounds of a decision: nothing is launched while other nodes have room for what is too much here. What was
+    /// launched before stays until the policy gives it up.
+    fn bounds(&self, window: &Window, situation: &Situation<'_>, wanted: u32) -> Bounds {
+        let bounds = self.settings.bounds;
+        if !self.peers_suffice(window, situation) {
+            return bounds;
+        }
+        let local = count(&situation.replicas, Placement::Local, Phase::Ready)
+            + count(&situation.replicas, Placement::Local, Phase::Starting);
+        let memory = window.latest().and_then(|sample| sample.host.memory);
+        let obstacle = local_obstacle(situation.local_broken.clone(), memory);
+        let most_local = if obstacle.is_some() { local } else { self.settings.local_max };
+        Bounds { max: most_local.max(wanted).max(bounds.min).min(bounds.max), ..bounds }
+    }
+
+    fn peers_suffice(&self, window: &Window, situation: &Situation<'_>) -> bool {
+        let (in_flight, queued) = self.load(window);
+        let ready = situation.replicas.iter().filter(|replica| replica.phase == Phase::Ready).count();
+        let own = u32::try_from(ready).unwrap_or(u32::MAX).saturating_mul(self.settings.concurrency);
+        let (Some(in_flight), Some(queued)) = (in_flight, queued) else { return false };
+        let together = utilisation(in_flight, queued, own.saturating_add(situation.peer_slots), 1);
+        let enough = self.settings.policy.target_utilisation().unwrap_or(PEERS_SUFFICE_BELOW);
+        situation.peer_slots > 0 && together.is_some_and(|together| together < enough)
+    }
+
+    /// Requests in flight and waiting, over the service's window.
+    fn load(&self, window: &Window) -> (Option<f64>, Option<f64>) {
+        let mean = |field: fn(&ServiceLoad) -> f64| {
+            window.mean(self.settings.window, |sample| sample.services.get(&self.settings.name).map(field))
+        };
+        (mean(|load| load.in_flight), mean(|load| load.queued))
     }
 
     fn observe(&self, window: &Window, replicas: &[ReplicaView]) -> Observation {
@@ -132,7 +179,7 @@ impl ServiceScaling {
         let mean = |field: fn(&ServiceLoad) -> f64| {
             window.mean(span, |sample: &LoadSample| sample.services.get(name).map(field))
         };
-        let (in_flight, queued) = (mean(|s| s.in_flight), mean(|s| s.queued));
+        let (in_flight, queued) = self.load(window);
         let now = window.latest().and_then(|sample| sample.services.get(name));
         Observation {
             utilisation: in_flight

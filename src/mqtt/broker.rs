@@ -1,15 +1,22 @@
-//! The embedded broker: `mqtt5`, in memory, for the box that Tidegate runs on.
+//! The embedded broker: `mqtt5`, in memory, for the box that Tidegate runs on, and by its [`door`] for a site.
 //!
 //! Its defaults would listen on every interface, write a folder, and accept packets of 256 MiB; each is set here.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt5::broker::config::{BrokerConfig, StorageBackend, StorageConfig};
 use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
 use tokio::task::JoinHandle;
 
+use self::door::{Door, DoorOptions, Parts};
+use self::gate::OwnBox;
 use super::MAX_PACKET_BYTES;
+
+pub mod door;
+mod gate;
+mod room;
 
 /// Subscribers of one box: dashboards, recorders, sensors. Bounds memory, not use.
 const MAX_CLIENTS: usize = 256;
@@ -35,6 +42,16 @@ pub enum BrokerError {
         /// What the system said.
         reason: String,
     },
+    /// The address for others is taken or not ours.
+    #[error(
+        "the hub cannot listen on {listen}: {reason}; set mqtt.listen_tls to a free address (port 0 takes a free one)"
+    )]
+    ListenTls {
+        /// The configured address.
+        listen: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
 }
 
 /// A running embedded broker; dropping it does not stop it, [`Broker::stop`] does.
@@ -42,6 +59,8 @@ pub struct Broker {
     address: SocketAddr,
     shutdown: BrokerShutdownHandle,
     task: JoinHandle<()>,
+    parts: Option<Parts>,
+    door: Option<Door>,
 }
 
 impl Broker {
@@ -50,7 +69,12 @@ impl Broker {
         let failed = |reason: String| BrokerError::Listen { listen, reason };
         // Bound first by hand, since the broker's own error does not name the reason.
         drop(std::net::TcpListener::bind(listen).map_err(|e| failed(e.to_string()))?);
-        let mut broker = MqttBroker::with_config(config(listen)).await.map_err(|e| failed(e.to_string()))?;
+        let config = config(listen);
+        let broker = MqttBroker::with_config(config.clone()).await.map_err(|e| failed(e.to_string()))?;
+        let storage = broker.storage();
+        let mut broker = broker.with_auth_provider(Arc::new(OwnBox(storage.clone())));
+        let (router, stats) = (broker.router(), broker.stats());
+        let parts = storage.map(|storage| Parts { config, router, storage, stats });
         let address = broker.local_addr().ok_or_else(|| failed("no listener was bound".into()))?;
         let shutdown = broker.shutdown_handle();
         let mut ready = broker.ready_receiver();
@@ -60,7 +84,18 @@ impl Broker {
             }
         });
         ready.wait_for(|up| *up).await.map_err(|_| failed("it stopped while starting".into()))?;
-        Ok(Self { address, shutdown, task })
+        Ok(Self { address, shutdown, task, parts, door: None })
+    }
+
+    /// Lets others in than this box, as the options say.
+    pub async fn open(&mut self, options: DoorOptions) -> Result<SocketAddr, BrokerError> {
+        let no_storage =
+            || BrokerError::ListenTls { listen: options.listen, reason: "it keeps no sessions".to_owned() };
+        let parts = self.parts.take().ok_or_else(no_storage)?;
+        let door = Door::open(parts, options).await?;
+        let address = door.address;
+        self.door = Some(door);
+        Ok(address)
     }
 
     /// Where it listens, with the real port.
@@ -70,6 +105,9 @@ impl Broker {
 
     /// Closes every connection and waits for the end.
     pub async fn stop(self) {
+        if let Some(door) = self.door {
+            door.close().await;
+        }
         self.shutdown.shutdown();
         if self.task.await.is_err() {
             tracing::warn!("the embedded MQTT broker ended in a panic");

@@ -10,7 +10,7 @@ use edge_config::Config;
 use tokio::sync::oneshot;
 
 use super::trust::Trust;
-use super::{Addresses, NodeError, NodePulse, Options, links, panic, parts};
+use super::{Addresses, NodeError, NodePulse, Options, hub, links, panic, parts};
 use crate::actors::burst::{Burst, BurstParts, EndAll};
 use crate::actors::discovery::{Discovery, Withdraw};
 use crate::actors::hearing::{Hearing, Listeners};
@@ -114,8 +114,11 @@ fn start_actors(
         endpoints: Endpoints {
             gateway: Some(parts.addresses.gateway.to_string()),
             console: Some(parts.addresses.console.to_string()),
-            mqtt: parts.addresses.mqtt.map(|address| address.to_string()),
+            mqtt: hub::announced(&parts.addresses, &parts.trust),
+            peers: parts.addresses.peers.map(|address| super::peers::announced(config, address)),
         },
+        site: config.node.site.clone(),
+        region: config.node.region.clone(),
         config_digest: config.digest(),
         facts: parts::facts(config),
         publisher: publisher.clone().recipient(),
@@ -132,6 +135,7 @@ fn start_actors(
         config.budget.currency.clone(),
         config.node.drain_timeout.mul_f64(0.5),
         parts.board.clone(),
+        parts.trust.registry.clone(),
         parts::scaling(config, &parts.options),
     )
     .start();

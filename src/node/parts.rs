@@ -97,6 +97,7 @@ pub(super) fn service_options(config: &Config) -> Vec<ServiceOptions> {
         max_body_bytes: config.gateway.max_body_bytes,
         repeatable: service.repeatable,
         balance: balance(service.balance),
+        guests: super::peers::takes_guests(config, service),
     });
     services.collect()
 }
@@ -130,6 +131,8 @@ pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings
             on_demand_floor: service.burst.as_ref().map_or(0, |burst| burst.on_demand_floor),
             cloud: cloud(service, options),
             adapters,
+            peers: super::peers::rule(config, service),
+            guests: super::peers::takes_guests(config, service),
         }
     });
     all.collect()
@@ -192,7 +195,7 @@ pub(super) fn facts(config: &Config) -> BTreeMap<String, ServiceFacts> {
     facts.collect()
 }
 
-fn protocol(runtime: &Runtime) -> &'static str {
+pub(super) fn protocol(runtime: &Runtime) -> &'static str {
     match runtime {
         Runtime::Onnx { .. } => "oip-v2",
         _ => "http",

@@ -17,6 +17,8 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::ALPN_HTTP_1_1;
 use super::channel::Channel;
+use super::fleet::FleetIdentity;
+use super::peer;
 use super::pinned::{PinnedKey, is_wrong_key};
 use crate::logic::route::{PublicKeyPin, Transport};
 
@@ -54,10 +56,10 @@ pub enum RootsError {
 /// Why there is no channel. The connection is closed, and nothing of a request was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Another key than the pinned one.
+    /// Another key than the pinned one: not the launch's, or not the one that the other node signs with.
     #[error(
-        "another key than this launch's was presented: the address belongs to another instance by now, or someone \
-         stands in between; nothing was sent"
+        "another key than the expected one was presented: the address belongs to somebody else by now, or someone stands \
+         in between; nothing was sent"
     )]
     WrongKey,
     /// A certificate that no trusted authority issued for this name, or not for now.
@@ -68,6 +70,9 @@ pub enum DialError {
         /// What is wrong with it.
         why: String,
     },
+    /// Another node was to be called, and there is nothing to show to it.
+    #[error("this node has no credential of a fleet, which other nodes ask for; set node.credentials")]
+    NoCredential,
     /// No TLS at the other end, or one that we do not speak.
     #[error("no TLS handshake: {0}")]
     Handshake(String),
@@ -91,12 +96,14 @@ struct Shared {
     provider: Arc<CryptoProvider>,
     extra_roots: Vec<CertificateDer<'static>>,
     named: OnceLock<Result<Arc<ClientConfig>, rustls::Error>>,
+    /// What is shown to other nodes of the fleet.
+    own: Option<Arc<dyn FleetIdentity>>,
 }
 
 impl Default for Dialer {
     /// One that trusts the public authorities alone.
     fn default() -> Self {
-        Self::trusting(Vec::new())
+        Self::made(Vec::new(), None)
     }
 }
 
@@ -106,12 +113,18 @@ impl Dialer {
     /// # Errors
     /// See [`RootsError`].
     pub fn new(extra_roots: Option<&Path>) -> Result<Self, RootsError> {
-        extra_roots.map_or_else(|| Ok(Vec::new()), read_roots).map(Self::trusting)
+        extra_roots.map_or_else(|| Ok(Vec::new()), read_roots).map(|roots| Self::made(roots, None))
     }
 
-    fn trusting(extra_roots: Vec<CertificateDer<'static>>) -> Self {
+    /// The same, which shows this credential to other nodes of the fleet.
+    #[must_use]
+    pub fn showing(&self, own: Arc<dyn FleetIdentity>) -> Self {
+        Self::made(self.0.extra_roots.clone(), Some(own))
+    }
+
+    fn made(extra_roots: Vec<CertificateDer<'static>>, own: Option<Arc<dyn FleetIdentity>>) -> Self {
         let provider = Arc::new(ring::default_provider());
-        Self(Arc::new(Shared { provider, extra_roots, named: OnceLock::new() }))
+        Self(Arc::new(Shared { provider, extra_roots, named: OnceLock::new(), own }))
     }
 
     /// Makes a channel of a fresh connection to `host` (without port), or closes it.
@@ -128,6 +141,7 @@ impl Dialer {
         let (config, name) = match transport {
             Transport::Plain => return Ok(Channel::Plain(stream)),
             Transport::Pinned(pin) => (self.pinned(*pin).map_err(DialError::Setup)?, UNNAMED),
+            Transport::Peer(pin) => (self.peer(*pin)?, UNNAMED),
             Transport::Named => (self.named().map_err(DialError::Setup)?, host.trim_matches(['[', ']'])),
         };
         let name = ServerName::try_from(name.to_owned()).map_err(|_| DialError::BadName(name.to_owned()))?;
@@ -151,6 +165,11 @@ impl Dialer {
         config.enable_sni = false;
         config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
         Ok(Arc::new(config))
+    }
+
+    fn peer(&self, pin: PublicKeyPin) -> Result<Arc<ClientConfig>, DialError> {
+        let own = self.0.own.as_ref().ok_or(DialError::NoCredential)?;
+        peer::calling(own.as_ref(), pin, &self.0.provider).map_err(DialError::Setup)
     }
 
     fn named(&self) -> Result<Arc<ClientConfig>, rustls::Error> {

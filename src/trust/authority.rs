@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::certificate::{self, CertificateError, Hand, Role, Subject, root_name};
-use super::credential::{TRUST_FILE, certificates, certificates_pem, read_file, unusable};
+use super::credential::{ROOTS_FILE, TRUST_FILE, certificates, certificates_pem, read_file, unusable};
 use super::key::KEY_BYTES;
 use super::{Anchors, AnchorsError, Credential, CredentialError, Facts, Key, KeyError, UnixSeconds};
 use crate::host::file;
@@ -249,8 +249,13 @@ impl Authority {
     }
 
     fn write_trust(&self) -> Result<(), AuthorityError> {
-        let path = self.folder.join(TRUST_FILE);
-        Ok(file::replace(&path, &self.trust_message()?).map_err(|error| unusable(&path, error))?)
+        let write = |name: &str, content: &[u8]| {
+            let path = self.folder.join(name);
+            file::replace(&path, content).map_err(|error| unusable(&path, error))
+        };
+        // For those who only watch, and check no more than a broker's name.
+        write(ROOTS_FILE, certificates_pem(self.anchors.roots()).as_bytes())?;
+        Ok(write(TRUST_FILE, &self.trust_message()?)?)
     }
 }
 

@@ -10,11 +10,13 @@ use rcgen::{
     KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use webpki::EndEntityCert;
 
 use super::key::{KEY_BYTES, Key};
 use super::{UnixSeconds, validity};
+use crate::logic::route::PublicKeyPin;
 
 /// Before the subject in the certificate's alternative name: `urn:tidegate:{fleet}:{role}:{name}`.
 const URN: &str = "urn:tidegate:";
@@ -232,9 +234,28 @@ pub(super) fn read(der: &[u8]) -> Result<Facts, CertificateError> {
     })
 }
 
-/// The raw key: the last 32 bytes of a SubjectPublicKeyInfo of 44 whose algorithm is Ed25519 (RFC 8410 section 4).
+/// A SubjectPublicKeyInfo whose algorithm is Ed25519, up to the raw key (RFC 8410 section 4).
+const BEFORE_KEY: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+impl Facts {
+    /// The pin on its key: with whom a connection by TLS must be.
+    pub fn pin(&self) -> PublicKeyPin {
+        let mut spki = Sha256::new();
+        spki.update(BEFORE_KEY);
+        spki.update(self.public_key);
+        PublicKeyPin(spki.finalize().into())
+    }
+}
+
+/// The host names that a certificate holds for.
+pub(super) fn host_names(der: &[u8]) -> Vec<String> {
+    let certificate = CertificateDer::from(der);
+    let parsed = EndEntityCert::try_from(&certificate);
+    parsed.map(|parsed| parsed.valid_dns_names().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// The raw key: the last 32 bytes of a SubjectPublicKeyInfo of 44.
 pub(super) fn public_key(certificate: &EndEntityCert<'_>) -> Option<[u8; KEY_BYTES]> {
-    const BEFORE_KEY: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     let spki = certificate.subject_public_key_info();
     spki.as_ref().strip_prefix(&BEFORE_KEY)?.try_into().ok()
 }

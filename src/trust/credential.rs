@@ -20,7 +20,7 @@ pub(super) const KEY_FILE: &str = "node.key";
 pub(super) const CERTIFICATE_FILE: &str = "node.pem";
 pub(super) const TRUST_FILE: &str = "trust.cbor";
 /// The roots once more, as brokers and other programs want them; never read here.
-const ROOTS_FILE: &str = "roots.pem";
+pub(super) const ROOTS_FILE: &str = "roots.pem";
 
 /// A certificate has under 1 KB, a fleet's roots and revocations under the largest message.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -82,6 +82,11 @@ impl Credential {
     /// Its certificates (DER), its own first.
     pub fn chain(&self) -> &[Vec<u8>] {
         &self.chain
+    }
+
+    /// The host names at which its holder is reached by TLS; addresses aside.
+    pub fn host_names(&self) -> Vec<String> {
+        self.chain.first().map(|own| certificate::host_names(own)).unwrap_or_default()
     }
 
     /// Its key in PEM: a secret.

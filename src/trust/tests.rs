@@ -232,3 +232,28 @@ fn openssl_verifies_what_is_issued() {
         assert!(shown.contains(expected), "{expected} in {shown}");
     }
 }
+
+#[test]
+fn a_chain_that_is_shown_counts_with_and_without_the_root_and_the_root_alone_for_nothing() {
+    let folder = TempDir::new().unwrap();
+    let mut authority = fleet(folder.path());
+    let root = authority.anchors().roots()[0].clone();
+    let node = authority.enroll(&subject("gw-1", Role::Node), DAY, NOW).unwrap();
+    let stranger = Authority::found(&folder.path().join("other"), "plant-a", NOW).unwrap();
+    let foreign = stranger.enroll(&subject("gw-1", Role::Node), DAY, NOW).unwrap();
+    let leaf = |credential: &Credential| credential.chain()[0].clone();
+    let before = verifier(&authority);
+    let holder = |verifier: &Verifier, chain: &[Vec<u8>]| match verifier.holder(chain, NOW) {
+        Ok(facts) => facts.name.clone(),
+        Err(rejected) => rejected.kind().to_owned(),
+    };
+    for chain in [vec![leaf(&node)], vec![leaf(&node), root.clone()]] {
+        assert_eq!(holder(&before, &chain), "gw-1");
+    }
+    let other_root = stranger.anchors().roots()[0].clone();
+    for chain in [vec![], vec![root.clone()], vec![leaf(&foreign), root.clone()], vec![leaf(&foreign), other_root]] {
+        assert_eq!(holder(&before, &chain), "foreign");
+    }
+    authority.revoke("gw-1", NOW).unwrap();
+    assert_eq!(holder(&verifier(&authority), &[leaf(&node), root]), "revoked");
+}

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::certificate::{Facts, Role};
 use super::key::has_signed;
 use super::{Anchors, AnchorsError, EARLIEST, UnixSeconds};
+use crate::logic::route::PublicKeyPin;
 use crate::wire::{Root, Sealed, Stamp, Topic, WireError};
 
 /// Certificates that are known at once: a fleet of ten thousand, with renewals. Each takes some 300 bytes.
@@ -78,6 +79,8 @@ pub struct Speaker {
     pub name: String,
     /// What they may do.
     pub role: Role,
+    /// Whose key they signed with: at the other end of a connection by TLS stands the same one.
+    pub key: PublicKeyPin,
 }
 
 /// A message that was checked: who said it, when in their time, and what.
@@ -163,7 +166,14 @@ impl Verifier {
         if !has_signed(&facts.public_key, &sealed.signed, &sealed.signature) {
             return Err(Rejected::Forged(facts.name.clone()));
         }
-        Ok(Speaker { name: facts.name.clone(), role: facts.role })
+        Ok(speaker(&facts))
+    }
+
+    /// The calendar's time as far as it can be believed, from what the system's clock says: one that was never set shows less
+    /// than what was signed.
+    pub fn believable(&self, now: UnixSeconds) -> UnixSeconds {
+        // Only a clock that was never set is helped: a date that somebody once wrote in error must not outrun a right one.
+        if now < EARLIEST { self.anchors().issued_at().max(EARLIEST) } else { now }
     }
 
     /// A message whole: taken apart, checked, and ready to be decoded.
@@ -171,6 +181,14 @@ impl Verifier {
         let sealed = Sealed::read(&self.root, topic, message)?;
         let speaker = self.check(topic, &sealed, now)?;
         Ok(Believed { speaker, stamp: sealed.stamp, payload: sealed.payload })
+    }
+
+    /// Who holds a certificate, by its chain, the holder's own first; whoever shows it has to prove the key, as TLS does.
+    pub fn holder(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
+        let anchors = self.anchors();
+        // OpenSSL's clients show the root, too, where they have it; it is believed for what is here, not for what they show.
+        let below_roots: Vec<_> = chain.iter().filter(|one| !anchors.roots().contains(one)).cloned().collect();
+        self.credential(&below_roots, now.max(EARLIEST))
     }
 
     fn credential(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
@@ -196,6 +214,10 @@ impl Verifier {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn speaker(facts: &Facts) -> Speaker {
+    Speaker { name: facts.name.clone(), role: facts.role, key: facts.pin() }
 }
 
 /// A node speaks on its own topics; commands are an operator's, and anybody of the fleet may ask who is there.

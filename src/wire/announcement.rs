@@ -42,6 +42,12 @@ pub struct Announcement {
     /// What it serves.
     #[serde(default)]
     pub services: Vec<ServiceOffer>,
+    /// Where it stands, as its operator calls it; none where nobody said.
+    #[serde(default)]
+    pub site: Option<String>,
+    /// The region that it is in, for services that may not leave theirs; none where nobody said.
+    #[serde(default)]
+    pub region: Option<String>,
 }
 
 numbered_enum! {
@@ -63,12 +69,15 @@ pub struct Endpoints {
     /// The HTTP API for people and monitoring.
     #[serde(default)]
     pub console: Option<String>,
-    /// The broker that the node publishes to.
+    /// The node's own broker: for a site's hub its address by TLS with `mqtts://` before it, else that on its own box.
     #[serde(default)]
     pub mqtt: Option<String>,
+    /// Where other nodes of the fleet send requests for which they have no free replica themselves.
+    #[serde(default)]
+    pub peers: Option<String>,
 }
 
-/// One service of an announcement. What is spare is a hint: a full node answers 429 and the caller moves on.
+/// One service of an announcement. What is spare is a hint: a full node answers 429, and the caller moves on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceOffer {
     /// The service's name.
@@ -91,7 +100,7 @@ pub struct ServiceOffer {
     /// Requests that all ready replicas take at once.
     #[serde(default)]
     pub capacity: u32,
-    /// The part of `capacity` that is free.
+    /// Requests of other nodes that there is room for, on the node itself; none where it takes none.
     #[serde(default)]
     pub spare: u32,
     /// The adapter that an instance was launched through; none for a node.

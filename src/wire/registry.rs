@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Announcement, NodeState, NodeStateKind, Stamp};
+use super::{Announcement, NodeState, NodeStateKind, ServiceOffer, Stamp};
+use crate::logic::route::PublicKeyPin;
 
 /// Nodes that are known at once, those included that went and could come back.
 pub const MAX_NODES: usize = 20_000;
@@ -45,6 +46,8 @@ struct Node {
 #[derive(Clone, Debug)]
 struct Said {
     stamp: Stamp,
+    /// Whose word it is.
+    key: PublicKeyPin,
     /// When it was heard, retained or live.
     heard_at: Duration,
     /// When it was last heard live: somebody was there to say it.
@@ -72,6 +75,23 @@ pub struct Present {
     pub state: Option<NodeStateKind>,
 }
 
+/// A node that has room for another's requests of one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// Its id.
+    pub node: String,
+    /// Where it takes them, `host:port`.
+    pub authority: String,
+    /// Who must be there.
+    pub key: PublicKeyPin,
+    /// What it offers.
+    pub offer: ServiceOffer,
+    /// Where it stands, as its operator calls it.
+    pub site: Option<String>,
+    /// The region that it is in.
+    pub region: Option<String>,
+}
+
 impl Said {
     fn ttl(&self) -> Duration {
         Duration::from_secs(self.announcement.ttl_s).min(LONGEST_TTL)
@@ -86,14 +106,32 @@ impl Said {
         now.saturating_sub(self.heard_at) <= self.ttl()
     }
 
-    /// Whether requests may go there: it was heard live, and the next word is not yet missed.
+    /// Whether requests may go there: it was heard live, and the next word is not yet overdue.
     fn is_alive(&self, now: Duration) -> bool {
-        let patience = self.heartbeat().saturating_mul(2);
-        self.alive_at.is_some_and(|at| now.saturating_sub(at) < patience)
+        self.alive_at.is_some_and(|at| now.saturating_sub(at) < self.heartbeat())
+    }
+
+    fn as_peer(&self, service: &str) -> Option<Peer> {
+        let Announcement { node, endpoints, services, site, region, .. } = &self.announcement;
+        let offer = services.iter().find(|offer| offer.name == service && offer.spare > 0)?;
+        Some(Peer {
+            node: node.clone(),
+            authority: endpoints.peers.clone()?,
+            key: self.key,
+            offer: offer.clone(),
+            site: site.clone(),
+            region: region.clone(),
+        })
     }
 }
 
 impl Node {
+    /// What it is asked now it may not answer any more.
+    fn is_leaving(&self) -> bool {
+        let state = self.state.map(|state| state.kind);
+        matches!(state, Some(NodeStateKind::Draining | NodeStateKind::Offline | NodeStateKind::Lost))
+    }
+
     fn known(&self, instance: Option<&str>) -> Stamp {
         let said = match instance {
             None => self.itself.as_ref(),
@@ -125,7 +163,14 @@ impl Registry {
 
     /// Enters an announcement. `live` where it was just said, not kept by the broker. One that lives no time takes back
     /// what was announced.
-    pub fn announce(&self, announcement: Announcement, stamp: Stamp, live: bool, now: Duration) -> Result<(), Refused> {
+    pub fn announce(
+        &self,
+        announcement: Announcement,
+        stamp: Stamp,
+        key: PublicKeyPin,
+        live: bool,
+        now: Duration,
+    ) -> Result<(), Refused> {
         let mut nodes = self.nodes();
         make_room(&mut nodes, &announcement.node)?;
         let node = nodes.entry(announcement.node.clone()).or_default();
@@ -150,7 +195,7 @@ impl Registry {
             Some(launch) => node.instances.get(launch),
         };
         let alive_at = if live { Some(now) } else { before.and_then(|said| said.alive_at) };
-        let said = Said { stamp, heard_at: now, alive_at, announcement };
+        let said = Said { stamp, key, heard_at: now, alive_at, announcement };
         match said.announcement.instance.clone() {
             None => node.itself = Some(said),
             Some(launch) if node.instances.len() < MAX_INSTANCES || node.instances.contains_key(&launch) => {
@@ -187,12 +232,18 @@ impl Registry {
         self.nodes().values_mut().for_each(|node| node.forget_stale(now));
     }
 
-    /// The nodes that announce a service and were just heard, by name.
-    pub fn alive_with(&self, service: &str, now: Duration) -> Vec<Announcement> {
+    /// The nodes that have room for another's requests of a service and were just heard, by name.
+    pub fn peers(&self, service: &str, now: Duration) -> Vec<Peer> {
         let nodes = self.nodes();
-        let alive = nodes.values().filter_map(|node| node.itself.as_ref()).filter(|said| said.is_alive(now));
-        let offers = |said: &&Said| said.announcement.services.iter().any(|offer| offer.name == service);
-        alive.filter(offers).map(|said| said.announcement.clone()).collect()
+        let staying = nodes.values().filter(|node| !node.is_leaving());
+        let alive = staying.filter_map(|node| node.itself.as_ref()).filter(|said| said.is_alive(now));
+        alive.filter_map(|said| said.as_peer(service)).collect()
+    }
+
+    /// What the fleet believes has changed: nobody is routable until they were heard again.
+    pub fn doubt_all(&self) {
+        let mut nodes = self.nodes();
+        nodes.values_mut().filter_map(|node| node.itself.as_mut()).for_each(|said| said.alive_at = None);
     }
 
     /// Every node and instance whose word has not expired.

@@ -13,7 +13,7 @@ use crate::process::{Running, free_port};
 use crate::site::Door;
 use crate::support::{PATIENCE, wait_until};
 
-const FLEETS: [&str; 2] = ["tidegate/v1/plant-a", "tidegate-json/v1/plant-a"];
+pub(crate) const FLEETS: [&str; 2] = ["tidegate/v1/plant-a", "tidegate-json/v1/plant-a"];
 
 struct Fleet {
     /// Before its folder, so that it ends first.
@@ -95,7 +95,7 @@ fn shipped(name: &str, to: &Path, edit: impl FnOnce(String) -> String) {
 }
 
 /// All topics that a node has, by `docs/wire.cddl` and the table of the design.
-fn topics_of(node: &str) -> Vec<String> {
+pub(crate) fn topics_of(node: &str) -> Vec<String> {
     let below = ["discovery/#", "discovery/#/l-1", "node/#/state", "node/#/load", "node/#/service/digits"];
     let more = ["node/#/burst/l-1", "node/#/event/burst.started", "node/#/response/r-1"];
     let topics = below.into_iter().chain(more).map(|topic| topic.replace('#', node));
@@ -103,12 +103,12 @@ fn topics_of(node: &str) -> Vec<String> {
 }
 
 /// Says something on every topic, and an own word at the end; once that is heard, what is to be heard of the others is.
-fn try_all(writer: &Peer, own: &str, topics: &[String], payload: &str) {
+pub(crate) fn try_all(writer: &Peer, own: &str, topics: &[String], payload: &str) {
     topics.iter().for_each(|topic| writer.publish(retained(topic, payload)));
     writer.publish(live(&format!("{}/node/{own}/event/end", FLEETS[0]), payload));
 }
 
-fn heard_of(listener: &Peer, own: &str, payload: &str) -> Vec<String> {
+pub(crate) fn heard_of(listener: &Peer, own: &str, payload: &str) -> Vec<String> {
     let end = format!("{}/node/{own}/event/end", FLEETS[0]);
     listener.wait_for_payload(&end, payload);
     let said = listener.heard().into_iter().filter(|message| message.payload == payload.as_bytes());
@@ -117,7 +117,7 @@ fn heard_of(listener: &Peer, own: &str, payload: &str) -> Vec<String> {
     topics
 }
 
-fn sorted(mut topics: Vec<String>) -> Vec<String> {
+pub(crate) fn sorted(mut topics: Vec<String>) -> Vec<String> {
     topics.sort_unstable();
     topics
 }

@@ -18,9 +18,6 @@ pub(crate) enum Finding {
 
 /// Broker, case, and what is observed there. `docs/brokers.md` says what Tidegate does about each.
 const GAPS: &[(&str, &str, &str)] = &[
-    ("embedded", "password", "anyone is let in"),
-    ("embedded", "tls", "no TLS"),
-    ("embedded", "mutual tls", "no TLS"),
     ("rabbitmq", "mqtt 5", "MQTT 3.1.1 is spoken"),
     ("rabbitmq", "wildcard retained", "nothing is given to a wildcard"),
     ("rabbitmq", "ten thousand retained", "nothing is given to a wildcard"),

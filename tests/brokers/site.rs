@@ -20,8 +20,12 @@ pub(crate) trait Site {
     fn tls(&self) -> Option<(u16, u16)>;
     /// What its certificate and the nodes' are made of.
     fn certificates(&self) -> &Certificates;
-    /// Whether it asks for [`LOGIN`].
+    /// Whether it asks for [`LOGIN`] at the port without TLS.
     fn has_users(&self) -> bool;
+    /// A door that asks for [`LOGIN`].
+    fn asks_for_login(&self) -> Option<Door> {
+        self.has_users().then(|| Door { host: "127.0.0.1", port: self.plain(), login: login(), tls: None })
+    }
     /// Ends it hard, with all that it remembers, and starts it again on the same ports.
     fn restart(&mut self);
 }
@@ -35,10 +39,15 @@ pub(crate) struct Door {
     pub(crate) tls: Option<BrokerTls>,
 }
 
+/// [`LOGIN`] as a door has it.
+pub(crate) fn login() -> Option<(String, String)> {
+    Some((LOGIN.0.to_owned(), LOGIN.1.to_owned()))
+}
+
 impl Door {
     /// In the clear, with the right password where one is asked for.
     pub(crate) fn plain(site: &dyn Site) -> Self {
-        let login = site.has_users().then(|| (LOGIN.0.to_owned(), LOGIN.1.to_owned()));
+        let login = login().filter(|_| site.has_users());
         Self { host: "127.0.0.1", port: site.plain(), login, tls: None }
     }
 }

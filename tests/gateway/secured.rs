@@ -123,7 +123,7 @@ async fn another_key_than_the_pinned_one_gets_no_request() {
     let node = Node::serving("digits", &[pinned("l-1", server.addr, &identity("l-1"))]).await;
     let told = node.post(PATH, "x").await;
     assert_eq!(told.status, 502, "{told:?}");
-    assert!(told.text().contains("another key than this launch's was presented"), "{}", told.text());
+    assert!(told.text().contains("another key than the expected one was presented"), "{}", told.text());
     assert_eq!((server.connections.load(Ordering::SeqCst), server.served()), (0, 0));
 }
 

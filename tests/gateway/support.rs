@@ -137,6 +137,7 @@ pub(crate) fn placed(replica: &str, addr: SocketAddr, concurrency: u32, placemen
 
 pub(crate) fn service(name: &str) -> ServiceOptions {
     ServiceOptions {
+        guests: false,
         name: name.into(),
         queue: 100,
         request_timeout: PATIENCE,

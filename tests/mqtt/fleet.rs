@@ -13,14 +13,14 @@ use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
 /// The rules that we ship, for the fleet `test`.
 const RULES: &str = include_str!("../../examples/mosquitto/tidegate.acl");
 
-struct Fleet {
-    home: Home,
+pub(crate) struct Fleet {
+    pub(crate) home: Home,
     port: u16,
     _broker: Broker,
 }
 
 impl Fleet {
-    fn found() -> Self {
+    pub(crate) fn found() -> Self {
         let home = Home::new();
         run(&home, &["init", "test", "--dir", &path(&home, "fleet")]);
         let port = free_port();
@@ -43,12 +43,12 @@ impl Fleet {
     }
 
     /// Lets somebody in; the folder with their files.
-    fn enroll(&self, name: &str, role: &str) -> PathBuf {
+    pub(crate) fn enroll(&self, name: &str, role: &str) -> PathBuf {
         run(&self.home, &["enroll", name, "--role", role, "--dir", &path(&self.home, "fleet")]);
         self.home.path().join("fleet/nodes").join(name)
     }
 
-    fn spec(&self, name: &str, credentials: &Path) -> Spec {
+    pub(crate) fn spec(&self, name: &str, credentials: &Path) -> Spec {
         let mut spec = Spec::new().with("[service.digits.local]\nmax_replicas = 1");
         spec.remove("mqtt", "listen");
         let state_dir = self.home.path().join(format!("state-{name}"));
@@ -71,7 +71,7 @@ fn run(home: &Home, arguments: &[&str]) -> String {
 }
 
 /// What a node knows of another one.
-fn seen(node: &Node, other: &str) -> Option<Value> {
+pub(crate) fn seen(node: &Node, other: &str) -> Option<Value> {
     let all = node.get_json("/api/v1/discovery");
     let of_other = |one: &&Value| one["node"] == other && one["own"] == false && one["instance"].is_null();
     all.as_array().and_then(|all| all.iter().find(of_other).cloned())

@@ -116,7 +116,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("simulate", &["logic", "wire"]),
     ("model", &[]),
     ("wrap", &["wire", "tls"]),
-    ("trust", &["wire", "tls", "host"]),
+    ("trust", &["logic", "wire", "tls", "host"]),
     // A broker is spoken with over TLS, and TLS is one room; the link gets it made and passes it on.
     ("mqtt", &["tls"]),
     ("journal", &["logic", "host"]),

@@ -101,7 +101,10 @@ fn node_announcement() -> Announcement {
             gateway: text("10.0.0.7:8080"),
             console: text("10.0.0.7:8081"),
             mqtt: text("10.0.0.7:1883"),
+            peers: text("10.0.0.7:8443"),
         },
+        site: text("hall-3"),
+        region: text("eu-central"),
         services: vec![
             ServiceOffer {
                 name: "digits".into(),

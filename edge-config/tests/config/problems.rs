@@ -57,7 +57,7 @@ fn unknown_keys_suggest_the_nearest_or_list_what_there_is() {
     one("[node]\nstatedir = \"/x\"", "edge.toml:2: node.statedir is not a known key; did you mean `state_dir`?");
     one("[services.x]", "edge.toml:1: services is not a known key; did you mean `service`?");
     one("[console]\nport = 1", "edge.toml:2: console.port is not a known key; here it may be listen");
-    service("[service.s.scale]", "service.s.scale is not a known key; here it may be placement, residency, queue,");
+    service("[service.s.scale]", "service.s.scale is not a known key; here it may be placement, residency, peers,");
     service("[service.s.burts]\nadapters = []", "did you mean `burst`?");
     let found = problems("[mqtt]\npassword = \"hunter2\"");
     assert!(found[0].contains("mqtt.password is not a known key") && !found[0].contains("hunter2"), "{found:?}");
@@ -145,11 +145,12 @@ fn files_that_are_none_are_told_apart() {
 
 #[test]
 fn listeners_beyond_loopback_are_refused_with_what_to_do() {
-    for section in ["mqtt", "console"] {
-        let found = problems(&format!("[{section}]\nlisten = \"0.0.0.0:9999\""));
-        assert!(found[0].contains("listen = \"0.0.0.0:9999\" reaches beyond this machine, and authentication is not"));
-        assert!(found.len() == 1 && found[0].contains("use a loopback address"), "{found:?}");
-    }
+    let found = problems("[console]\nlisten = \"0.0.0.0:9999\"");
+    assert!(found[0].contains("listen = \"0.0.0.0:9999\" reaches beyond this machine, and authentication is not"));
+    assert!(found.len() == 1 && found[0].contains("use a loopback address"), "{found:?}");
+    let found = problems("[mqtt]\nlisten = \"0.0.0.0:9999\"");
+    assert!(found[0].contains("listen = \"0.0.0.0:9999\" reaches beyond this machine, and there anybody"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("mqtt.listen_tls = \"0.0.0.0:8883\""), "{found:?}");
     let found = problems("[gateway]\nlisten = \"[::]:8080\"");
     assert!(found.len() == 1 && found[0].ends_with("with gateway.allow_unauthenticated = true"), "{found:?}");
     let open = config("[gateway]\nlisten = \"0.0.0.0:80\"\nallow_unauthenticated = true");
@@ -159,6 +160,29 @@ fn listeners_beyond_loopback_are_refused_with_what_to_do() {
     }
     let found = problems("[console]\nlisten = \"localhost:80\"");
     assert!(found[0].contains("must be an IP address and a port"), "{found:?}");
+}
+
+#[test]
+fn a_hub_is_the_embedded_brokers_and_its_users_come_in_by_tls() {
+    let hub = config("[mqtt]\nlisten_tls = \"0.0.0.0:8883\"\nusers_file = \"/etc/tidegate/users\"").mqtt;
+    assert_eq!(hub.hub().unwrap().listen, "0.0.0.0:8883".parse().unwrap());
+    assert_eq!(hub.hub().unwrap().users_file.as_deref(), Some(std::path::Path::new("/etc/tidegate/users")));
+    assert!(hub.embedded_listen().unwrap().ip().is_loopback(), "this box keeps its own listener");
+    assert!(config("[mqtt]\nlisten_tls = \"[::]:0\"").mqtt.hub().unwrap().users_file.is_none());
+    assert!(config("[mqtt]\nlisten_tls = \"[::]:0\"\nenabled = false").mqtt.hub().is_none());
+    assert!(config("").mqtt.hub().is_none());
+    one(
+        "[mqtt]\nusers_file = \"/etc/tidegate/users\"",
+        "edge.toml:2: mqtt.users_file = \"/etc/tidegate/users\" is for those who come in by mqtt.listen_tls; set that, or remove it",
+    );
+    let found = problems("[mqtt]\nbroker = \"mqtts://hub\"\nlisten_tls = \"0.0.0.0:8883\"\nusers_file = \"u\"");
+    assert!(found.len() == 2 && found.iter().all(|one| one.contains("but mqtt.broker names another")), "{found:?}");
+    one(
+        "[mqtt]\nlisten_tls = \"0.0.0.0:1883\"",
+        "edge.toml:2: mqtt.listen_tls = \"0.0.0.0:1883\" is the address of mqtt.listen too; give each its own port",
+    );
+    let found = problems("[mqtt]\nlisten_tls = \"0.0.0.0:8081\"");
+    assert!(found.len() == 1 && found[0].contains("console.listen is the address of mqtt.listen_tls"), "{found:?}");
 }
 
 #[test]
@@ -477,4 +501,25 @@ fn who_is_asked_over_mqtt_needs_a_broker_and_a_path() {
     assert!(found.len() == 1 && found[0].contains("did you mean \"own\"?"), "{found:?}");
     let found = problems(&format!("{SERVICE}[service.s.mqtt]\nenable = true"));
     assert!(found.len() == 1 && found[0].contains("did you mean `enabled`?"), "{found:?}");
+}
+
+#[test]
+fn a_listener_for_other_nodes_needs_a_fleet_a_way_to_it_and_a_port_of_its_own() {
+    let node = "[node]\ncredentials = \"/etc/tidegate/credentials\"\n";
+    let found = |gateway: &str| problems(&format!("{node}[gateway]\n{gateway}"));
+    let advised = |gateway: &str, advice: &str| {
+        let found = found(gateway);
+        assert!(found.len() == 1 && found[0].contains(advice), "expected {advice:?}, found {found:#?}");
+    };
+    let alone = problems("[gateway]\npeer_listen = \"127.0.0.1:8443\"");
+    assert!(alone.len() == 1 && alone[0].contains("`tidegate fleet enroll` and set node.credentials"), "{alone:?}");
+    advised("peer_listen = \"0.0.0.0:8443\"", "set gateway.peer_host");
+    advised("peer_host = \"gw-8.lan\"", "says how to reach gateway.peer_listen");
+    advised("peer_listen = \"[::]:8443\"\npeer_host = \"gw-8.lan:8443\"", "without a port");
+    advised("peer_listen = \"127.0.0.1:8080\"", "is the address of gateway.listen too");
+    advised("peer_listen = \"127.0.0.1:8443\"\n[mqtt]\nenabled = false", "mqtt.enabled = false");
+    let read = config(&format!("{node}[gateway]\npeer_listen = \"0.0.0.0:8443\"\npeer_host = \"fd00::8\"")).gateway;
+    assert_eq!((read.peer_listen.map(|one| one.port()), read.peer_host.as_deref()), (Some(8443), Some("fd00::8")));
+    let place = problems("[node]\nsite = \"Hall 3\"");
+    assert!(place.len() == 1 && place[0].contains("must be one word"), "{place:?}");
 }

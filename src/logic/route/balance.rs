@@ -26,6 +26,8 @@ pub enum Balance {
 pub struct Ask<'a> {
     /// Only replicas there; `None` for any.
     pub placement: Option<Placement>,
+    /// Whether other nodes will do where this node's own replicas are busy.
+    pub peers: bool,
     /// The endpoint that has just failed this request.
     pub avoid: Option<&'a Arc<Endpoint>>,
     /// Time since the process's epoch.
@@ -39,6 +41,7 @@ impl Ask<'_> {
     #[must_use]
     pub fn admits(&self, endpoint: &Arc<Endpoint>) -> bool {
         self.placement.is_none_or(|placement| placement == endpoint.placement)
+            && (self.peers || endpoint.placement != Placement::Peer)
             && !self.avoid.is_some_and(|avoided| Arc::ptr_eq(avoided, endpoint))
     }
 }
@@ -50,8 +53,9 @@ pub struct Rotation {
     weighing: Mutex<()>,
 }
 
-/// Picks an endpoint that has a free slot, or `None` when all that the request admits are full. Ejected endpoints are
-/// left out, unless everything that the request admits is ejected: a doubtful answer is better than none.
+/// Picks an endpoint that has a free slot, or `None` when all that the request admits are full. Other nodes come after this
+/// node's own replicas. Ejected endpoints are left out, unless all own replicas that the request admits are ejected and no
+/// other node will do: a doubtful answer is better than none.
 #[must_use]
 pub fn pick<'a>(
     balance: Balance,
@@ -59,11 +63,26 @@ pub fn pick<'a>(
     endpoints: &'a [Arc<Endpoint>],
     ask: &Ask<'_>,
 ) -> Option<&'a Arc<Endpoint>> {
+    let is_own = |endpoint: &Arc<Endpoint>| endpoint.placement != Placement::Peer;
     let is_healthy = |endpoint: &Arc<Endpoint>| endpoint.is_available(ask.now);
-    let all_ejected = !endpoints.iter().any(|endpoint| ask.admits(endpoint) && is_healthy(endpoint));
-    let is_usable = |endpoint: &&Arc<Endpoint>| {
-        endpoint.has_slot() && ask.admits(endpoint) && (all_ejected || is_healthy(endpoint))
+    let is_free = |endpoint: &Arc<Endpoint>| endpoint.has_slot() && ask.admits(endpoint);
+    let among = |tier: &dyn Fn(&Arc<Endpoint>) -> bool| {
+        choose(balance, rotation, endpoints, &|endpoint: &&Arc<Endpoint>| is_free(endpoint) && tier(endpoint), ask)
     };
+    let own = among(&|endpoint| is_own(endpoint) && is_healthy(endpoint));
+    own.or_else(|| among(&|endpoint| !is_own(endpoint) && is_healthy(endpoint))).or_else(|| {
+        let stands = |endpoint: &Arc<Endpoint>| is_own(endpoint) && ask.admits(endpoint) && is_healthy(endpoint);
+        if endpoints.iter().any(stands) { None } else { among(&is_own) }
+    })
+}
+
+fn choose<'a>(
+    balance: Balance,
+    rotation: &Rotation,
+    endpoints: &'a [Arc<Endpoint>],
+    is_usable: &dyn Fn(&&'a Arc<Endpoint>) -> bool,
+    ask: &Ask<'_>,
+) -> Option<&'a Arc<Endpoint>> {
     match balance {
         Balance::RoundRobin => next_in_turn(rotation, endpoints, is_usable),
         Balance::WeightedRoundRobin => next_by_weight(rotation, endpoints.iter().filter(is_usable)),

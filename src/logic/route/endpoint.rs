@@ -42,7 +42,7 @@ pub struct Endpoint {
     pub transport: Transport,
     /// What it asks of every caller; `None` for a replica that nobody else can reach.
     pub bearer: Option<Bearer>,
-    /// Requests it takes at once.
+    /// Requests it takes at once; of a peer, those that it has room for.
     pub concurrency: u32,
     /// Its share under weighted round robin; zero counts as one.
     pub weight: u32,
@@ -97,6 +97,8 @@ pub enum Verdict {
     Failed,
     /// It said that it takes no more requests: it is set aside at once, without waiting for more evidence.
     Draining,
+    /// It has no room for another node's request: it is set aside for a moment, which is no failure.
+    Full,
     /// Its answer did not begin before the client's deadline: it is at least this slow, which is no failure.
     TooLate,
     /// Nothing: the client went away, or its body was at fault.
@@ -107,6 +109,8 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct EndpointCounters {
     in_flight: AtomicU32,
+    /// Those of `in_flight` that other nodes sent.
+    guests: AtomicU32,
     answered: AtomicU64,
     failed: AtomicU64,
     /// Set while the ejection has anything to say, so that a healthy endpoint costs no lock.
@@ -122,6 +126,22 @@ impl EndpointCounters {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Those of them that other nodes sent.
+    #[must_use]
+    pub fn guests(&self) -> u32 {
+        self.guests.load(Ordering::Relaxed)
+    }
+
+    /// A request of another node has a slot now.
+    pub fn guest_came(&self) {
+        self.guests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has gone.
+    pub fn guest_went(&self) {
+        self.guests.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Requests it answered.
@@ -157,6 +177,7 @@ impl EndpointCounters {
             Verdict::Answered => self.answer(sent_at, now),
             Verdict::Failed => self.trouble(|ejection| ejection.failed(sent_at, now)),
             Verdict::Draining => self.trouble(|ejection| ejection.set_aside(now)),
+            Verdict::Full => self.set_aside(|ejection| ejection.set_aside(now)),
             Verdict::TooLate => self.be_late(sent_at, now),
             Verdict::Nothing => self.forget_trial(),
         }
@@ -185,6 +206,10 @@ impl EndpointCounters {
 
     fn trouble(&self, tell: impl FnOnce(&mut Ejection)) {
         self.failed.fetch_add(1, Ordering::Relaxed);
+        self.set_aside(tell);
+    }
+
+    fn set_aside(&self, tell: impl FnOnce(&mut Ejection)) {
         let mut ejection = self.ejection();
         tell(&mut ejection);
         self.troubled.store(true, Ordering::Release);

@@ -13,6 +13,9 @@ pub enum Transport {
     Pinned(PublicKeyPin),
     /// TLS with a certificate that a trusted authority issued for the host's name.
     Named,
+    /// TLS with the holder of this key and nobody else, to whom the node shows its own credential: another node of the
+    /// fleet.
+    Peer(PublicKeyPin),
 }
 
 /// The SHA-256 digest of a public key as certificates hold it (SubjectPublicKeyInfo, DER): what `curl --pinnedpubkey`

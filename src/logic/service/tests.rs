@@ -21,6 +21,8 @@ fn settings() -> ServiceSettings {
         on_demand_floor: 0,
         cloud: Cloud::Allowed,
         adapters: ["cloud".to_owned()].into(),
+        peers: None,
+        guests: false,
     }
 }
 
@@ -54,6 +56,7 @@ fn step(scaling: &mut ServiceScaling, at: u64, load: f64, replicas: &[ReplicaVie
         replicas: replicas.to_vec(),
         adapters: &[adapter()],
         local_broken: (!local_works).then(|| "it broke".to_owned()),
+        peer_slots: 0,
     };
     scaling.step(&window(at, load, 0.0, 0.5), situation, Duration::from_secs(at))
 }
@@ -125,7 +128,41 @@ fn a_box_that_cannot_run_it_bursts_instead() {
 fn a_box_short_of_memory_starts_no_further_local_replica() {
     let mut scaling = ServiceScaling::new(settings());
     let one = [replica("a", Placement::Local, Phase::Ready)];
-    let situation = Situation { replicas: one.to_vec(), adapters: &[adapter()], local_broken: None };
+    let situation = Situation { replicas: one.to_vec(), adapters: &[adapter()], local_broken: None, peer_slots: 0 };
     let full = scaling.step(&window(10, 3.0, 0.0, 0.95), situation, Duration::from_secs(10));
     assert_eq!(full.plan.actions, [Action::Launch { adapter: "cloud".into() }]);
+}
+
+fn with_peers(scaling: &mut ServiceScaling, at: u64, load: f64, replicas: &[ReplicaView], peer_slots: u32) -> Step {
+    let situation = Situation { replicas: replicas.to_vec(), adapters: &[adapter()], local_broken: None, peer_slots };
+    scaling.step(&window(at, load, 0.0, 0.5), situation, Duration::from_secs(at))
+}
+
+#[test]
+fn local_replicas_come_before_peers_and_peers_before_money() {
+    let mut scaling = ServiceScaling::new(settings());
+    let one = [replica("a", Placement::Local, Phase::Ready)];
+    let local_first = with_peers(&mut scaling, 10, 2.0, &one, 8);
+    assert_eq!(local_first.plan.actions, [Action::StartLocal { count: 1 }], "{}", local_first.decision.reason);
+
+    let two = [one[0].clone(), replica("b", Placement::Local, Phase::Ready)];
+    let lent = with_peers(&mut scaling, 12, 5.0, &two, 8);
+    assert_eq!((lent.plan.actions.as_slice(), lent.decision.wanted), ([].as_slice(), 2));
+    assert_eq!(lent.decision.reason.change, Change::LeftToPeers);
+    assert!(lent.decision.reason.to_string().contains("other nodes have room"), "{}", lent.decision.reason);
+
+    let nearly_full = with_peers(&mut scaling, 14, 8.0, &two, 8);
+    assert_eq!(nearly_full.plan.actions, [Action::Launch { adapter: "cloud".into() }], "8 of 10 is the threshold");
+}
+
+#[test]
+fn peers_that_go_are_replaced_and_peers_that_come_end_no_instance() {
+    let mut scaling = ServiceScaling::new(settings());
+    let two = [replica("a", Placement::Local, Phase::Ready), replica("b", Placement::Local, Phase::Ready)];
+    let _ = with_peers(&mut scaling, 10, 5.0, &two, 8);
+    let gone = with_peers(&mut scaling, 12, 5.0, &two, 0);
+    assert_eq!(gone.plan.actions, [Action::Launch { adapter: "cloud".into() }]);
+    let three = [two[0].clone(), two[1].clone(), replica("c", Placement::Cloud, Phase::Ready)];
+    let back = with_peers(&mut scaling, 14, 3.0, &three, 8);
+    assert_eq!((ends(&back), back.decision.wanted), (0, 3), "{}", back.decision.reason);
 }

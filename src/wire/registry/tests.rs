@@ -1,7 +1,8 @@
 use super::*;
-use crate::wire::ServiceOffer;
+use crate::wire::{Endpoints, ServiceOffer};
 
 const TTL_S: u64 = 90;
+const KEY: PublicKeyPin = PublicKeyPin([7; 32]);
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -13,7 +14,8 @@ fn stamp(session: u64, sequence: u64) -> Stamp {
 
 fn node(name: &str) -> Announcement {
     let services = vec![ServiceOffer { name: "digits".into(), spare: 2, ..ServiceOffer::default() }];
-    Announcement { node: name.into(), ttl_s: TTL_S, services, ..Announcement::default() }
+    let endpoints = Endpoints { peers: Some("10.0.0.8:8443".into()), ..Endpoints::default() };
+    Announcement { node: name.into(), ttl_s: TTL_S, endpoints, services, ..Announcement::default() }
 }
 
 fn instance(launch: &str) -> Announcement {
@@ -25,60 +27,64 @@ fn state(kind: NodeStateKind, connection: u64) -> NodeState {
 }
 
 fn alive(registry: &Registry, now: u64) -> usize {
-    registry.alive_with("digits", at(now)).len()
+    registry.peers("digits", at(now)).len()
 }
 
 #[test]
-fn a_node_is_routable_after_a_live_word_and_no_longer_than_one_heartbeat_after_the_next_is_missed() {
+fn a_node_is_routable_after_a_live_word_and_no_longer_than_one_heartbeat_after_the_last() {
     let registry = Registry::default();
-    registry.announce(node("a"), stamp(1, 1), false, at(0)).unwrap();
+    registry.announce(node("a"), stamp(1, 1), KEY, false, at(0)).unwrap();
     assert_eq!(alive(&registry, 1), 0, "what the broker kept proves nobody");
-    registry.announce(node("a"), stamp(1, 2), true, at(10)).unwrap();
+    registry.announce(node("a"), stamp(1, 2), KEY, true, at(10)).unwrap();
     assert_eq!(alive(&registry, 10), 1);
-    assert_eq!(registry.alive_with("other", at(10)).len(), 0);
-    assert_eq!(alive(&registry, 10 + 59), 1);
-    assert_eq!(alive(&registry, 10 + 60), 0);
-    assert_eq!(registry.present(at(10 + 60)).len(), 1, "known still");
+    assert_eq!(registry.peers("other", at(10)).len(), 0);
+    assert_eq!(alive(&registry, 10 + 29), 1);
+    assert_eq!(alive(&registry, 10 + 30), 0);
+    assert_eq!(registry.present(at(10 + 30)).len(), 1, "known still");
     assert_eq!(registry.present(at(10 + 91)).len(), 0);
 }
 
 #[test]
 fn what_comes_again_or_late_changes_nothing() {
     let registry = Registry::default();
-    registry.announce(node("a"), stamp(2, 5), true, at(0)).unwrap();
-    assert_eq!(registry.announce(node("a"), stamp(2, 4), true, at(50)), Err(Refused::Stale(stamp(2, 5))));
-    assert_eq!(registry.announce(node("a"), stamp(1, 9), true, at(50)), Err(Refused::Stale(stamp(2, 5))));
-    registry.announce(node("a"), stamp(2, 5), true, at(50)).unwrap();
-    assert_eq!(alive(&registry, 70), 0, "a repeated message is no sign of life");
-    registry.announce(node("a"), stamp(3, 1), true, at(70)).unwrap();
+    registry.announce(node("a"), stamp(2, 5), KEY, true, at(0)).unwrap();
+    assert_eq!(registry.announce(node("a"), stamp(2, 4), KEY, true, at(50)), Err(Refused::Stale(stamp(2, 5))));
+    assert_eq!(registry.announce(node("a"), stamp(1, 9), KEY, true, at(50)), Err(Refused::Stale(stamp(2, 5))));
+    registry.announce(node("a"), stamp(2, 5), KEY, true, at(50)).unwrap();
+    assert_eq!(alive(&registry, 50), 0, "a repeated message is no sign of life");
+    registry.announce(node("a"), stamp(3, 1), KEY, true, at(70)).unwrap();
     assert_eq!(alive(&registry, 70), 1);
 }
 
 #[test]
 fn what_was_taken_back_or_forgotten_is_not_brought_back_by_an_old_message() {
     let registry = Registry::default();
-    registry.announce(instance("l1"), stamp(1, 1), true, at(0)).unwrap();
-    registry.announce(Announcement { ttl_s: 0, ..instance("l1") }, stamp(1, 7), true, at(1)).unwrap();
+    registry.announce(instance("l1"), stamp(1, 1), KEY, true, at(0)).unwrap();
+    registry.announce(Announcement { ttl_s: 0, ..instance("l1") }, stamp(1, 7), KEY, true, at(1)).unwrap();
     assert!(registry.is_empty());
-    assert_eq!(registry.announce(instance("l1"), stamp(1, 1), false, at(2)), Err(Refused::Stale(stamp(1, 7))));
-    assert_eq!(registry.announce(instance("l2"), stamp(1, 6), false, at(2)), Err(Refused::Stale(stamp(1, 7))));
-    registry.announce(instance("l2"), stamp(1, 8), true, at(2)).unwrap();
+    assert_eq!(registry.announce(instance("l1"), stamp(1, 1), KEY, false, at(2)), Err(Refused::Stale(stamp(1, 7))));
+    assert_eq!(registry.announce(instance("l2"), stamp(1, 6), KEY, false, at(2)), Err(Refused::Stale(stamp(1, 7))));
+    registry.announce(instance("l2"), stamp(1, 8), KEY, true, at(2)).unwrap();
     registry.forget_stale(at(200));
     assert!(registry.is_empty());
-    assert_eq!(registry.announce(instance("l2"), stamp(1, 8), true, at(201)), Ok(()), "the same is not entered again");
+    assert_eq!(
+        registry.announce(instance("l2"), stamp(1, 8), KEY, true, at(201)),
+        Ok(()),
+        "the same is not entered again"
+    );
     assert!(registry.is_empty());
 }
 
 #[test]
 fn a_late_last_will_does_not_take_back_what_was_said_on_the_next_connection() {
     let registry = Registry::default();
-    registry.announce(node("a"), stamp(1, 2), true, at(0)).unwrap();
+    registry.announce(node("a"), stamp(1, 2), KEY, true, at(0)).unwrap();
     registry.state(&state(NodeStateKind::Online, 1), stamp(1, 3)).unwrap();
     // The will was signed before anything was said on its connection.
     registry.state(&state(NodeStateKind::Lost, 1), stamp(1, 1)).unwrap();
     assert_eq!(alive(&registry, 1), 0, "gone, whatever its announcement says");
     registry.state(&state(NodeStateKind::Online, 2), stamp(1, 5)).unwrap();
-    registry.announce(node("a"), stamp(1, 6), true, at(2)).unwrap();
+    registry.announce(node("a"), stamp(1, 6), KEY, true, at(2)).unwrap();
     assert!(registry.state(&state(NodeStateKind::Lost, 1), stamp(1, 1)).is_err());
     assert_eq!(alive(&registry, 3), 1);
     registry.state(&state(NodeStateKind::Online, 1), stamp(2, 1)).unwrap();
@@ -89,13 +95,39 @@ fn a_late_last_will_does_not_take_back_what_was_said_on_the_next_connection() {
 fn those_that_went_make_room_and_one_node_does_not_fill_the_memory() {
     let registry = Registry::default();
     for number in 0..MAX_NODES {
-        registry.announce(node(&number.to_string()), stamp(1, 1), true, at(0)).unwrap();
+        registry.announce(node(&number.to_string()), stamp(1, 1), KEY, true, at(0)).unwrap();
     }
-    assert_eq!(registry.announce(node("more"), stamp(1, 1), true, at(0)), Err(Refused::Full));
+    assert_eq!(registry.announce(node("more"), stamp(1, 1), KEY, true, at(0)), Err(Refused::Full));
     registry.forget_stale(at(1_000));
-    registry.announce(node("more"), stamp(1, 1), true, at(1_000)).unwrap();
+    registry.announce(node("more"), stamp(1, 1), KEY, true, at(1_000)).unwrap();
     for number in 1..=MAX_INSTANCES {
-        registry.announce(instance(&number.to_string()), stamp(1, number as u64), true, at(1_000)).unwrap();
+        registry.announce(instance(&number.to_string()), stamp(1, number as u64), KEY, true, at(1_000)).unwrap();
     }
-    assert_eq!(registry.announce(instance("more"), stamp(9, 1), true, at(1_000)), Err(Refused::Full));
+    assert_eq!(registry.announce(instance("more"), stamp(9, 1), KEY, true, at(1_000)), Err(Refused::Full));
+}
+
+#[test]
+fn only_a_node_that_has_room_and_says_where_takes_another_s_requests() {
+    let registry = Registry::default();
+    let full = vec![ServiceOffer { name: "digits".into(), ..ServiceOffer::default() }];
+    registry.announce(Announcement { services: full, ..node("full") }, stamp(1, 1), KEY, true, at(0)).unwrap();
+    let closed = Announcement { endpoints: Endpoints::default(), ..node("closed") };
+    registry.announce(closed, stamp(1, 1), KEY, true, at(0)).unwrap();
+    registry.announce(node("a"), stamp(1, 1), KEY, true, at(0)).unwrap();
+    let peers = registry.peers("digits", at(1));
+    let told: Vec<_> = peers.iter().map(|peer| (peer.node.as_str(), peer.authority.as_str(), peer.key)).collect();
+    assert_eq!(told, [("a", "10.0.0.8:8443", KEY)]);
+
+    registry.state(&state(NodeStateKind::Draining, 1), stamp(1, 2)).unwrap();
+    assert_eq!(alive(&registry, 1), 0, "who stops takes nobody's");
+}
+
+#[test]
+fn a_change_of_trust_makes_everybody_prove_themselves_again() {
+    let registry = Registry::default();
+    registry.announce(node("a"), stamp(1, 1), KEY, true, at(0)).unwrap();
+    registry.doubt_all();
+    assert_eq!(alive(&registry, 1), 0);
+    registry.announce(node("a"), stamp(1, 2), PublicKeyPin([8; 32]), true, at(2)).unwrap();
+    assert_eq!(registry.peers("digits", at(2))[0].key, PublicKeyPin([8; 32]));
 }

@@ -4,7 +4,7 @@ use tidegate::mqtt::link::Protocol;
 
 use crate::gaps::Finding;
 use crate::peer::{Peer, live, unique};
-use crate::site::{Door, Site};
+use crate::site::{Door, Site, login};
 use crate::stranger;
 
 /// Our link and a client that is not ours agree on it.
@@ -19,14 +19,15 @@ pub(crate) fn version(site: &mut dyn Site) -> Finding {
     }
 }
 
-/// The right one gets in (all other cases use it); a wrong one does not, and is not taken for a version refused.
+/// The right one gets in; a wrong one does not, and is not taken for a version refused.
 pub(crate) fn password(site: &mut dyn Site) -> Finding {
-    let wrong = Some(("tester".to_owned(), "wrong".to_owned()));
-    let peer = Peer::start(&Door { login: wrong, ..Door::plain(site) }, &unique("peer"), &[], None);
-    if !site.has_users() {
-        peer.wait_connected(1);
+    let Some(door) = site.asks_for_login() else {
+        Peer::start(&Door::plain(site), &unique("peer"), &[], None).wait_connected(1);
         return Finding::Lacks("anyone is let in".to_owned());
-    }
+    };
+    Peer::start(&door, &unique("peer"), &[], None).wait_connected(1);
+    let wrong = Some(("tester".to_owned(), "wrong".to_owned()));
+    let peer = Peer::start(&Door { login: wrong, ..door }, &unique("peer"), &[], None);
     let status = peer.wait_refused("mqtt.password_file");
     assert_eq!(status.protocol, None);
     Finding::Has
@@ -41,7 +42,7 @@ pub(crate) fn tls(site: &mut dyn Site) -> Finding {
         peer.wait_refused("TLS");
         return Finding::Lacks("no TLS".to_owned());
     };
-    let door = Door { port, ..door };
+    let door = Door { port, login: login(), ..door };
     assert_carries(&door);
     let stranger = Door { tls: Some(certificates.tls("other-ca", None)), ..door.clone() };
     Peer::start(&stranger, &unique("peer"), &[], None).wait_refused("mqtt.ca_file");

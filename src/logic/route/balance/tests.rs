@@ -25,7 +25,7 @@ fn three() -> Vec<Arc<Endpoint>> {
 }
 
 fn ask(random: u64) -> Ask<'static> {
-    Ask { placement: None, avoid: None, now: NOW, random }
+    Ask { placement: None, peers: true, avoid: None, now: NOW, random }
 }
 
 fn sequence(balance: Balance, endpoints: &[Arc<Endpoint>], count: u64) -> String {

@@ -1,0 +1,70 @@
+//! Other nodes of the fleet: who is let in, what is told of this one, and how far each service's requests may travel.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use edge_config::{Config, PlacementRule, Service};
+
+use super::parts;
+use super::trust::Trust;
+use crate::host::clock::unix_now;
+use crate::logic::route::PeerRule;
+use crate::tls::{FleetIdentity, Unwelcome};
+use crate::trust::{Rejected, Signer, Verifier};
+
+/// What this node shows to the others, as it is at each handshake, and whom it lets in: nodes of the fleet, asked about anew with
+/// each request.
+pub(super) struct Neighbour {
+    signer: Arc<Signer>,
+    verifier: Arc<Verifier>,
+}
+
+impl Neighbour {
+    pub(super) fn new(trust: &Trust) -> Arc<Self> {
+        Arc::new(Self { signer: trust.signer.clone(), verifier: trust.verifier.clone() })
+    }
+}
+
+impl FleetIdentity for Neighbour {
+    fn own(&self) -> (Vec<Vec<u8>>, String) {
+        let credential = self.signer.credential();
+        (credential.chain().to_vec(), credential.key_pem())
+    }
+
+    fn check(&self, chain: &[Vec<u8>]) -> Result<(), Unwelcome> {
+        let facts = self.verifier.holder(chain, self.verifier.believable(unix_now())).map_err(|error| match error {
+            Rejected::Expired(_) => Unwelcome::Expired,
+            Rejected::Revoked(_) => Unwelcome::Revoked,
+            _ => Unwelcome::Foreign,
+        })?;
+        // A copy of this node is no neighbour.
+        let is_neighbour = facts.role.is_node() && facts.name != self.signer.name();
+        is_neighbour.then_some(()).ok_or(Unwelcome::Foreign)
+    }
+}
+
+/// Where the others reach this node, as it is announced.
+pub(super) fn announced(config: &Config, listening: SocketAddr) -> String {
+    match &config.gateway.peer_host {
+        Some(host) if host.contains(':') => format!("[{host}]:{}", listening.port()),
+        Some(host) => format!("{host}:{}", listening.port()),
+        None => listening.to_string(),
+    }
+}
+
+/// Which other nodes may have a service's requests.
+pub(super) fn rule(config: &Config, service: &Service) -> Option<PeerRule> {
+    // Without a credential of a fleet there is no other node, and nothing to show to one.
+    let may_leave = config.node.credentials.is_some() && service.peers && service.placement != PlacementRule::Local;
+    may_leave.then(|| PeerRule {
+        protocol: parts::protocol(&service.local.runtime).to_owned(),
+        own_site: config.node.site.clone(),
+        same_site: service.placement == PlacementRule::Site,
+        residency: service.residency.clone(),
+    })
+}
+
+/// Whether other nodes' requests for a service are taken.
+pub(super) fn takes_guests(config: &Config, service: &Service) -> bool {
+    config.gateway.peer_listen.is_some() && service.peers && service.placement != PlacementRule::Local
+}
