@@ -97,7 +97,7 @@ fn announced(by: &Credential, number: usize, sequence: u64) -> Incoming {
     let topic = Topic::discovery(&node).expect("a topic");
     let payload = Message::Announcement(Box::new(said)).encode(Encoding::Cbor).expect("a payload");
     let payload = by.seal(&root(), &topic, Stamp { session: 12, sequence }, payload).expect("a signature");
-    Incoming { topic: root().topic(&topic), payload, retained: sequence == 1 }
+    Incoming { topic: root().topic(&topic), payload, retained: sequence == 1, expiry: None, properties: None }
 }
 
 fn hearing(authority: &Authority) -> (Hearing, std::sync::Arc<Registry>) {

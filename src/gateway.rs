@@ -6,7 +6,8 @@
 //!
 //! One request: [`listen`](self) → `request` (id, deadline, the answer to everything) → `target` (which service) →
 //! `admission` (a slot at a replica, or a place in a bounded line) → `forward` (both ways streaming, one retry) →
-//! `inflight` (a guard that counts on drop, however the request ended).
+//! `inflight` (a guard that counts on drop, however the request ended). A request that came another way than HTTP enters at
+//! `letter` and takes the same path.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ mod forward;
 mod guest;
 mod headers;
 mod inflight;
+mod letter;
 mod listen;
 mod meters;
 mod problem;
@@ -40,7 +42,10 @@ use admission::Service;
 use clock::Clock;
 use forward::Upstream;
 use inflight::Ledger;
+use letter::Letters;
+pub use letter::{Letter, NoAnswer};
 use listen::Door;
+pub use problem::{PROBLEM_TYPE, problem};
 
 /// Limits of the listener and of the connections to the replicas.
 #[derive(Clone, Debug)]
@@ -103,6 +108,7 @@ pub struct Gateway {
     upstream: Upstream,
     clock: Clock,
     ledger: Arc<Ledger>,
+    letters: Letters,
     is_draining: AtomicBool,
 }
 
@@ -119,6 +125,7 @@ impl Gateway {
             upstream,
             clock,
             ledger: Arc::new(Ledger::new(clock)),
+            letters: Letters::default(),
             is_draining: AtomicBool::new(false),
             options,
         })

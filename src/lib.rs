@@ -6,6 +6,7 @@
 //! - [`actors`] are thin shells around it: monitor, scheduler, local runner, burst, discovery, publisher.
 //! - [`host`] touches the box, [`wire`] knows the bytes on MQTT, [`mqtt`] carries bytes and knows no type of ours.
 //! - [`gateway`] is the HTTP data plane, [`console`] the API for people and monitoring.
+//! - [`infer`] answers what sensors ask over MQTT, by the gateway.
 //! - [`model`] is the built-in ONNX server and [`wrap`] the wrapper around any server; both stand alone.
 //! - [`tls`] is the channel between a node and its instances: a launch's own key, and the pin on it.
 //! - [`trust`] says who is believed: credentials, the fleet's roots, and the signatures on what nodes say.
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod console;
 pub mod gateway;
 pub mod host;
+pub mod infer;
 pub mod journal;
 pub mod logic;
 pub mod model;

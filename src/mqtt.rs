@@ -36,6 +36,8 @@ pub struct Outgoing {
     pub qos: Qos,
     /// After how long the broker forgets it.
     pub expiry: Option<Duration>,
+    /// What goes with it in MQTT 5; an older broker gets the message without.
+    pub properties: Option<Box<Properties>>,
 }
 
 /// One message received.
@@ -47,4 +49,45 @@ pub struct Incoming {
     pub payload: Vec<u8>,
     /// Whether the broker held it from before the subscription.
     pub retained: bool,
+    /// What is left of the time after which nobody wants it any more (MQTT 5).
+    pub expiry: Option<Duration>,
+    /// What came with it in MQTT 5, where something did.
+    pub properties: Option<Box<Properties>>,
 }
+
+/// What MQTT 5 carries beside a topic and a payload, as far as messages of ours make use of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Where the answer to the message is wanted.
+    pub response_topic: Option<String>,
+    /// Tells which of several messages an answer belongs to.
+    pub correlation: Option<Vec<u8>>,
+    /// The payload's media type.
+    pub content_type: Option<String>,
+    /// Names and values of the sender's own choice.
+    pub user: Vec<(String, String)>,
+}
+
+impl Properties {
+    /// What one property has in a packet beside its value, at most: its number, and the lengths of a name and a value.
+    const OVERHEAD_BYTES: usize = 5;
+
+    /// What they take in a packet, at most.
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.response_topic, &self.content_type].into_iter().flatten().map(String::len);
+        let correlation = self.correlation.iter().map(Vec::len);
+        let user = self.user.iter().map(|(name, value)| name.len() + value.len());
+        texts.chain(correlation).chain(user).map(|bytes| bytes + Self::OVERHEAD_BYTES).sum()
+    }
+}
+
+impl Outgoing {
+    /// What the packet takes, at most: a message of more than [`MAX_PACKET_BYTES`] is given up.
+    pub fn packet_bytes(&self) -> usize {
+        let properties = self.properties.as_ref().map_or(0, |properties| properties.bytes());
+        self.topic.len() + self.payload.len() + properties + PACKET_OVERHEAD_BYTES
+    }
+}
+
+/// What a publish packet has beside topic, payload and the properties above, at most: header, lengths, packet id, expiry.
+const PACKET_OVERHEAD_BYTES: usize = 24;

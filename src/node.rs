@@ -31,6 +31,7 @@ use crate::wire::registry::{Present, Registry};
 mod access;
 mod control;
 mod hub;
+mod infer;
 mod links;
 mod panic;
 mod parts;
@@ -167,9 +168,10 @@ impl Node {
         let signer = trust.signer.clone();
         let hearing = Arc::new(Hearing::new(identity.clone(), clock, signer, verifier, registry, links::ears(config)));
         let spool = spooled::open(config, &state_dir);
+        let infer = infer::prepare(config, &identity, &gateway, data.handle())?;
         let (ways, ears) = {
             let _inside = io.enter();
-            links::start(config, &identity, addresses.mqtt, &hearing, &trust, spool.as_ref())?
+            links::start(config, &identity, addresses.mqtt, &hearing, &trust, spool.as_ref(), infer.as_ref())?
         };
         let counters = parts::counters(config, &gateway);
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));

@@ -22,6 +22,8 @@ mod fleet;
 mod flood;
 #[path = "mqtt/hostile.rs"]
 mod hostile;
+#[path = "mqtt/infer.rs"]
+mod infer;
 #[path = "mqtt/kills.rs"]
 mod kills;
 #[path = "mqtt/outlived.rs"]

@@ -69,14 +69,16 @@ mod toml_layer;
 pub use adapter::{Adapter, AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh, Toleration};
 pub use budget::Budget;
 pub use listen::{Balance, Console, Gateway};
-pub use mqtt::{Broker, BrokerAddress, BrokerTls, Credentials, Hub, Mqtt, Uplink};
+pub use mqtt::{Broker, BrokerAddress, BrokerTls, Credentials, Hub, Inference, Mqtt, Uplink};
 pub use name::{AdapterName, FleetId, NAME_BYTES_MAX, NameError, NodeId, ServiceName};
 pub use node::Node;
 pub use origin::Origin;
 pub use problem::{ConfigErrors, Problem};
 pub use profile::{Profile, UnknownProfile};
 pub use scaling::{Metric, Scaling, ScalingPolicy};
-pub use service::{Burst, FetchedModel, Local, ModelSource, PlacementRule, Ready, ReplicaEnv, Runtime, Service};
+pub use service::{
+    Burst, FetchedModel, Local, ModelSource, PlacementRule, Ready, ReplicaEnv, Runtime, Service, ServiceMqtt,
+};
 pub use sources::{INSTALLED_FILE, Machine, Override, Sources};
 
 use section::{Context, Section};
@@ -148,7 +150,7 @@ fn read(mut root: Section<'_>, sources: &Sources) -> Config {
     let read_gateway = listen::read_gateway(&mut gateway);
     let read_console = listen::read_console(&mut console);
     let (adapters, adapter_names) = adapter::read_all(&adapter);
-    let around = Surroundings { node: &read_node, gateway: &read_gateway, adapters: &adapter_names };
+    let around = Surroundings { node: &read_node, gateway: &read_gateway, mqtt: &read_mqtt, adapters: &adapter_names };
     let services = service::read_all(&service, &around);
     let read_budget = budget::read(&mut budget);
     budget::check(&mut budget, &read_budget, &adapters, read_node.drain_timeout);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::listen;
 use crate::section::Section;
-use crate::shape::{Address, FilePath, Flag, Parsed, Span};
+use crate::shape::{Address, Choice, FilePath, Flag, Parsed, Span};
 
 mod hub;
 mod uplink;
@@ -31,6 +31,8 @@ pub struct Mqtt {
     pub json: bool,
     /// Time from one announcement to the next. Default 30 s.
     pub refresh: Duration,
+    /// Which requests for inference are answered, of those that come on MQTT. Default `shared`.
+    pub infer: Inference,
     /// MQTT keepalive; a dead broker is noticed after twice this. Default 10 s.
     pub keepalive: Duration,
 }
@@ -48,6 +50,17 @@ impl Mqtt {
     pub fn hub(&self) -> Option<&Hub> {
         self.hub.as_ref().filter(|_| self.enabled)
     }
+}
+
+/// Which requests for inference a node answers, of those that come on MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Inference {
+    /// Those for its services, shared with the other nodes at the broker: each is answered by one of them.
+    Shared,
+    /// All at the broker, also those for services that it does not have: for one node at a broker of its own, and at one
+    /// without shared subscriptions.
+    Own,
 }
 
 /// The broker that the node publishes to, beside its uplink: exactly one.
@@ -134,10 +147,14 @@ pub(crate) fn read(section: &mut Section<'_>) -> Mqtt {
         broker,
         hub,
         json: section.get("json", &Flag, true),
+        infer: section.get("infer", &INFERENCE, Inference::Shared),
         refresh: section.get("refresh", &REFRESH, Duration::from_secs(30)),
         keepalive: section.get("keepalive", &KEEPALIVE, Duration::from_secs(10)),
     }
 }
+
+const INFERENCE: Choice<Inference> =
+    Choice { words: &[("shared", Inference::Shared), ("own", Inference::Own)], later: &[] };
 
 /// Announcements expire after three refreshes; an hour each is as stale as discovery may get.
 const REFRESH: Span = Span(Duration::from_secs(1)..=Duration::from_secs(3600));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::adapter::{Adapter, TEXT, is_region};
 use crate::listen::{BALANCE, Balance, Gateway, QUEUE, REQUEST_TIMEOUT};
 use crate::model_layer::BUILTIN_PREFIX;
+use crate::mqtt::Mqtt;
 use crate::name::{AdapterName, ServiceName};
 use crate::node::Node;
 use crate::problem::{nearest, one_of};
@@ -34,6 +35,8 @@ pub struct Service {
     pub repeatable: bool,
     /// How a replica is picked. Default `gateway.balance`.
     pub balance: Balance,
+    /// How it is asked over MQTT; `None`: it is not.
+    pub mqtt: Option<ServiceMqtt>,
     /// How it runs on this machine.
     pub local: Local,
     /// How it bursts; `None` keeps it on this machine.
@@ -56,6 +59,14 @@ impl Service {
         self.placement != PlacementRule::Local
             && adapter.is_allowed(self.placement == PlacementRule::Site, &self.residency)
     }
+}
+
+/// `[service.NAME.mqtt]`, where it is enabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServiceMqtt {
+    /// What is posted to at the service. Default `/v2/models/NAME/infer` for `onnx`, `/` for `process`.
+    pub path: String,
 }
 
 /// How far a service's requests may travel.
@@ -201,6 +212,7 @@ pub struct FetchedModel {
 pub(crate) struct Surroundings<'a> {
     pub(crate) node: &'a Node,
     pub(crate) gateway: &'a Gateway,
+    pub(crate) mqtt: &'a Mqtt,
     pub(crate) adapters: &'a [&'a str],
 }
 
@@ -209,7 +221,7 @@ pub(crate) fn read_all(section: &Section<'_>, around: &Surroundings<'_>) -> BTre
     let mut services = BTreeMap::new();
     for (name, mut service) in section.named() {
         let valid = ServiceName::new(name).map_err(|error| service.refuse_table(format!("as a name {error}")));
-        if let (Ok(name), Some(read)) = (valid, read(&mut service, around)) {
+        if let (Ok(name), Some(read)) = (valid, read(name, &mut service, around)) {
             services.insert(name, read);
         }
         service.finish();
@@ -217,7 +229,7 @@ pub(crate) fn read_all(section: &Section<'_>, around: &Surroundings<'_>) -> BTre
     services
 }
 
-fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service> {
+fn read(name: &str, section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service> {
     let gateway = around.gateway;
     let placement = section.get("placement", &PLACEMENT, PlacementRule::Any);
     let residency = section.optional("residency", &RESIDENCY).unwrap_or_default();
@@ -226,11 +238,16 @@ fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service>
     let request_timeout = section.get("request_timeout", &REQUEST_TIMEOUT, gateway.request_timeout);
     let repeatable = section.get("repeatable", &Flag, false);
     let balance = section.get("balance", &BALANCE, gateway.balance);
-    let mut parts =
-        Parts { local: section.section("local"), burst: section.section("burst"), scaling: section.section("scaling") };
+    let mut parts = Parts {
+        mqtt: section.section("mqtt"),
+        local: section.section("local"),
+        burst: section.section("burst"),
+        scaling: section.section("scaling"),
+    };
     let local = read_local(&mut parts.local);
     let burst = parts.burst.is_present().then(|| read_burst(&mut parts.burst, around.adapters));
     let scaling = scaling::read(&mut parts.scaling, around.node);
+    let mqtt = read_mqtt(name, &mut parts.mqtt, local.as_ref(), around.mqtt);
     if let Some(local) = &local {
         parts.check_minimum(local, burst.as_ref(), &scaling);
         parts.check_fetched_model(local, burst.as_ref());
@@ -244,6 +261,7 @@ fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service>
         request_timeout,
         repeatable,
         balance,
+        mqtt,
         local: local?,
         burst,
         scaling,
@@ -251,6 +269,7 @@ fn read(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Service>
 }
 
 struct Parts<'a> {
+    mqtt: Section<'a>,
     local: Section<'a>,
     burst: Section<'a>,
     scaling: Section<'a>,
@@ -278,6 +297,7 @@ impl Parts<'_> {
     }
 
     fn finish(self) {
+        self.mqtt.finish();
         self.local.finish();
         if self.burst.is_present() {
             self.burst.finish();
@@ -285,6 +305,29 @@ impl Parts<'_> {
         self.scaling.finish();
     }
 }
+
+fn read_mqtt(name: &str, section: &mut Section<'_>, local: Option<&Local>, mqtt: &Mqtt) -> Option<ServiceMqtt> {
+    let is_enabled = section.get("enabled", &Flag, false);
+    let usual = match local.map(|local| &local.runtime) {
+        Some(Runtime::Process { .. }) => "/".to_owned(),
+        _ => format!("/v2/models/{name}/infer"),
+    };
+    let path = section.get("path", &PATH, usual);
+    if is_enabled && !mqtt.enabled {
+        section.refuse("enabled", "needs mqtt.enabled = true: without it there is no broker to be asked through");
+    }
+    is_enabled.then_some(ServiceMqtt { path })
+}
+
+const PATH: Parsed<String> = Parsed {
+    allowed: "a path as in \"/classify\"",
+    parse: |text| match text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        true => Ok(text.to_owned()),
+        false => Err("must be a path as in \"/classify\"".to_owned()),
+    },
+    show: String::clone,
+    secret: false,
+};
 
 fn read_local(section: &mut Section<'_>) -> Option<Local> {
     let runtime = read_runtime(section);

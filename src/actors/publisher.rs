@@ -446,6 +446,7 @@ pub fn outgoing(topic: String, payload: Vec<u8>, delivery: &Delivery) -> Outgoin
             WireQos::AtLeastOnce => Qos::AtLeastOnce,
         },
         expiry: delivery.expiry,
+        properties: None,
     }
 }
 

@@ -65,6 +65,10 @@ fn describe() {
     describe_gauge!("tidegate_mqtt_uplink_budget_bytes", "Bytes that may go to the uplink at once, below 0 where owed");
     describe_gauge!("tidegate_mqtt_spool_events", "Events on disk that the broker has not taken");
     describe_gauge!("tidegate_mqtt_spool_unsaved_events", "Events that the disk has not taken");
+    describe_counter!(
+        "tidegate_mqtt_infer_requests_total",
+        "Requests for inference that came on MQTT, by what became of them"
+    );
     describe_counter!("tidegate_discovery_ignored_total", "Discovery messages that were ignored, by kind");
     describe_counter!("tidegate_mailbox_dropped_total", "Control messages dropped at a full mailbox");
     describe_gauge!("tidegate_build_info", "Always 1; the version is a label");

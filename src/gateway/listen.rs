@@ -16,10 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::Gateway;
 use super::guest::Guest;
-use super::request::Visitor;
+use super::request::{self, AskedBody, Visitor};
 use super::stall::StallLimited;
-use super::{Gateway, request};
 use crate::tls::{Channel, PeerAcceptor};
 
 /// Enough for the longest cookies and tokens that anyone sends; a larger head is answered 431.
@@ -109,6 +109,7 @@ async fn all_ended(gateway: &Gateway, connections: &mut JoinSet<()>, deadline: I
         while let Some(ended) = connections.join_next().await {
             count_panic(gateway, ended);
         }
+        gateway.letters.all_gone().await;
     };
     tokio::time::timeout_at(deadline, all_ended).await.is_ok()
 }
@@ -141,11 +142,12 @@ async fn connection(
     }
     let Some((channel, guest)) = door.open(stream, &gateway).await else { return };
     let address = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
-    let visitor = Visitor { address, guest: guest.map(Arc::new) };
+    let visitor = Visitor { address, guest: guest.map(Arc::new), route: None };
     let header_read_timeout = gateway.options.header_read_timeout;
     let stream = StallLimited::new(channel, gateway.options.write_stall_timeout);
     let service = service_fn(move |request| {
-        let answer = request::answer(Arc::clone(&gateway), request, visitor.clone());
+        let (head, body) = http::Request::into_parts(request);
+        let answer = request::answer(Arc::clone(&gateway), head, AskedBody::Arriving(body), visitor.clone());
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let served = http1::Builder::new()

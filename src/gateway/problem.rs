@@ -15,6 +15,23 @@ use crate::tls::Unwelcome;
 /// A second is about what a queue needs to move on, and an instance to come nearer.
 const RETRY_AFTER_SECONDS: &str = "1";
 
+/// The media type of problem details.
+pub const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// Problem details (RFC 9457) as every refusal has them, with the stable type `urn:tidegate:problem:{slug}`.
+#[must_use]
+pub fn problem(slug: &str, title: &str, status: StatusCode, detail: &str, request_id: &str) -> String {
+    let problem = json!({
+        "type": format!("urn:tidegate:problem:{slug}"),
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+        "request_id": request_id,
+        "error": detail,
+    });
+    problem.to_string()
+}
+
 /// Why a request gets an answer of the gateway's own. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
@@ -144,19 +161,11 @@ impl Refusal {
     /// The answer that the client gets.
     pub(super) fn answer(&self, request_id: &HeaderValue) -> Response<AnswerBody> {
         let (slug, title, status, _) = self.facts();
-        let detail = self.to_string();
-        let problem = json!({
-            "type": format!("urn:tidegate:problem:{slug}"),
-            "title": title,
-            "status": status.as_u16(),
-            "detail": detail,
-            "request_id": request_id.to_str().unwrap_or_default(),
-            "error": detail,
-        });
-        let mut answer = Response::new(AnswerBody::own(problem.to_string()));
+        let problem = problem(slug, title, status, &self.to_string(), request_id.to_str().unwrap_or_default());
+        let mut answer = Response::new(AnswerBody::own(problem));
         *answer.status_mut() = status;
         let headers = answer.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         if self.is_worth_waiting() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }

@@ -1,4 +1,5 @@
-//! One request from its head to its answer: what is asked, of whom, under which limits.
+//! One request from its head to its answer: what is asked, of whom, under which limits. The same for one that came over HTTP
+//! and for one that came another way (`guest`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -6,9 +7,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -35,6 +38,13 @@ enum Reply {
     Replica { answer: Response<Incoming>, max_pause: Duration },
 }
 
+/// A request's body as it is at hand.
+pub(super) enum AskedBody {
+    /// Still on its way over a connection.
+    Arriving(Incoming),
+    Whole(Bytes),
+}
+
 /// Who sent a request.
 #[derive(Clone)]
 pub(super) struct Visitor {
@@ -42,6 +52,8 @@ pub(super) struct Visitor {
     pub(super) address: HeaderValue,
     /// The other node whose request it is.
     pub(super) guest: Option<Arc<Guest>>,
+    /// What metrics call the way it came, if not by the request's path.
+    pub(super) route: Option<&'static str>,
 }
 
 /// A request without its target.
@@ -50,7 +62,7 @@ struct Asked {
     /// Path and query as they came.
     original: PathAndQuery,
     headers: HeaderMap,
-    body: Incoming,
+    body: AskedBody,
     visitor: Visitor,
     id: HeaderValue,
 }
@@ -58,14 +70,14 @@ struct Asked {
 /// Answers a request, whatever happens: a refusal is an answer, and so is a panic.
 pub(super) async fn answer(
     gateway: Arc<Gateway>,
-    request: Request<Incoming>,
+    head: Parts,
+    body: AskedBody,
     visitor: Visitor,
 ) -> Response<AnswerBody> {
     let is_guest = visitor.guest.is_some();
-    let (head, body) = request.into_parts();
     let id = headers::request_id(&head.headers);
     let (target, route) = target::resolve(&head.uri);
-    let mut passage = Passage::begin(&gateway.ledger, method_label(&head.method), route);
+    let mut passage = Passage::begin(&gateway.ledger, method_label(&head.method), visitor.route.unwrap_or(route));
     let original = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let asked = Asked { method: head.method, original, headers: head.headers, body, visitor, id: id.clone() };
     let reply = catch_panic(respond(&gateway, asked, target, &mut passage)).await.unwrap_or_else(|_: Panicked| {
@@ -187,12 +199,17 @@ fn is_repeatable(asked: &Asked, kind: Kind, service: &Service) -> bool {
 
 async fn receive(
     gateway: &Gateway,
-    body: Incoming,
+    body: AskedBody,
     service: &Service,
     deadline: Duration,
     allowed: Duration,
 ) -> Result<Upload, Refusal> {
     let limit = service.options.max_body_bytes;
+    let body = match body {
+        AskedBody::Arriving(incoming) => incoming,
+        AskedBody::Whole(bytes) if bytes.len() as u64 > limit => return Err(Refusal::BodyTooLarge { limit }),
+        AskedBody::Whole(bytes) => return Ok(Upload::Whole(bytes)),
+    };
     let receiving = Upload::receive(body, limit);
     match tokio::time::timeout_at(gateway.clock.instant(deadline), receiving).await {
         Ok(Ok(upload)) => Ok(upload),

@@ -46,9 +46,6 @@ impl Default for Limits {
 /// What a message costs beside its topic and payload: its place in a queue, allocations, the client's copy of the rest.
 const OVERHEAD_BYTES: usize = 128;
 
-/// What a publish packet has beside topic and payload, at most: header, lengths, packet id, properties.
-const PACKET_OVERHEAD_BYTES: usize = 24;
-
 /// How many messages of a kind there are, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
@@ -73,11 +70,8 @@ impl Tally {
 }
 
 fn cost(message: &Outgoing) -> usize {
-    message.topic.len() + message.payload.len() + OVERHEAD_BYTES
-}
-
-fn packet_bytes(message: &Outgoing) -> usize {
-    message.topic.len() + message.payload.len() + PACKET_OVERHEAD_BYTES
+    let properties = message.properties.as_ref().map_or(0, |properties| properties.bytes());
+    message.topic.len() + message.payload.len() + properties + OVERHEAD_BYTES
 }
 
 /// A message on its way; one with a ticket is kept by its owner until the ticket is released.
@@ -167,7 +161,7 @@ impl Backlog {
     /// Takes a message in. A retained one replaces what waits for its topic; when full, the oldest at-most-once message
     /// goes, else the oldest.
     pub(super) fn push(&mut self, message: Outgoing) {
-        if packet_bytes(&message) > MAX_PACKET_BYTES as usize {
+        if message.packet_bytes() > MAX_PACKET_BYTES as usize {
             return self.give_up(Item { message, ticket: None }, GivenUp::TooLarge);
         }
         if message.retained {
@@ -194,7 +188,7 @@ impl Backlog {
             return false;
         }
         self.kept = kept;
-        if packet_bytes(&item.message) > MAX_PACKET_BYTES as usize {
+        if item.message.packet_bytes() > MAX_PACKET_BYTES as usize {
             self.give_up(item, GivenUp::TooLarge);
         } else {
             self.waiting.push_back(item);
@@ -262,7 +256,7 @@ impl Backlog {
     /// In words once a connection: a broker that takes no large packets takes none of the next ones either. Why a broker
     /// refuses a message is told by the link.
     fn tell(&mut self, message: &Outgoing, why: GivenUp) {
-        let (link, topic, bytes, limit) = (self.link, &message.topic, packet_bytes(message), self.packet_limit);
+        let (link, topic, bytes, limit) = (self.link, &message.topic, message.packet_bytes(), self.packet_limit);
         if matches!(why, GivenUp::Refused) || std::mem::replace(&mut self.told, true) {
             tracing::debug!(link, topic, bytes, why = why.word(), "a message was given up");
         } else {
@@ -290,7 +284,7 @@ impl Backlog {
         }
         loop {
             let item = self.next_item()?;
-            if packet_bytes(&item.message) > self.packet_limit {
+            if item.message.packet_bytes() > self.packet_limit {
                 self.give_up(item, GivenUp::TooLarge);
                 continue;
             }

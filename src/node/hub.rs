@@ -184,7 +184,7 @@ struct Watcher {
 
 impl Watcher {
     fn may(&self, access: Access<'_>) -> bool {
-        grants(&self.fleet, Caller::Watcher, access)
+        grants(&self.fleet, Caller::Watcher(&self.user), access)
     }
 }
 

@@ -12,6 +12,7 @@ use actix::Recipient;
 use edge_config::{Broker, BrokerAddress, Config};
 
 use super::access::Access;
+use super::infer::Infer;
 use super::trust::Trust;
 use super::{NodeError, spooled};
 use crate::actors::hearing::Hearing;
@@ -131,6 +132,7 @@ pub(super) fn start(
     hearing: &Arc<Hearing>,
     trust: &Trust,
     spool: Option<&Arc<Spool>>,
+    infer: Option<&Infer>,
 ) -> Result<(Vec<Way>, Vec<Arc<Ears>>), NodeError> {
     if config.mqtt.uplink.is_some() && config.node.credentials.is_none() {
         tracing::warn!(
@@ -141,15 +143,26 @@ pub(super) fn start(
     let (mut ways, mut ears) = (Vec::new(), Vec::new());
     for (ear, encoding) in wanted(config) {
         let root = Root::new(encoding, &identity.fleet).map_err(|error| NodeError::Setting(error.to_string()))?;
-        let options = options(config, identity, embedded, ear, &root, trust)?;
+        let mut options = options(config, identity, embedded, ear, &root, trust)?;
         // The JSON tree is never input, and its link tells nothing that the other does not.
         let hears = (encoding == Encoding::Cbor).then(|| (hearing.clone(), ear));
-        let observer = Arc::new(Ears::new(hears));
+        let heard = Arc::new(Ears::new(hears));
         if encoding == Encoding::Cbor {
-            ears.push(observer.clone());
+            ears.push(heard.clone());
         }
+        let observer: Arc<dyn LinkObserver> = heard;
         let observer = spooled::observer(observer, spool, options.name);
+        // The JSON tree is never input, of requests neither; at an uplink each byte may be paid for.
+        let infer = infer.filter(|_| encoding == Encoding::Cbor && ear == Ear::Home);
+        options.subscriptions.extend(infer.into_iter().flat_map(Infer::filters));
+        let (observer, answering) = match infer.map(|infer| infer.open(observer.clone())) {
+            Some((observer, answering)) => (observer, Some(answering)),
+            None => (observer, None),
+        };
         let link = Link::start(options, observer);
+        if let Some(answering) = answering {
+            answering.start(&link);
+        }
         spooled::attach(spool, &link);
         ways.push(Way { root, link, ear });
     }

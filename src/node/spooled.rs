@@ -41,6 +41,7 @@ pub(super) fn attach(spool: Option<&Arc<Spool>>, link: &Link) {
                 retained: false,
                 qos: Qos::AtLeastOnce,
                 expiry: None,
+                properties: None,
             };
             to.keep(message, letter.ticket)
         }),

@@ -10,8 +10,8 @@ pub enum Caller<'a> {
     Node(&'a str),
     /// An operator of the fleet.
     Operator,
-    /// Somebody who came with a user and a password.
-    Watcher,
+    /// Somebody who came with a user and a password: a person who watches, or a sensor that asks.
+    Watcher(&'a str),
 }
 
 /// What is asked for.
@@ -54,10 +54,10 @@ fn may_write(fleet: &str, caller: Caller<'_>, topic: &str) -> bool {
         return false;
     };
     match caller {
-        Caller::Watcher => false,
+        Caller::Watcher(user) => is_a_request_of(user, encoding, below),
         // Commands, and clearing what nodes left behind, which is a message on their topics.
         Caller::Operator => true,
-        Caller::Node(node) => is_of_node(node, below) || is_of_everyone(encoding, below),
+        Caller::Node(node) => is_of_node(node, below) || is_of_everyone(encoding, below) || is_a_reply(encoding, below),
     }
 }
 
@@ -68,6 +68,18 @@ fn is_of_node(node: &str, below: &str) -> bool {
     let is_its = segments.next() == Some(node) && node != ALL_NODES;
     let has_more = segments.next().is_some();
     is_its && (kind == Some("discovery") || kind == Some("node") && has_more)
+}
+
+/// A sensor asks under its own name, with an id in the topic or without.
+fn is_a_request_of(user: &str, encoding: Encoding, below: &str) -> bool {
+    let segments: Vec<&str> = below.split('/').collect();
+    encoding == Encoding::Cbor
+        && matches!(segments[..], ["infer", _, client] | ["infer", _, client, _] if client == user)
+}
+
+/// Any node may be the one that answers.
+fn is_a_reply(encoding: Encoding, below: &str) -> bool {
+    encoding == Encoding::Cbor && below.starts_with("reply/")
 }
 
 /// Whoever comes late asks who is there, and says what the fleet believes where the broker does not know it: that counts by
@@ -99,7 +111,7 @@ mod tests {
 
     const TREES: [&str; 2] = ["tidegate/v1/plant-a", "tidegate-json/v1/plant-a"];
     const NODE: Caller<'_> = Caller::Node("gw-1");
-    const EVERYONE: [Caller<'_>; 3] = [NODE, Caller::Operator, Caller::Watcher];
+    const EVERYONE: [Caller<'_>; 3] = [NODE, Caller::Operator, Caller::Watcher("cam-1")];
 
     fn may(caller: Caller<'_>, access: Access<'_>) -> bool {
         grants("plant-a", caller, access)
@@ -145,9 +157,24 @@ mod tests {
     fn operators_write_all_of_the_fleet_and_watchers_nothing() {
         for below in ["node/gw-1/command/drain", "discovery/gw-1", "node/gw-2/state", "fleet/trust"] {
             assert_eq!(writes(Caller::Operator, below), [true; 2], "{below}");
-            assert_eq!(writes(Caller::Watcher, below), [false; 2], "{below}");
+            assert_eq!(writes(Caller::Watcher("cam-1"), below), [false; 2], "{below}");
         }
         assert_eq!(writes(Caller::Operator, "node/+/state"), [false; 2]);
+    }
+
+    #[test]
+    fn a_user_asks_under_its_own_name_and_nodes_answer() {
+        let sensor = Caller::Watcher("cam-1");
+        for below in ["infer/digits/cam-1", "infer/digits/cam-1/17"] {
+            assert_eq!(writes(sensor, below), [true, false], "{below}: the JSON tree is never input");
+            assert_eq!(writes(NODE, below), [false; 2], "{below}");
+        }
+        let others = ["infer/digits/cam-2", "infer/digits/cam-10", "infer/digits", "infer/cam-1", "infer/a/b/cam-1"];
+        for below in others.into_iter().chain(["infer/digits/cam-1/1/2", "reply/cam-1/x", "infer/+/cam-1"]) {
+            assert_eq!(writes(sensor, below), [false; 2], "{below}");
+        }
+        assert_eq!(writes(NODE, "reply/cam-1/digits"), [true, false]);
+        assert_eq!(writes(NODE, "reply"), [false; 2]);
     }
 
     #[test]
@@ -199,7 +226,7 @@ mod tests {
         for id in others.into_iter().chain(alike) {
             assert!(!may(NODE, Access::Be(id)), "{id}");
         }
-        for caller in [Caller::Operator, Caller::Watcher] {
+        for caller in [Caller::Operator, Caller::Watcher("cam-1")] {
             assert!(!may(caller, Access::Be("tidegate_plant-a_gw-1_cbor")), "{caller:?}");
         }
         for caller in EVERYONE {

@@ -39,6 +39,9 @@ pub enum WireError {
     /// Not JSON, or not the message that belongs here.
     #[error("the payload is not the expected json: {0}")]
     Json(String),
+    /// What stands on the topic is a service's matter.
+    #[error("{0} carries what a service takes or gives, and no message of Tidegate's")]
+    Opaque(String),
     /// A message that cannot be written.
     #[error("the message cannot be written: {0}")]
     Unwritable(String),

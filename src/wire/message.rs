@@ -53,6 +53,7 @@ impl Message {
             Topic::Command { .. } => Self::Command(Box::new(from_cbor(payload)?)),
             Topic::Response { .. } => Self::Response(Box::new(from_cbor(payload)?)),
             Topic::Trust => Self::Trust(Box::new(from_cbor(payload)?)),
+            Topic::Infer { .. } | Topic::Reply { .. } => return Err(WireError::Opaque(topic.to_string())),
         };
         message.agrees_with(root, topic)?;
         Ok(message)
@@ -139,11 +140,14 @@ impl Message {
 }
 
 /// Any payload on any topic of either tree as JSON, for showing it to people; signatures are not checked. Null for an empty
-/// one: the topic was cleared.
+/// one: the topic was cleared. What a service is asked and answers is shown if it is JSON, and else by its length.
 pub fn describe(topic: &str, payload: &[u8]) -> Result<Value, WireError> {
     let (root, below) = Root::parse(topic)?;
     match root.encoding {
         Encoding::Json if payload.is_empty() => Ok(Value::Null),
+        _ if below.is_opaque() => {
+            Ok(serde_json::from_slice(payload).unwrap_or_else(|_| serde_json::json!({ "bytes": payload.len() })))
+        }
         Encoding::Json => from_json(payload),
         Encoding::Cbor if below.is_signed() && !payload.is_empty() => {
             let sealed = Sealed::read(&root, &below, payload)?;

@@ -6,6 +6,12 @@ use std::time::Duration;
 /// A segment is at most this long, so that the longest topic stays below the 256 bytes that AWS IoT Core takes.
 const MAX_SEGMENT_BYTES: usize = 64;
 
+/// A whole topic is at most this long, and no topic has more slashes than [`MAX_SLASHES`]: what AWS IoT Core takes.
+pub(crate) const MAX_TOPIC_BYTES: usize = 256;
+const MAX_SLASHES: usize = 7;
+/// Most segments of a reply's topic below the client: with them it has seven slashes.
+const MAX_REPLY_SEGMENTS: usize = 3;
+
 /// Refreshes that a retained announcement outlives its sender's last one.
 const EXPIRY_REFRESHES: u32 = 3;
 
@@ -109,9 +115,22 @@ impl Root {
         format!("{self}/node/{node}/#")
     }
 
+    /// Filter for what sensors ask of one service.
+    pub fn requests(&self, service: &str) -> String {
+        format!("{self}/infer/{service}/#")
+    }
+
+    /// Filter for what sensors ask of any service.
+    pub fn all_requests(&self) -> String {
+        format!("{self}/infer/#")
+    }
+
     /// Takes a whole topic apart.
     pub fn parse(topic: &str) -> Result<(Self, Topic), TopicError> {
         let unknown = || TopicError::Unknown(topic.to_owned());
+        if topic.len() > MAX_TOPIC_BYTES || topic.matches('/').count() > MAX_SLASHES {
+            return Err(unknown());
+        }
         let (encoding, rest) = [Encoding::Cbor, Encoding::Json]
             .into_iter()
             .find_map(|encoding| Some((encoding, topic.strip_prefix(encoding.prefix())?.strip_prefix('/')?)))
@@ -190,6 +209,23 @@ pub enum Topic {
     },
     /// `fleet/trust`.
     Trust,
+    /// `infer/{service}/{client}` or `infer/{service}/{client}/{id}`: a request for a service, whose payload is the service's
+    /// matter.
+    Infer {
+        /// The service that is asked.
+        service: Segment,
+        /// Who asks.
+        client: Segment,
+        /// Tells the client's requests apart where it cannot say so otherwise.
+        id: Option<Segment>,
+    },
+    /// `reply/{client}/…`: the answer to such a request, where its client wants it.
+    Reply {
+        /// Who asked.
+        client: Segment,
+        /// One to three names of the client's choice.
+        below: Vec<Segment>,
+    },
 }
 
 /// In the place of a node in a command's topic: every node. No node may be called so.
@@ -241,10 +277,22 @@ impl Topic {
         Ok(Self::Response { node: Segment::new(node)?, id: Segment::new(id)? })
     }
 
+    /// `infer/{service}/{client}`, with an id as `infer/{service}/{client}/{id}`.
+    pub fn infer(service: &str, client: &str, id: Option<&str>) -> Result<Self, TopicError> {
+        let (service, client) = (Segment::new(service)?, Segment::new(client)?);
+        Ok(Self::Infer { service, client, id: id.map(Segment::new).transpose()? })
+    }
+
+    /// `reply/{client}/…`.
+    pub fn reply(client: &str, below: &[&str]) -> Result<Self, TopicError> {
+        let below: Vec<Segment> = below.iter().map(|name| Segment::new(*name)).collect::<Result<_, _>>()?;
+        Ok(Self::Reply { client: Segment::new(client)?, below })
+    }
+
     /// Takes apart what stands below the root; none for a kind that this version does not know.
     fn parse(below_root: &str) -> Result<Option<Self>, TopicError> {
         // One segment more than the longest topic has, so that a longer one does not match.
-        let segments: Vec<&str> = below_root.splitn(5, '/').collect();
+        let segments: Vec<&str> = below_root.splitn(6, '/').collect();
         let topic = match segments[..] {
             ["discovery", node] => Self::discovery(node)?,
             ["discovery", node, instance] => Self::instance(node, instance)?,
@@ -256,16 +304,21 @@ impl Topic {
             ["node", node, "command", name] => Self::Command { node: Segment::new(node)?, name: Segment::new(name)? },
             ["node", node, "response", id] => Self::response(node, id)?,
             ["fleet", "trust"] => Self::Trust,
+            ["infer", service, client] => Self::infer(service, client, None)?,
+            ["infer", service, client, id] => Self::infer(service, client, Some(id))?,
+            ["reply", client, ref below @ ..] if (1..=MAX_REPLY_SEGMENTS).contains(&below.len()) => {
+                Self::reply(client, below)?
+            }
             _ => return Ok(None),
         };
         Ok(Some(topic))
     }
 
     /// The node that the topic belongs to: only that one publishes there, but for commands, which it gets. None for the
-    /// fleet's own.
+    /// fleet's own, and for what sensors ask and are told.
     pub fn owner(&self) -> Option<&Segment> {
         match self {
-            Self::Trust => None,
+            Self::Trust | Self::Infer { .. } | Self::Reply { .. } => None,
             Self::Discovery { node }
             | Self::Instance { node, .. }
             | Self::State { node }
@@ -288,13 +341,20 @@ impl Topic {
             | Self::Command { .. }
             | Self::Response { .. }
             | Self::Trust => true,
-            Self::Load { .. } | Self::Service { .. } | Self::Event { .. } => false,
+            Self::Load { .. } | Self::Service { .. } | Self::Event { .. } | Self::Infer { .. } | Self::Reply { .. } => {
+                false
+            }
         }
     }
 
     /// Whether a broker keeps the last message here.
     pub fn is_retained(&self) -> bool {
         self.delivery(Duration::ZERO).retained
+    }
+
+    /// Whether the payload is a service's matter and no message of ours.
+    pub fn is_opaque(&self) -> bool {
+        matches!(self, Self::Infer { .. } | Self::Reply { .. })
     }
 
     /// How messages here are delivered, where retained ones are published again every `refresh`.
@@ -308,9 +368,11 @@ impl Topic {
             Self::State { .. } | Self::Trust => Delivery { retained: true, qos: Qos::AtLeastOnce, expiry: None },
             Self::Service { .. } => Delivery { retained: true, qos: Qos::AtMostOnce, expiry },
             Self::Load { .. } => Delivery { retained: false, qos: Qos::AtMostOnce, expiry: None },
-            Self::Event { .. } | Self::Command { .. } | Self::Response { .. } => {
-                Delivery { retained: false, qos: Qos::AtLeastOnce, expiry: None }
-            }
+            Self::Event { .. }
+            | Self::Command { .. }
+            | Self::Response { .. }
+            | Self::Infer { .. }
+            | Self::Reply { .. } => Delivery { retained: false, qos: Qos::AtLeastOnce, expiry: None },
         }
     }
 }
@@ -328,6 +390,12 @@ impl fmt::Display for Topic {
             Self::Command { node, name } => write!(f, "node/{node}/command/{name}"),
             Self::Response { node, id } => write!(f, "node/{node}/response/{id}"),
             Self::Trust => f.write_str("fleet/trust"),
+            Self::Infer { service, client, id: None } => write!(f, "infer/{service}/{client}"),
+            Self::Infer { service, client, id: Some(id) } => write!(f, "infer/{service}/{client}/{id}"),
+            Self::Reply { client, below } => {
+                write!(f, "reply/{client}")?;
+                below.iter().try_for_each(|name| write!(f, "/{name}"))
+            }
         }
     }
 }

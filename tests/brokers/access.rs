@@ -2,12 +2,16 @@
 //! and no other's, whatever it claims.
 
 use std::path::Path;
+use std::process::Command;
+
+use tidegate::mqtt::Incoming;
 
 use crate::certificates::Certificates;
 use crate::mosquitto::run;
 use crate::peer::{Peer, live, retained, unique};
 use crate::process::{Running, free_port};
 use crate::site::Door;
+use crate::support::{PATIENCE, wait_until};
 
 pub(crate) const FLEETS: [&str; 2] = ["tidegate/v1/plant-a", "tidegate-json/v1/plant-a"];
 
@@ -16,7 +20,13 @@ struct Fleet {
     _running: Running,
     certificates: Certificates,
     port: u16,
+    /// Where sensors come in.
+    sensors: u16,
 }
+
+/// Sensors with a password each.
+const SENSORS: [&str; 2] = ["cam-1", "cam-2"];
+const PASSWORD: &str = "of a sensor";
 
 impl Fleet {
     fn start() -> Self {
@@ -29,15 +39,37 @@ impl Fleet {
         for file in ["ca.pem", "server.pem", "server-key.pem"] {
             std::fs::copy(folder.join(file), folder.join("certs").join(file)).unwrap();
         }
-        shipped("tidegate.conf", &folder.join("mosquitto.conf"), |text| {
+        let sensors = free_port();
+        let here = |text: String, listener: &str, port: u16| {
             let here = text.replace("/etc/mosquitto/", &format!("{}/", folder.display()));
-            let moved = here.replace("listener 8883", &format!("listener {port} 127.0.0.1"));
+            let moved = here.replace(listener, &format!("listener {port} 127.0.0.1"));
             assert_ne!(moved, here, "the port stands in the example");
-            format!("user root\n{moved}")
+            moved
+        };
+        std::fs::create_dir(folder.join("conf.d")).unwrap();
+        let all = format!("user root\ninclude_dir {}\n", folder.join("conf.d").display());
+        std::fs::write(folder.join("mosquitto.conf"), all).unwrap();
+        shipped("tidegate.conf", &folder.join("conf.d/tidegate.conf"), |text| here(text, "listener 8883", port));
+        shipped("tidegate_sensors.conf", &folder.join("conf.d/tidegate_sensors.conf"), |text| {
+            here(text, "listener 8884", sensors)
         });
-        shipped("tidegate.acl", &folder.join("tidegate.acl"), |text| text);
+        for rules in ["tidegate.acl", "tidegate_sensors.acl"] {
+            shipped(rules, &folder.join(rules), |text| text);
+        }
+        let passwords = folder.join("sensors.passwd");
+        std::fs::write(&passwords, "").unwrap();
+        for sensor in SENSORS {
+            let made = Command::new("mosquitto_passwd").arg("-b").arg(&passwords).args([sensor, PASSWORD]).status();
+            assert!(made.expect("mosquitto_passwd").success());
+        }
         let running = run(folder, port);
-        Self { _running: running, certificates, port }
+        Self { _running: running, certificates, port, sensors }
+    }
+
+    /// Where a sensor comes in, with its password.
+    fn sensor(&self, who: &str) -> Door {
+        let tls = Some(self.certificates.tls("ca", None));
+        Door { host: "127.0.0.1", port: self.sensors, login: Some((who.to_owned(), PASSWORD.to_owned())), tls }
     }
 
     fn door(&self, who: &str) -> Door {
@@ -149,6 +181,61 @@ fn operators_command_nodes_answer_and_everyone_in_the_fleet_reads() {
     assert_eq!(heard_of(&listener, "operator-1", "not mine"), Vec::<String>::new());
     node.publish(live(&format!("{}/node/gateway-2/response/r-1", FLEETS[0]), "done"));
     listener.wait_for_payload(&format!("{}/node/gateway-2/response/r-1", FLEETS[0]), "done");
+}
+
+#[test]
+fn a_sensor_asks_under_its_own_name_and_reads_its_own_replies_alone() {
+    let fleet = Fleet::start();
+    let listener = fleet.listener();
+    let tree = FLEETS[0];
+    let node = Peer::start(
+        &fleet.door("gateway-1"),
+        &unique("gateway-1"),
+        &[&format!("$share/tidegate/{tree}/infer/digits/#")],
+        None,
+    );
+    node.wait_connected(1);
+    let everything = ["#", "$share/curious/tidegate/v1/plant-a/infer/digits/#", "tidegate/v1/plant-a/reply/#"];
+    let curious = Peer::start(&fleet.sensor("cam-2"), &unique("cam-2"), &everything, None);
+    curious.wait_connected(1);
+    let own = format!("{tree}/reply/cam-1/#");
+    let sensor = Peer::start(&fleet.sensor("cam-1"), &unique("cam-1"), &[&own], None);
+    sensor.wait_connected(1);
+
+    // Beside what it may, all that it may not: the last is heard once all before it would have been.
+    let allowed = ["infer/digits/cam-1", "infer/digits/cam-1/17"].map(|below| format!("{tree}/{below}"));
+    let mut refused: Vec<String> =
+        ["infer/digits/cam-2", "infer/digits/cam-2/17", "infer/digits/cam-10", "reply/cam-1/x", "reply/cam-2/x", "x"]
+            .map(|below| format!("{tree}/{below}"))
+            .to_vec();
+    refused.extend(topics_of("gateway-1").into_iter().chain(topics_of("cam-1")));
+    refused.extend(["tidegate/v1/plant-b/infer/digits/cam-1", "tidegate/v1/plant-a/fleet/trust"].map(str::to_owned));
+    refused.iter().for_each(|topic| sensor.publish(live(topic, "not mine")));
+    for topic in &allowed {
+        wait_until(PATIENCE, "the node is asked", || {
+            sensor.publish(live(topic, "mine"));
+            node.payloads(topic).contains(&"mine".to_owned()).then_some(())
+        });
+        listener.wait_for_payload(topic, "mine");
+    }
+    let heard = [listener.heard(), node.heard()].concat();
+    assert!(heard.iter().all(|message| message.payload != b"not mine"), "{heard:?}");
+    assert_eq!(sensor.status().connections, 1, "what is refused costs no connection");
+
+    // Each reads what it is answered, whatever it has subscribed to.
+    node.publish(live(&format!("{tree}/reply/cam-1/digits"), "a seven"));
+    node.publish(live(&format!("{tree}/reply/cam-2/digits"), "a nine"));
+    sensor.wait_for_payload(&format!("{tree}/reply/cam-1/digits"), "a seven");
+    curious.wait_for_payload(&format!("{tree}/reply/cam-2/digits"), "a nine");
+    for (peer, own) in [(&sensor, "cam-1"), (&curious, "cam-2")] {
+        let is_own = |message: &Incoming| message.topic == format!("{tree}/reply/{own}/digits");
+        assert!(peer.heard().iter().all(is_own), "{:?}", peer.heard());
+    }
+
+    // Neither by the other's password, nor without one.
+    for login in [None, Some(("cam-1".to_owned(), "wrong".to_owned()))] {
+        Peer::start(&Door { login, ..fleet.sensor("cam-1") }, &unique("stranger"), &[], None).wait_refused("password");
+    }
 }
 
 #[test]

@@ -45,7 +45,14 @@ pub(crate) fn retained(topic: &str, payload: &str) -> Outgoing {
 }
 
 pub(crate) fn live(topic: &str, payload: &str) -> Outgoing {
-    Outgoing { topic: topic.into(), payload: payload.into(), retained: false, qos: Qos::AtLeastOnce, expiry: None }
+    Outgoing {
+        topic: topic.into(),
+        payload: payload.into(),
+        retained: false,
+        qos: Qos::AtLeastOnce,
+        expiry: None,
+        properties: None,
+    }
 }
 
 impl Peer {

@@ -257,7 +257,14 @@ fn messages_without_end_into_a_stopped_broker_cost_bounded_memory_and_the_newest
         let qos = if number % 2 == 0 { Qos::AtLeastOnce } else { Qos::AtMostOnce };
         // Half a kilobyte, as a report: a hundred megabytes in all.
         let payload = format!("{number:0500}").into_bytes();
-        link.publish(Outgoing { topic: "t/report".to_owned(), payload, retained: false, qos, expiry: None });
+        link.publish(Outgoing {
+            topic: "t/report".to_owned(),
+            payload,
+            retained: false,
+            qos,
+            expiry: None,
+            properties: None,
+        });
         if number % 10_000 == 0 {
             most = most.max(link.held_bytes());
         }
@@ -277,6 +284,7 @@ fn messages_without_end_into_a_stopped_broker_cost_bounded_memory_and_the_newest
             retained: true,
             qos: Qos::AtLeastOnce,
             expiry: None,
+            properties: None,
         });
         seen.heard().iter().any(|message| message.topic == "t/last").then_some(())
     });

@@ -29,13 +29,18 @@ const WINDOW: usize = 200;
 /// would hold more than this.
 const GROWTH_BYTES: u64 = 10 << 20;
 
-/// The other topics of the tree, which a node does not read. Later ones too.
+/// The other topics of the tree: those that a node does not read, later ones too, and those on which sensors ask, where all of
+/// it is a request that a replica answers with an error.
 const OTHER_TOPICS: &[&str] = &[
     "node/gateway-t/load",
     "node/gateway-t/event/burst.ended",
     "node/gateway-t/command/scale/x",
     "node/x/load",
     "infer/digits/client-1",
+    "infer/digits/client-1/17",
+    "infer/digits",
+    "infer/digits/client-1/17/x",
+    "infer/other/client-1",
     "reply/client-1/1",
     "fleet/trust/x",
     "x",
@@ -351,6 +356,10 @@ impl Flood<'_> {
     }
 }
 
+/// A node that sensors ask, and which is as talkative as it has to be.
+const ASKED: &str =
+    "[node]\nlog = 'error'\n[service.digits.burst]\nmax_replicas = 0\n[service.digits.mqtt]\nenabled = true";
+
 /// Floods a node through the broker at `address`, and holds it to what it owes meanwhile and afterwards.
 fn assert_stands(home: &Home, node: &Node, address: &str, messages: usize) {
     let publisher = Publisher::connect(address, "hostile");
@@ -375,6 +384,10 @@ fn assert_stands(home: &Home, node: &Node, address: &str, messages: usize) {
     assert!(discovered.as_array().is_some_and(|all| all.len() <= 1), "strangers were taken in: {discovered}");
     assert_eq!(node.get_json("/api/v1/node")["broker_connected"], true);
     assert!(node.events("link.lost").is_empty());
+    let metrics = node.console("/metrics").text();
+    let is_request = |line: &&str| line.starts_with("tidegate_mqtt_infer_requests_total{result=\"answered\"}");
+    let answered = metrics.lines().find(is_request).and_then(|line| line.rsplit_once(' ')).expect("it is counted");
+    assert!(answered.1.parse::<u64>().unwrap() > 0, "no request of the flood was looked at");
     let own = retained(address, &format!("{CBOR}/discovery/gateway-t"));
     assert!(own.windows(6).any(|part| part == b"digits"), "our own word does not stand any more");
 }
@@ -382,7 +395,7 @@ fn assert_stands(home: &Home, node: &Node, address: &str, messages: usize) {
 #[test]
 fn a_flood_of_hostile_messages_costs_neither_requests_nor_memory() {
     let home = Home::new();
-    let node = home.start(&Spec::new().with("[node]\nlog = 'error'\n[service.digits.burst]\nmax_replicas = 0"));
+    let node = home.start(&Spec::new().with(ASKED));
     assert_stands(&home, &node, &mqtt(&node), messages());
 }
 
@@ -390,8 +403,7 @@ fn a_flood_of_hostile_messages_costs_neither_requests_nor_memory() {
 fn a_flood_through_a_broker_elsewhere_is_stood_too() {
     let home = Home::new();
     let broker = Broker::start(&home);
-    let node = home
-        .start(&at_broker(&broker.address()).with("[node]\nlog = 'error'\n[service.digits.burst]\nmax_replicas = 0"));
+    let node = home.start(&at_broker(&broker.address()).with(ASKED));
     assert_stands(&home, &node, &broker.address(), messages() / 10);
 }
 

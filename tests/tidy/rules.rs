@@ -111,6 +111,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tls", &["logic"]),
     ("host", &["logic", "tls"]),
     ("gateway", &["logic", "tls"]),
+    // Requests that come on MQTT enter the gateway, and their answers go back by the link.
+    ("infer", &["wire", "mqtt", "gateway"]),
     ("simulate", &["logic", "wire"]),
     ("model", &[]),
     ("wrap", &["wire", "tls"]),
@@ -153,6 +155,7 @@ const GUESTS: &[(&[&str], &[&str])] = &[
             "wrap",
             "console",
             "gateway",
+            "infer",
             "journal",
             "simulate",
             "node",
@@ -190,7 +193,7 @@ const IMPURE: &[&str] = &[
 const UNSAFE_MODULES: &[&str] = &["src/host/memory.rs", "src/wrap/parent_death.rs"];
 
 /// Rooms whose code runs on an async runtime.
-const ASYNC_ROOMS: &[&str] = &["gateway", "actors", "mqtt", "console", "node"];
+const ASYNC_ROOMS: &[&str] = &["gateway", "infer", "actors", "mqtt", "console", "node"];
 
 /// Longest file, and longest `main.rs`.
 const MAX_LINES: usize = 700;

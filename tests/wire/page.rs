@@ -72,7 +72,20 @@ fn table(samples: &[Sample]) -> String {
         let schema = schema_link(sample.rule);
         writeln!(text, "| `{}` | {retained} | {qos} | {expiry} | {schema} |", pattern(&sample.topic)).unwrap();
     }
+    for (topic, pattern) in opaque() {
+        let delivery = topic.delivery(REFRESH);
+        assert!(topic.is_opaque() && !delivery.retained && delivery.qos == Qos::AtLeastOnce, "{topic}");
+        writeln!(text, "| `{pattern}` | no | 1 | – | the service's own |").unwrap();
+    }
     text
+}
+
+/// The topics whose payload is a service's matter: there is no sample of it, and no schema.
+fn opaque() -> [(Topic, &'static str); 2] {
+    [
+        (Topic::infer("digits", "cam-1", None).unwrap(), "infer/{service}/{client}"),
+        (Topic::reply("cam-1", &["digits"]).unwrap(), "reply/{client}/…"),
+    ]
 }
 
 fn schema_link(rule: &str) -> String {
@@ -225,6 +238,9 @@ fn the_page_has_a_section_with_an_example_for_every_kind_of_topic() {
         assert!(page.lines().any(|line| line == heading), "docs/topics.md has no section {heading}");
         let of_kind = samples.iter().filter(|sample| pattern(&sample.topic) == kind);
         assert!(of_kind.into_iter().any(|sample| shown.contains(sample.name)), "no example of {kind}");
+    }
+    for (_, kind) in opaque() {
+        assert!(page.lines().any(|line| line == format!("## `{kind}`")), "docs/topics.md has no section on {kind}");
     }
 }
 

@@ -489,6 +489,21 @@ fn a_model_that_instances_fetch_has_an_address_and_a_digest_and_is_for_the_built
 }
 
 #[test]
+fn who_is_asked_over_mqtt_needs_a_broker_and_a_path() {
+    let asked = "[service.s.mqtt]\nenabled = true\n";
+    let found = problems(&format!("{SERVICE}{asked}[mqtt]\nenabled = false"));
+    assert!(found.len() == 1 && found[0].contains("needs mqtt.enabled = true"), "{found:?}");
+    for path in ["", "classify", "/a b", "/a#b", "/\u{e4}"] {
+        let found = problems(&format!("{SERVICE}{asked}path = {path:?}"));
+        assert!(found.len() == 1 && found[0].contains("must be a path as in"), "{path:?}: {found:?}");
+    }
+    let found = problems("[mqtt]\ninfer = \"ovn\"");
+    assert!(found.len() == 1 && found[0].contains("did you mean \"own\"?"), "{found:?}");
+    let found = problems(&format!("{SERVICE}[service.s.mqtt]\nenable = true"));
+    assert!(found.len() == 1 && found[0].contains("did you mean `enabled`?"), "{found:?}");
+}
+
+#[test]
 fn a_listener_for_other_nodes_needs_a_fleet_a_way_to_it_and_a_port_of_its_own() {
     let node = "[node]\ncredentials = \"/etc/tidegate/credentials\"\n";
     let found = |gateway: &str| problems(&format!("{node}[gateway]\n{gateway}"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edge_config::{Balance, Broker, Metric, PlacementRule, Ready, Runtime};
+use edge_config::{Balance, Broker, Inference, Metric, PlacementRule, Ready, Runtime};
 
 use crate::{SERVICE, config};
 
@@ -94,4 +94,17 @@ fn durations_read_as_one_says_them() {
     assert_eq!(seconds("1m"), Duration::from_secs(60));
     assert_eq!(seconds("1m30s"), Duration::from_secs(90));
     assert_eq!(seconds("0s"), Duration::ZERO);
+}
+
+#[test]
+fn a_service_is_asked_over_mqtt_only_where_that_is_said() {
+    let text = "[service.m.local]\nruntime = \"onnx\"\nmodel = \"/m.onnx\"\n";
+    assert_eq!(config(text).services["m"].mqtt, None);
+    assert_eq!(config(&format!("{text}[service.m.mqtt]\npath = \"/x\"")).services["m"].mqtt, None);
+    let path = |text: &str, name: &str| config(text).services[name].mqtt.clone().expect("it is enabled").path;
+    assert_eq!(path(&format!("{text}[service.m.mqtt]\nenabled = true"), "m"), "/v2/models/m/infer");
+    assert_eq!(path(&format!("{SERVICE}[service.s.mqtt]\nenabled = true"), "s"), "/");
+    assert_eq!(path(&format!("{SERVICE}[service.s.mqtt]\nenabled = true\npath = \"/a?b=c\""), "s"), "/a?b=c");
+    assert_eq!(config("").mqtt.infer, Inference::Shared);
+    assert_eq!(config("[mqtt]\ninfer = \"own\"").mqtt.infer, Inference::Own);
 }

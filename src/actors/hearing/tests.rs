@@ -1,5 +1,5 @@
 use super::*;
-use crate::trust::{Authority, Role, Subject};
+use crate::trust::{Authority, EARLIEST, Role, Subject};
 use crate::wire::Encoding;
 
 const FLEET: &str = "plant-a";
@@ -17,7 +17,8 @@ fn hearing(fleet: &Authority, ears: &[Ear]) -> Hearing {
 }
 
 fn word(fleet: &Authority) -> Incoming {
-    Incoming { topic: root().topic(&Topic::Trust), payload: fleet.trust_message().unwrap(), retained: true }
+    let (topic, payload) = (root().topic(&Topic::Trust), fleet.trust_message().unwrap());
+    Incoming { topic, payload, retained: true, expiry: None, properties: None }
 }
 
 #[test]

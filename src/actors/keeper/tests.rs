@@ -113,7 +113,8 @@ impl Site {
         let word = self.fleet.trust_message().unwrap();
         let verifier = Arc::new(Verifier::new(tree(), self.fleet.anchors().clone(), word));
         let (clock, registry) = (Clock::start(), Arc::new(Registry::default()));
-        let hearing = Hearing::new(identity.clone(), clock, self.signer.clone(), verifier.clone(), registry, vec![Ear::Home]);
+        let hearing =
+            Hearing::new(identity.clone(), clock, self.signer.clone(), verifier.clone(), registry, vec![Ear::Home]);
         let heard = self.heard.clone().start();
         Keeper {
             identity,

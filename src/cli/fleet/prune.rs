@@ -272,7 +272,14 @@ fn note(kept: &mut Kept, message: Incoming) {
 }
 
 fn cleared(topic: &str) -> Outgoing {
-    Outgoing { topic: topic.to_owned(), payload: Vec::new(), retained: true, qos: Qos::AtLeastOnce, expiry: None }
+    Outgoing {
+        topic: topic.to_owned(),
+        payload: Vec::new(),
+        retained: true,
+        qos: Qos::AtLeastOnce,
+        expiry: None,
+        properties: None,
+    }
 }
 
 #[cfg(test)]
@@ -280,7 +287,7 @@ mod tests {
     use super::*;
 
     fn message(topic: &str, payload: &str) -> Incoming {
-        Incoming { topic: topic.into(), payload: payload.into(), retained: true }
+        Incoming { topic: topic.into(), payload: payload.into(), retained: true, expiry: None, properties: None }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use super::*;
 
 fn message(topic: &str, payload: &str, retained: bool, qos: Qos) -> Outgoing {
-    Outgoing { topic: topic.into(), payload: payload.into(), retained, qos, expiry: None }
+    Outgoing { topic: topic.into(), payload: payload.into(), retained, qos, expiry: None, properties: None }
 }
 
 fn event(payload: &str) -> Outgoing {

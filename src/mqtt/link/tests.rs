@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::session::MAX_INFLIGHT;
 use super::upkeep::DEAF_AFTER;
 use super::*;
-use crate::mqtt::MAX_PACKET_BYTES;
 use crate::mqtt::broker::Broker;
+use crate::mqtt::{MAX_PACKET_BYTES, Properties};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -52,7 +52,14 @@ fn link(name: &str, port: u16, filters: &[&str], will: Option<Outgoing>) -> (Lin
 }
 
 fn message(topic: &str, payload: &str, retained: bool) -> Outgoing {
-    Outgoing { topic: topic.into(), payload: payload.into(), retained, qos: Qos::AtLeastOnce, expiry: None }
+    Outgoing {
+        topic: topic.into(),
+        payload: payload.into(),
+        retained,
+        qos: Qos::AtLeastOnce,
+        expiry: None,
+        properties: None,
+    }
 }
 
 async fn next(receiver: &mut mpsc::UnboundedReceiver<Incoming>) -> (String, String) {
@@ -109,6 +116,65 @@ async fn a_goodbye_leaves_the_last_will_unsaid() {
     let (other, _) = link("other", port, &[], None);
     other.publish(message("t/end", "end", false));
     assert_eq!(next(&mut seen).await.1, "end", "the will would have come first");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_message_has_beside_its_payload_arrives_with_it() {
+    let broker = Broker::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let port = broker.address().port();
+    let (_reader, mut seen) = link("reader", port, &["t/#"], None);
+    let (writer, _) = link("writer", port, &[], None);
+    let said = Properties {
+        response_topic: Some("t/answer".into()),
+        correlation: Some(vec![0, 255, 7]),
+        content_type: Some("image/png".into()),
+        user: vec![("name".into(), "value".into()), ("name".into(), "another".into())],
+    };
+    let expiry = Some(Duration::from_secs(60));
+    writer.publish(Outgoing { expiry, properties: Some(Box::new(said.clone())), ..message("t/ask", "x", true) });
+    let heard = tokio::time::timeout(DEADLINE, seen.recv()).await.expect("a message in time").unwrap();
+    let mut properties = *heard.properties.expect("there are some");
+    properties.user.retain(|(name, _)| name == "name");
+    assert_eq!(properties, said);
+    assert!(heard.expiry.is_some_and(|left| (1..=60).contains(&left.as_secs())), "{:?}", heard.expiry);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_is_shared_each_message_comes_once_also_where_ones_own_is_left_out() {
+    let broker = Broker::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let port = broker.address().port();
+    let member = |name: &str| {
+        let (receiver, observer) = collector();
+        let options = LinkOptions { others_alone: true, ..options(name, port, &["$share/group/t/#", "echo/#"], None) };
+        (Link::start(options, observer), receiver)
+    };
+    let ((_one, mut first), (_other, mut second)) = (member("one"), member("other"));
+    let (writer, _) = link("writer", port, &[], None);
+    // Subscriptions stand once what follows them in time is heard.
+    for receiver in [&mut first, &mut second] {
+        let deadline = Instant::now() + DEADLINE;
+        while receiver.try_recv().is_err() {
+            assert!(Instant::now() < deadline, "no subscription stands");
+            writer.publish(message("echo/x", "up", false));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    (0..20).for_each(|number| writer.publish(message("t/ask", &number.to_string(), false)));
+    writer.publish(message("echo/x", "end", false));
+    let mut heard = Vec::new();
+    for receiver in [&mut first, &mut second] {
+        loop {
+            match next(receiver).await {
+                (topic, payload) if topic == "t/ask" => heard.push(payload.parse::<u32>().unwrap()),
+                (_, payload) if payload == "end" => break,
+                _ => {}
+            }
+        }
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, (0..20).collect::<Vec<_>>());
     broker.stop().await;
 }
 

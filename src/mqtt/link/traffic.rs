@@ -53,13 +53,17 @@ impl Meter {
 
 /// A packet whose part after the fixed header has so many bytes: the type, the length with seven bits a byte, the rest.
 pub(super) fn packet_bytes(rest: usize) -> usize {
-    let length_bytes = match rest {
+    1 + length_bytes(rest) + rest
+}
+
+/// What a length takes that is written with seven bits a byte.
+pub(super) fn length_bytes(length: usize) -> usize {
+    match length {
         0..=0x7f => 1,
         0x80..=0x3fff => 2,
         0x4000..=0x1f_ffff => 3,
         _ => 4,
-    };
-    1 + length_bytes + rest
+    }
 }
 
 /// PUBACK without a reason, packet id and all.

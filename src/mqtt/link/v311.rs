@@ -72,6 +72,8 @@ fn happening(event: Event) -> Happening {
             topic: publish.topic,
             payload: publish.payload.to_vec(),
             retained: publish.retain,
+            expiry: None,
+            properties: None,
         }),
         Event::Incoming(Packet::PubAck(ack)) => Happening::Acknowledged(ack.pkid),
         Event::Incoming(Packet::SubAck(ack)) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {

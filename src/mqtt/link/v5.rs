@@ -1,19 +1,21 @@
 //! `rumqttc`'s client for MQTT 5: our words into its own and back.
 
+use std::time::Duration;
+
 use rumqttc::Outgoing as Sent;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     Connect, ConnectProperties, ConnectReturnCode, Filter, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
-    PublishProperties, SubscribeReasonCode,
+    Publish, PublishProperties, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, MqttOptions, StateError, mqttbytes};
 use rumqttc::{TlsConfiguration, Transport};
 
 use super::failure::Failure;
 use super::session::{CONNECT_TIMEOUT_S, Happening, MAX_INFLIGHT, Step};
-use super::traffic::{PUBACK_BYTES, SHORT_BYTES, packet_bytes};
+use super::traffic::{PUBACK_BYTES, SHORT_BYTES, length_bytes, packet_bytes};
 use super::{LinkOptions, Protocol, whole_seconds};
-use crate::mqtt::{Incoming, MAX_PACKET_BYTES, Outgoing, Qos};
+use crate::mqtt::{Incoming, MAX_PACKET_BYTES, Outgoing, Properties, Qos};
 
 /// CONNACK's return codes of 3.1.1, as brokers of that age send them in whatever frame: 1 is the version, 4 and 5 are the
 /// password and the permission.
@@ -54,16 +56,38 @@ fn last_will(will: &Outgoing) -> LastWill {
 }
 
 pub(super) fn publish(client: &AsyncClient, message: &Outgoing) -> bool {
-    let properties = PublishProperties {
-        message_expiry_interval: message.expiry.map(whole_seconds),
-        ..PublishProperties::default()
-    };
+    let properties = publish_properties(message);
     let (topic, payload) = (message.topic.clone(), message.payload.clone());
     client.try_publish_with_properties(topic, qos(message.qos), message.retained, payload, properties).is_ok()
 }
 
+fn publish_properties(message: &Outgoing) -> PublishProperties {
+    let said = message.properties.as_deref().cloned().unwrap_or_default();
+    PublishProperties {
+        message_expiry_interval: message.expiry.map(whole_seconds),
+        response_topic: said.response_topic,
+        correlation_data: said.correlation.map(Into::into),
+        content_type: said.content_type,
+        user_properties: said.user,
+        ..PublishProperties::default()
+    }
+}
+
+/// None where there is nothing in them that a message of ours may have.
+fn properties(said: PublishProperties) -> Option<Box<Properties>> {
+    let properties = Properties {
+        response_topic: said.response_topic,
+        correlation: said.correlation_data.map(Into::into),
+        content_type: said.content_type,
+        user: said.user_properties,
+    };
+    (properties != Properties::default()).then(|| Box::new(properties))
+}
+
 pub(super) fn subscribe(client: &AsyncClient, filter: &str, level: Qos, others_alone: bool) -> Result<(), String> {
-    let filter = Filter { nolocal: others_alone, ..Filter::new(filter, qos(level)) };
+    // To leave out one's own of what is shared among several is a protocol error (MQTT 5, 3.8.3.1).
+    let nolocal = others_alone && !filter.starts_with("$share/");
+    let filter = Filter { nolocal, ..Filter::new(filter, qos(level)) };
     client.try_subscribe_many([filter]).map_err(|error| error.to_string())
 }
 
@@ -78,11 +102,22 @@ pub(super) fn connect_bytes(options: &MqttOptions) -> usize {
     connect.size(&options.last_will(), &options.credentials())
 }
 
-/// Topic, packet id, the properties (their length, and an expiry where there is one), payload.
+/// Topic, packet id, the properties behind their length, payload.
 pub(super) fn publish_bytes(message: &Outgoing) -> usize {
     let packet_id = if message.qos == Qos::AtMostOnce { 0 } else { 2 };
-    let properties = if message.expiry.is_some() { 1 + 5 } else { 1 };
-    packet_bytes(2 + message.topic.len() + packet_id + properties + message.payload.len())
+    let properties = properties_bytes(message);
+    let of_length = length_bytes(properties);
+    packet_bytes(2 + message.topic.len() + packet_id + of_length + properties + message.payload.len())
+}
+
+/// Each has a byte for its kind; texts and bytes have two for their length, names and values each.
+fn properties_bytes(message: &Outgoing) -> usize {
+    let expiry = if message.expiry.is_some() { 5 } else { 0 };
+    let Some(properties) = &message.properties else { return expiry };
+    let texts = [&properties.response_topic, &properties.content_type].into_iter().flatten().map(|text| 3 + text.len());
+    let correlation = properties.correlation.iter().map(|bytes| 3 + bytes.len());
+    let user = properties.user.iter().map(|(name, value)| 5 + name.len() + value.len());
+    expiry + texts.chain(correlation).chain(user).sum::<usize>()
 }
 
 /// Packet id, no properties, one filter with its options.
@@ -105,15 +140,23 @@ fn happening(event: Event) -> Happening {
         Event::Incoming(Packet::ConnAck(answer)) => {
             Happening::Up(answer.properties.and_then(|said| said.max_packet_size))
         }
-        Event::Incoming(Packet::Publish(publish)) => Happening::Received(Incoming {
-            topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-            payload: publish.payload.to_vec(),
-            retained: publish.retain,
-        }),
+        Event::Incoming(Packet::Publish(publish)) => Happening::Received(received(publish)),
         Event::Incoming(Packet::PubAck(ack)) => acknowledged(&ack),
         Event::Incoming(Packet::SubAck(ack)) => subscribed(&ack.return_codes),
         Event::Outgoing(Sent::Publish(packet_id)) => Happening::Sent(packet_id),
         _ => Happening::Other,
+    }
+}
+
+fn received(publish: Publish) -> Incoming {
+    let said = publish.properties.unwrap_or_default();
+    let expiry = said.message_expiry_interval.map(|seconds| Duration::from_secs(seconds.into()));
+    Incoming {
+        topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+        payload: publish.payload.to_vec(),
+        retained: publish.retain,
+        expiry,
+        properties: properties(said),
     }
 }
 

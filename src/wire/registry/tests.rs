@@ -185,6 +185,9 @@ fn what_a_node_that_came_back_says_again_of_its_last_connection_is_neither_news_
     let kind = |registry: &Registry| registry.nodes().get("a").and_then(|node| node.states.kind());
     assert_eq!(kind(&registry), Some(NodeStateKind::Lost), "it changes nothing");
     registry.state(&state(NodeStateKind::Online, 2), stamp(3, 9), Ear::Home).unwrap();
-    assert!(registry.state(&state(NodeStateKind::Online, 1), stamp(3, 5), Ear::Home).is_err(), "older than what is known");
+    assert!(
+        registry.state(&state(NodeStateKind::Online, 1), stamp(3, 5), Ear::Home).is_err(),
+        "older than what is known"
+    );
     assert!(registry.state(&state(NodeStateKind::Lost, 1), stamp(3, 2), Ear::Home).is_err());
 }

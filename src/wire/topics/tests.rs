@@ -10,6 +10,10 @@ fn all_topics() -> Vec<(Topic, &'static str)> {
         (Topic::service("gateway-7", "digits"), "node/gateway-7/service/digits"),
         (Topic::burst("gateway-7", "l-1"), "node/gateway-7/burst/l-1"),
         (Topic::event("gateway-7", EventKind::BurstStarted), "node/gateway-7/event/burst.started"),
+        (Topic::infer("digits", "cam-1", None), "infer/digits/cam-1"),
+        (Topic::infer("digits", "cam-1", Some("17")), "infer/digits/cam-1/17"),
+        (Topic::reply("cam-1", &["digits"]), "reply/cam-1/digits"),
+        (Topic::reply("cam-1", &["a", "b", "c"]), "reply/cam-1/a/b/c"),
     ]
     .into_iter()
     .map(|(topic, text)| (topic.unwrap(), text))
@@ -79,6 +83,10 @@ fn foreign_topics_are_unknown() {
         "tidegate/v1/f/discovery",
         "tidegate/v1/f/discovery/n/i/x",
         "tidegate/v1/f/node/n/command/scale/x",
+        "tidegate/v1/f/infer/s",
+        "tidegate/v1/f/infer/s/c/id/x",
+        "tidegate/v1/f/reply/c",
+        "tidegate/v1/f/reply/c/1/2/3/4",
         "/tidegate/v1/f/node/n/load",
     ] {
         assert_eq!(Root::parse(topic), Err(TopicError::Unknown(topic.to_owned())), "{topic:?}");
@@ -86,8 +94,23 @@ fn foreign_topics_are_unknown() {
 }
 
 #[test]
+fn a_topic_that_public_brokers_do_not_take_is_unknown() {
+    let long = "x".repeat(64);
+    let fits = format!("tidegate/v1/{long}/infer/{long}/{long}/{}", "x".repeat(256 - 12 - 64 - 7 - 64 - 1 - 64 - 1));
+    assert_eq!(fits.len(), 256);
+    assert!(Root::parse(&fits).is_ok());
+    assert!(matches!(Root::parse(&format!("{fits}x")), Err(TopicError::Unknown(_))));
+}
+
+#[test]
 fn empty_and_wild_segments_are_refused() {
-    for topic in ["tidegate/v1//node/n/load", "tidegate/v1/f/node//load", "tidegate/v1/f/node/n/service/"] {
+    for topic in [
+        "tidegate/v1//node/n/load",
+        "tidegate/v1/f/node//load",
+        "tidegate/v1/f/node/n/service/",
+        "tidegate/v1/f/infer/s/c/",
+        "tidegate/v1/f/reply/c/",
+    ] {
         assert_eq!(Root::parse(topic), Err(TopicError::Segment(String::new())), "{topic:?}");
     }
     assert_eq!(Root::parse("tidegate/v1/+/node/n/load"), Err(TopicError::Segment("+".to_owned())));
@@ -108,6 +131,8 @@ fn delivery_is_as_the_design_says() {
     assert_eq!(of(Topic::service("n", "s")), (true, 0, Some(90)));
     assert_eq!(of(Topic::burst("n", "l")), (true, 1, Some(90)));
     assert_eq!(of(Topic::event("n", EventKind::LinkLost)), (false, 1, None));
+    assert_eq!(of(Topic::infer("s", "c", None)), (false, 1, None));
+    assert_eq!(of(Topic::reply("c", &["s"])), (false, 1, None));
 }
 
 #[test]
