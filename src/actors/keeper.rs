@@ -77,6 +77,9 @@ pub struct Keeper {
     pub is_looking: bool,
     /// Why what is believed could last not be written down: told once.
     pub not_written: Option<String>,
+    /// What stood on disk in the place of the fleet's trust at the last look, where that was nothing that could be read: it may
+    /// be on its way there.
+    pub unsettled: Option<Vec<u8>>,
     /// How often dates and files are looked at.
     pub look: Duration,
     /// Who tells people.
@@ -202,17 +205,18 @@ impl Keeper {
         let life = life.not_after.saturating_sub(life.not_before);
         let files = self.files.clone();
         let verifier = self.verifier.clone();
+        let unsettled = self.unsettled.take();
         let candidate = move || match renewing {
             Renewing::OwnFleet(fleet) => renew(&fleet, &files, &subject, life, now).map(Found::renewed),
             Renewing::Authority(authority) => {
-                let found = on_disk(&files, &current, &verifier);
+                let found = on_disk(&files, &current, &verifier, unsettled.as_deref());
                 if found.credential.is_some() {
                     return Ok(found);
                 }
                 let renewed = asking::renew_here(&authority, &files, &current, &verifier.anchors(), now)?;
                 Ok(Found { credential: Some(renewed), ..found })
             }
-            Renewing::Asked | Renewing::Not => Ok(on_disk(&files, &current, &verifier)),
+            Renewing::Asked | Renewing::Not => Ok(on_disk(&files, &current, &verifier, unsettled.as_deref())),
         };
         let found = tokio::task::spawn_blocking(candidate).into_actor(self);
         context.spawn(found.map(|found, keeper, context| {
@@ -246,6 +250,7 @@ impl Keeper {
     }
 
     fn take_in(&mut self, found: Found, context: &mut Context<Self>) {
+        self.unsettled = found.unsettled;
         if found.has_rival_trust {
             self.tell_trust(Some(RIVAL_ADVICE.to_owned()));
         }
@@ -385,6 +390,8 @@ struct Found {
     has_rival_trust: bool,
     /// Why what is believed does not stand there.
     not_written: Option<String>,
+    /// What stands in its place and cannot be read, for the first time.
+    unsettled: Option<Vec<u8>>,
 }
 
 impl Found {
@@ -394,14 +401,17 @@ impl Found {
 }
 
 /// Takes in a credential and newer trust that stand on disk now, and writes down there what is believed. What is being
-/// written makes no noise before the next look.
-fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -> Found {
+/// written makes no noise before the next look, and is not written over: somebody copies a newer word there. `before` is what
+/// could not be read at the last look.
+fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier, before: Option<&[u8]>) -> Found {
     let there = files.trust_message().unwrap_or_default();
     let update = verifier.update(&there).ok();
+    let is_settled = update.is_some() || before == Some(there.as_slice());
     let has_newer_trust = matches!(update, Some(Update::Newer | Update::RivalTaken));
     let has_rival_trust = matches!(update, Some(Update::RivalTaken | Update::RivalRefused));
     let believed = verifier.trust_message();
-    let stored = if there == *believed { Ok(()) } else { files.store_trust(&verifier.anchors(), &believed) };
+    let is_to_be_stored = is_settled && there != *believed;
+    let stored = if is_to_be_stored { files.store_trust(&verifier.anchors(), &believed) } else { Ok(()) };
     let credential = match files.load() {
         Ok(Some((credential, _))) if credential.chain() != current.chain() => Some(credential),
         Ok(_) => None,
@@ -410,7 +420,8 @@ fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier) -
             None
         }
     };
-    Found { credential, has_newer_trust, has_rival_trust, not_written: stored.err().map(|error| error.to_string()) }
+    let not_written = stored.err().map(|error| error.to_string());
+    Found { credential, has_newer_trust, has_rival_trust, not_written, unsettled: (!is_settled).then_some(there) }
 }
 
 /// The signed word on what is believed, with what it says.

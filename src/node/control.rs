@@ -171,6 +171,7 @@ fn start_actors(
         has_relayed: BTreeSet::new(),
         is_looking: false,
         not_written: None,
+        unsettled: None,
         look: LOOK.min(config.mqtt.refresh),
         report: publisher.clone().recipient(),
         warned: None,

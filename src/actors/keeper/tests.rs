@@ -139,6 +139,7 @@ impl Site {
             has_relayed: BTreeSet::new(),
             is_looking: false,
             not_written: None,
+            unsettled: None,
             look: Duration::from_millis(10),
             report: heard.recipient(),
             warned: None,
@@ -202,4 +203,27 @@ fn a_clock_in_1970_believes_one_in_2099_says_what_to_do_and_jumps_heal() {
         assert_eq!((heard.count(is_renewed), heard.count(says_it_ended)), (2, 2));
         assert_eq!(site.signer.credential().chain(), third.chain());
     });
+}
+
+#[test]
+fn a_word_on_trust_that_is_being_copied_is_not_written_over_and_one_that_is_broken_is() {
+    let mut site = Site::new();
+    let verifier = Verifier::new(tree(), site.fleet.anchors().clone(), site.fleet.trust_message().unwrap());
+    site.fleet.enroll(&Subject { name: "gw-2".into(), ..subject() }, DAY, LET_IN).unwrap();
+    site.fleet.revoke("gw-2", LET_IN).unwrap();
+    let (newer, path) = (site.fleet.trust_message().unwrap(), site.files.folder().join("trust.cbor"));
+    let look = |before: Option<&[u8]>| on_disk(&site.files, &site.signer.credential(), &verifier, before);
+
+    for copied in [0, newer.len() / 2] {
+        std::fs::write(&path, &newer[..copied]).unwrap();
+        assert_eq!(look(None).unsettled.as_deref(), Some(&newer[..copied]));
+        assert_eq!(std::fs::read(&path).unwrap(), newer[..copied], "somebody is writing it");
+    }
+    std::fs::write(&path, &newer).unwrap();
+    assert!(look(Some(&newer[..newer.len() / 2])).has_newer_trust);
+
+    std::fs::write(&path, "broken").unwrap();
+    assert_eq!(look(None).unsettled.as_deref(), Some(b"broken".as_slice()));
+    assert_eq!(look(Some(b"broken")).unsettled, None);
+    assert_eq!(std::fs::read(&path).unwrap(), newer, "nobody is");
 }
