@@ -68,6 +68,9 @@ pub struct LaunchRow {
     pub intended_at_ms: i64,
     /// When it first answered as ready.
     pub ready_at_ms: Option<i64>,
+    /// When its end was decided: from then on its lease was not renewed. None before, and in rows of versions that did not
+    /// record it.
+    pub ending_at_ms: Option<i64>,
     /// When its end was confirmed.
     pub ended_at_ms: Option<i64>,
     /// Why it ended.

@@ -10,7 +10,7 @@ use super::{Closing, JournalError, LaunchRow, Stage};
 use crate::logic::burst::MOST_LAUNCHES;
 
 /// Raised with each change of the tables; a file with a higher number is from a newer Tidegate.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS launches (
@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS launches (
     billing_step_ms INTEGER NOT NULL,
     cost_micro INTEGER,
     currency TEXT,
-    ended_session INTEGER
+    ended_session INTEGER,
+    ending_at_ms INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
@@ -44,10 +45,14 @@ INSERT INTO facts SELECT 'first_session', MIN(session) FROM launches HAVING MIN(
 /// From schema 2: nothing is known of the calendar of former sessions.
 const FROM_2: &str = "DROP INDEX launches_by_end; ALTER TABLE launches ADD COLUMN ended_session INTEGER;";
 
+/// From schema 3: when the end of what is open was decided is not known.
+const FROM_3: &str = "ALTER TABLE launches ADD COLUMN ending_at_ms INTEGER;";
+
 /// The columns of a row, in the order in which [`read_row`] takes them, its times corrected.
 const COLUMNS: &str = "launch, service, adapter, l.session, reason, stage, intended_at_ms + COALESCE(b.behind_ms, 0), \
                        ready_at_ms + COALESCE(b.behind_ms, 0), ended_at_ms + COALESCE(e.behind_ms, 0), end_reason, \
-                       price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro, currency";
+                       price_per_hour_micro, minimum_billing_ms, billing_step_ms, cost_micro, currency, \
+                       ending_at_ms + COALESCE(b.behind_ms, 0)";
 
 /// The newest closed launch that is one too many. By session and, within it, by that run's own clock: a calendar that
 /// jumped forgets nothing. What ended within a day of the latest end stays, as the budget counts it.
@@ -141,9 +146,11 @@ impl Store {
         if stage <= current {
             return Ok(());
         }
-        let ready_at = (stage == Stage::Ready).then(|| self.as_of(session, at_ms, now)).transpose()?;
-        let sql = "UPDATE launches SET stage = ?2, ready_at_ms = COALESCE(ready_at_ms, ?3) WHERE launch = ?1";
-        self.write(sql, params![launch, word(stage), ready_at])
+        let at = self.as_of(session, at_ms, now)?;
+        let (ready_at, ending_at) = ((stage == Stage::Ready).then_some(at), (stage == Stage::Ending).then_some(at));
+        let sql = "UPDATE launches SET stage = ?2, ready_at_ms = COALESCE(ready_at_ms, ?3), ending_at_ms = ?4 \
+                   WHERE launch = ?1";
+        self.write(sql, params![launch, word(stage), ready_at, ending_at])
     }
 
     pub(super) fn close(&mut self, launch: &str, closing: &Closing, now: &Moment) -> Result<(), JournalError> {
@@ -248,9 +255,10 @@ fn migrate(connection: &Connection, path: &Path, found: i64, session: u64) -> Re
         tracing::info!(backup = %backup.display(), "the journal is brought up to date; its former state is kept");
     }
     let changes = match found {
-        0 => [CREATE, ""],
-        1 => [FROM_1, FROM_2],
-        _ => ["", FROM_2],
+        0 => [CREATE, "", ""],
+        1 => [FROM_1, FROM_2, FROM_3],
+        2 => ["", FROM_2, FROM_3],
+        _ => ["", "", FROM_3],
     };
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {} {}", changes.concat(), calendar::CREATE))?;
     let session = i64::try_from(session).unwrap_or(i64::MAX);
@@ -351,6 +359,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<LaunchRow> {
         billing_step_ms: row.get(12)?,
         cost_micro: row.get(13)?,
         currency: row.get(14)?,
+        ending_at_ms: row.get(15)?,
     })
 }
 

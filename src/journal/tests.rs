@@ -12,6 +12,7 @@ fn row(launch: &str, at: i64) -> LaunchRow {
         stage: Stage::Intended,
         intended_at_ms: at,
         ready_at_ms: None,
+        ending_at_ms: None,
         ended_at_ms: None,
         end_reason: None,
         price_per_hour_micro: 400_000,
@@ -142,6 +143,7 @@ async fn a_second_intent_with_the_same_id_and_a_step_back_change_nothing() {
     journal.reached("a", Stage::Launched, 3).await.unwrap();
     let rows = journal.rows_since(0).await.unwrap();
     assert_eq!((rows.len(), rows[0].stage, rows[0].intended_at_ms), (1, Stage::Ending, 1));
+    assert_eq!((rows[0].ready_at_ms, rows[0].ending_at_ms), (None, Some(2)));
 }
 
 #[tokio::test]

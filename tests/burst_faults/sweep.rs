@@ -135,6 +135,7 @@ fn row(launch: &str, service: &str) -> LaunchRow {
         stage: Stage::Intended,
         intended_at_ms: now_ms() - 60_000,
         ready_at_ms: None,
+        ending_at_ms: None,
         ended_at_ms: None,
         end_reason: None,
         price_per_hour_micro: 0,

@@ -12,7 +12,7 @@ use super::surge::{Record, Surge, send};
 use super::{go_on, machine};
 use crate::logic::route::Placement;
 use crate::node::trial::Trial;
-use crate::node::{Node, Options};
+use crate::node::{Node, NodeError, Options};
 use crate::wire::board::{Board, Spend};
 use crate::wire::{BurstStatus, ServiceStatus};
 
@@ -64,6 +64,22 @@ struct Seen {
     last_reason: String,
 }
 
+/// Tries to start where the usual ports were free a moment ago: another demo on the box may begin at the same time.
+const STARTS: u32 = 3;
+
+fn start(scene: &Scene, burst: bool) -> anyhow::Result<(Config, Node)> {
+    let options = Options { no_cloud: (!burst).then(|| "this play is without burst".to_owned()) };
+    let mut left = STARTS;
+    loop {
+        let config = scene.config(if burst { "with-burst" } else { "without-burst" })?;
+        left -= 1;
+        match Node::start(&config, &options) {
+            Err(NodeError::Listen { .. } | NodeError::Broker(_)) if left > 0 => {}
+            started => return Ok((config, started?)),
+        }
+    }
+}
+
 /// Plays the surge once, with a node of its own.
 pub(super) fn perform(
     scene: &Scene,
@@ -72,9 +88,7 @@ pub(super) fn perform(
     screen: &Screen,
     interrupted: &AtomicBool,
 ) -> anyhow::Result<Play> {
-    let config = scene.config(if burst { "with-burst" } else { "without-burst" })?;
-    let options = Options { no_cloud: (!burst).then(|| "this play is without burst".to_owned()) };
-    let node = Node::start(&config, &options)?;
+    let (config, node) = start(scene, burst)?;
     screen.play_begins(burst, node.addresses());
     let board = node.board().clone();
     let baseline = wait_ready(&board, config.services[SERVICE].scaling.min_replicas, interrupted)?;

@@ -71,6 +71,7 @@ impl Gateway {
             stage: Stage::Intended,
             intended_at_ms: clocks().at_ms,
             ready_at_ms: None,
+            ending_at_ms: None,
             ended_at_ms: None,
             end_reason: None,
             price_per_hour_micro: 1,

@@ -47,6 +47,8 @@ pub struct Record {
     pub started_at: Duration,
     /// From the intent to ready.
     pub start_took: Option<Duration>,
+    /// When its end was decided, where that is known: its lease was not renewed after that.
+    pub ending_at: Option<Duration>,
     /// When its end was confirmed.
     pub ended_at: Option<Duration>,
     /// How it is billed.
@@ -344,17 +346,18 @@ impl Engine {
     }
 
     /// What a row says of the money. The last renewal of an open one is not in the journal and may have been a moment ago,
-    /// so that it counts with a whole lease from now.
+    /// so that it counts with a whole lease from now; from its end on, where that had been decided.
     fn account_for(&mut self, record: &Record, now: Duration) {
         if record.cost == Some(Money::ZERO) || self.ledger.entry(&record.launch).is_some() {
             return;
         }
         let started = Entry::started(&record.launch, record.started_at, record.terms, self.tail(&record.adapter));
-        self.ledger.restore(Entry { end: record.ended_at, ..started.found(now) });
+        let renewed_until = record.ending_at.map_or(now, |ending_at| ending_at.min(now));
+        self.ledger.restore(Entry { end: record.ended_at, ..started.found(renewed_until) });
     }
 
     /// The longest that an instance lives on when the node dies at this moment.
-    fn tail(&self, adapter: &str) -> Duration {
+    pub(super) fn tail(&self, adapter: &str) -> Duration {
         let step = self.settings.step;
         let Timing { lease_ttl, drain_timeout, .. } = self.timing(adapter);
         self.adapters.get(adapter).map_or(lease_ttl + drain_timeout + step, |adapter| adapter.tail(step))

@@ -142,6 +142,7 @@ fn record(launch: &str, stage: Recorded) -> Record {
         stage,
         started_at: at(-100.0),
         start_took: Some(Duration::from_secs(2)),
+        ending_at: None,
         ended_at: None,
         terms: settings().adapters["cloud"].terms,
         cost: None,
@@ -550,4 +551,26 @@ fn an_instance_whose_list_says_where_it_is_is_renewed_without_asking_about_it() 
         Some(Address { authority: "127.0.0.1:9".into(), transport: Transport::Plain });
     play.on_with(2.0, |operation| (operation == Operation::Describe).then(|| Outcome::Failed("too slow".into())));
     assert_eq!(play.stage("l1"), Some(Stage::Ready));
+}
+
+#[test]
+fn what_was_ending_before_a_restart_costs_no_longer_than_the_lease_that_it_had_then() {
+    let cost = |ending_at: Option<Duration>| {
+        let record = Record { ending_at, ..record("l1", Recorded::Ending) };
+        let (started_at, terms) = (record.started_at, record.terms);
+        let mut play = Play::new(settings(), vec![record]);
+        play.on(5.0);
+        let told = play.events.iter().find_map(|event| match event {
+            Event::Ended(_, _, cost, _) => Some(*cost),
+            _ => None,
+        });
+        let tail = play.engine.tail("cloud");
+        (told.expect("its end is confirmed"), move |end: Duration| terms.cost(end.saturating_sub(started_at) + tail))
+    };
+    let (decided, until) = cost(Some(at(-90.0)));
+    let (undecided, _) = cost(None);
+    assert_eq!(decided, until(at(-90.0)));
+    assert!(decided < undecided, "{decided:?} {undecided:?}: without it the last renewal may have been a moment ago");
+    let (ahead, _) = cost(Some(at(90.0)));
+    assert_eq!(ahead, undecided, "a date that is to come proves nothing");
 }

@@ -146,6 +146,7 @@ impl World {
             stage: Recorded::Intended,
             intended_at: calendar(engine.since(instance)),
             ready_at: None,
+            ending_at: None,
             ended_at: None,
             terms: engine.terms(&instance.adapter),
             cost: None,

@@ -26,6 +26,7 @@ pub(crate) struct Row {
     pub(crate) stage: Recorded,
     pub(crate) intended_at: Duration,
     pub(crate) ready_at: Option<Duration>,
+    pub(crate) ending_at: Option<Duration>,
     pub(crate) ended_at: Option<Duration>,
     pub(crate) terms: Terms,
     pub(crate) cost: Option<Money>,
@@ -68,6 +69,7 @@ impl Disk {
                 if let Some(row) = self.rows.get_mut(&launch).filter(|row| stage > row.stage) {
                     row.stage = stage;
                     row.ready_at = row.ready_at.or((stage == Recorded::Ready).then_some(at));
+                    row.ending_at = (stage == Recorded::Ending).then_some(at);
                 }
             }
             Write::Close(launch, at, cost) => {
@@ -124,6 +126,7 @@ fn record(row: &Row) -> Record {
         stage: row.stage,
         started_at: row.intended_at,
         start_took: row.ready_at.map(|ready| ready.saturating_sub(row.intended_at)),
+        ending_at: row.ending_at,
         ended_at: row.ended_at,
         terms: row.terms,
         cost: row.cost,
