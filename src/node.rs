@@ -192,6 +192,7 @@ impl Node {
         let console_done = serve_console(&io, console, console_listener, console_stop.subscribe());
         let acceptor = PeerAcceptor::new(peers::Neighbour::new(&trust))
             .map_err(|error| NodeError::Setting(format!("gateway.peer_listen: TLS cannot be set up: {error}")))?;
+        peers::warn_of_no_guests(config);
         let peers = peer_listener.map(|listener| (listener, acceptor));
         let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, peers, &stopping);
 

@@ -36,6 +36,32 @@ pub use peer::PeerAcceptor;
 /// What both ends speak inside; a peer that wants something else is turned away by the handshake.
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
+/// Whether a connection ended because the other end did not take our certificate: it has read nothing of what was sent after
+/// it. In TLS 1.3 the answering end checks last, when the calling one has begun to speak.
+pub fn was_not_let_in(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::AlertDescription as Alert;
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+        if let Some(rustls::Error::AlertReceived(alert)) = tls {
+            return matches!(
+                alert,
+                Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::CertificateRequired
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+            );
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Reads a small file: one that is larger is another file than was meant.
 fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::{Message, Recipient};
@@ -149,7 +149,7 @@ pub struct Hearing {
     /// Whether each broker keeps the word on the fleet's trust that this node knows, or is not asked yet.
     trust_heard: [AtomicBool; 2],
     /// When each link first came up.
-    first_connected: [OnceLock<Duration>; 2],
+    first_connected: Mutex<[Option<Duration>; 2]>,
     /// The newest word of a session after this one that stood at the brokers then.
     before: Mutex<Stamp>,
     /// A link came up, and nothing that a broker keeps of others or of us was heard since.
@@ -183,7 +183,7 @@ impl Hearing {
             trust_heard: Ear::ALL.map(|ear| AtomicBool::new(ear == Ear::Uplink)),
             first_connected: Default::default(),
             before: Mutex::default(),
-            hears_nothing_kept: AtomicBool::new(true),
+            hears_nothing_kept: AtomicBool::new(false),
             told: Mutex::default(),
         }
     }
@@ -213,10 +213,12 @@ impl Hearing {
     /// A link is connected anew: what its broker keeps is not known any more.
     pub fn connected(&self, ear: Ear) {
         // The first time counts.
-        let _ = self.first_connected[ear as usize].set(self.clock.now());
+        self.first_connected()[ear as usize].get_or_insert(self.clock.now());
         self.trust_is_to_be_heard(ear);
-        self.hears_nothing_kept.store(true, Ordering::Relaxed);
-        self.tell(|listeners| tell(&listeners.connected, Connected));
+        if ear == self.fleets_ear() {
+            self.hears_nothing_kept.store(true, Ordering::Relaxed);
+            self.tell(|listeners| tell(&listeners.connected, Connected));
+        }
     }
 
     /// Whether no announcement was heard that a broker keeps: there is none, or the broker gives none to who asks for all.
@@ -237,6 +239,18 @@ impl Hearing {
     /// A link went to another broker, which has its own account of connections.
     pub fn moved(&self, ear: Ear) {
         self.registry.moved(ear);
+        // What it keeps may be older or newer than what the other one kept.
+        self.first_connected()[ear as usize] = None;
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Stamp::default();
+    }
+
+    fn first_connected(&self) -> MutexGuard<'_, [Option<Duration>; 2]> {
+        self.first_connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the rest of the fleet is heard: beside an uplink, the own broker has only this box.
+    fn fleets_ear(&self) -> Ear {
+        self.ears.iter().copied().max().unwrap_or_default()
     }
 
     /// Takes a message in that came by one of the links. Returns at once.
@@ -247,7 +261,10 @@ impl Hearing {
         if root != *self.verifier.root() {
             return self.ignore(UNKNOWN_TOPIC, &incoming.topic);
         }
-        if incoming.retained && matches!(topic, Topic::Discovery { .. } | Topic::Instance { .. }) {
+        if incoming.retained
+            && ear == self.fleets_ear()
+            && matches!(topic, Topic::Discovery { .. } | Topic::Instance { .. })
+        {
             self.hears_nothing_kept.store(false, Ordering::Relaxed);
         }
         let heard = match &topic {
@@ -338,7 +355,7 @@ impl Hearing {
 
     /// Whether what a broker keeps may have stood there before this node came: later it proves that somebody has written.
     fn is_first_look(&self, ear: Ear) -> bool {
-        let first = self.first_connected[ear as usize].get().copied();
+        let first = self.first_connected()[ear as usize];
         first.is_none_or(|first| self.clock.now().saturating_sub(first) < FIRST_LOOK)
     }
 

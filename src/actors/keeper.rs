@@ -282,6 +282,8 @@ impl Keeper {
         }
         let days = credential.facts().not_after.saturating_sub(self.now()) / 86_400;
         self.signer.set_credential(credential);
+        // What stands at the brokers was signed with the old one, which ends; and neighbours look for the new key.
+        tell(&self.say_again, SayAllAgain);
         self.has_renewed();
         (self.warned, self.refused) = (None, None);
         let reason = Some(format!("the new credential holds for {days} days"));

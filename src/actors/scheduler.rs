@@ -35,6 +35,9 @@ const RECONCILE_PATIENCE: Duration = Duration::from_secs(3);
 /// An order is answered by a snapshot within a tick; one that is not by then was dropped at a full mailbox.
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Nobody has room for more than a replica may take at once; a claim of more is none.
+const MOST_ROOM: u32 = 10_000;
+
 /// Makes a table the one that requests go by; the node connects it to the gateway.
 pub type Install = Box<dyn Fn(RouteTable) + Send>;
 
@@ -155,7 +158,8 @@ impl Service {
     /// Requests that other nodes have room for, those that have just declined one left out.
     fn peer_slots(&self, now: Duration) -> u32 {
         let peers = self.endpoints.values().filter(|endpoint| endpoint.placement == Placement::Peer);
-        peers.filter(|peer| peer.is_available(now)).map(|peer| peer.concurrency).sum()
+        let rooms = peers.filter(|peer| peer.is_available(now)).map(|peer| peer.concurrency);
+        rooms.fold(0, u32::saturating_add)
     }
 
     /// The room for other nodes' requests, as the fleet is told.
@@ -390,7 +394,7 @@ impl Scheduler {
         let routable = self.routable(name);
         let Some(service) = self.services.get_mut(name) else { return Vec::new() };
         let current: BTreeMap<_, _> =
-            routable.iter().map(|f| (&f.replica, (&f.authority, f.transport, f.concurrency))).collect();
+            routable.iter().map(|f| (f.key(), (&f.authority, f.transport, f.concurrency))).collect();
         let draining = service.scaling.draining();
         service.endpoints.retain(|replica, endpoint| {
             let now = (&endpoint.authority, endpoint.transport, endpoint.concurrency);
@@ -399,7 +403,7 @@ impl Scheduler {
         let known = &mut service.endpoints;
         let all = routable
             .into_iter()
-            .map(|found| known.entry(found.replica.clone()).or_insert_with(|| Arc::new(found.endpoint())).clone());
+            .map(|found| known.entry(found.key()).or_insert_with(|| Arc::new(found.endpoint())).clone());
         all.collect()
     }
 
@@ -451,7 +455,7 @@ impl Scheduler {
             authority,
             transport: Transport::Peer(key),
             bearer: None,
-            concurrency: offer.spare,
+            concurrency: offer.spare.min(MOST_ROOM),
         });
         routable.collect()
     }
@@ -653,6 +657,14 @@ fn is_same(one: &BTreeMap<String, Vec<Arc<Endpoint>>>, other: &BTreeMap<String, 
 }
 
 impl Routable {
+    /// Another node may be called as a replica of this one is: no id of a replica has a slash.
+    fn key(&self) -> String {
+        match self.placement {
+            Placement::Peer => format!("peer/{}", self.replica),
+            Placement::Local | Placement::Cloud => self.replica.clone(),
+        }
+    }
+
     fn endpoint(self) -> Endpoint {
         Endpoint {
             replica: self.replica,

@@ -25,8 +25,14 @@ pub struct Upstream {
 
 impl Upstream {
     /// For these links, which share the budget.
-    pub fn new(links: Vec<Link>, interval: Duration, daily_bytes: Option<u64>, now: Duration) -> Self {
-        let thrift = Thrift::new(interval, daily_bytes, now);
+    pub fn new(
+        links: Vec<Link>,
+        interval: Duration,
+        refresh: Duration,
+        daily_bytes: Option<u64>,
+        now: Duration,
+    ) -> Self {
+        let thrift = Thrift::new(interval, refresh, daily_bytes, now);
         Self { thrift, links, has_budget: daily_bytes.is_some(), told: false }
     }
 

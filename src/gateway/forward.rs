@@ -25,6 +25,7 @@ use super::slot::Slot;
 use super::upload::{Fault, Upload, UploadBody};
 use crate::logic::load::Outcome;
 use crate::logic::route::{Endpoint, Placement, Verdict};
+use crate::tls::was_not_let_in;
 
 /// A second try waits this long for another replica: the time in which a supervisor notices a dead process and starts
 /// it again. Without this, the requests that were at the only replica when it died would all be lost.
@@ -294,10 +295,11 @@ fn outcome(status: StatusCode) -> Outcome {
     if status.is_server_error() { Outcome::Failed } else { Outcome::Ok }
 }
 
-/// Whether no byte of the request left: the connection was not made, or was found closed before the request was taken.
+/// Whether nobody read a byte of the request: the connection was not made, or was found closed before the request was taken, or
+/// the other end did not let us in.
 fn is_unsent(error: &ClientError) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
-    error.is_connect() || cause.is_some_and(hyper::Error::is_canceled)
+    error.is_connect() || cause.is_some_and(hyper::Error::is_canceled) || was_not_let_in(error)
 }
 
 /// The innermost cause, which is what the operator needs: "connection refused" rather than "client error".

@@ -142,6 +142,7 @@ impl Refusal {
         matches!(
             self,
             Self::UnknownService { .. }
+                | Self::BodyTooLarge { .. }
                 | Self::NoRoomForGuest { .. }
                 | Self::NotWelcome { .. }
                 | Self::NoLocalReplica { .. }

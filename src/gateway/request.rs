@@ -144,7 +144,7 @@ async fn to_service(
     let found = gateway.services.get(target.service).filter(|service| !is_guest || service.options.guests);
     let service = found.ok_or_else(|| unknown_service(gateway, target.service))?;
     passage.visit(service, is_guest);
-    let allowed = allowed_time(&asked.headers, service)?;
+    let allowed = allowed_time(&asked.headers, service, is_guest)?;
     let placement = if is_guest { Some(Placement::Local) } else { headers::placement(&asked.headers)? };
     let was_passed_on = is_guest || headers::was_passed_on(&asked.headers);
     if target.kind == Kind::Readiness && !service.has_replica() {
@@ -183,10 +183,12 @@ fn unknown_service(gateway: &Gateway, name: &str) -> Refusal {
     Refusal::UnknownService { service: name.chars().take(64).collect(), known }
 }
 
-/// The client's deadline where it gives one, but never more than the service's own: that is the operator's limit.
-fn allowed_time(headers: &HeaderMap, service: &Service) -> Result<Duration, Refusal> {
+/// The client's deadline where it gives one, but never more than the service's own: that is the operator's limit. A guest comes
+/// with that of its own node.
+fn allowed_time(headers: &HeaderMap, service: &Service, is_guest: bool) -> Result<Duration, Refusal> {
     let most = service.options.request_timeout;
-    Ok(headers::deadline(headers)?.map_or(most, |asked| asked.min(most)))
+    let asked = headers::deadline(headers)?;
+    Ok(asked.map_or(most, |asked| if is_guest { asked } else { asked.min(most) }))
 }
 
 /// Whether a request that a replica may have seen can be sent to another one.

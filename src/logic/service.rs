@@ -160,7 +160,9 @@ impl ServiceScaling {
         let (Some(in_flight), Some(queued)) = (in_flight, queued) else { return false };
         let together = utilisation(in_flight, queued, own.saturating_add(situation.peer_slots), 1);
         let enough = self.settings.policy.target_utilisation().unwrap_or(PEERS_SUFFICE_BELOW);
-        situation.peer_slots > 0 && together.is_some_and(|together| together < enough)
+        // What waits although others have room cannot go there: a body too large to be sent twice, a client that wants this node.
+        let nobody_waits = queued < 1.0;
+        situation.peer_slots > 0 && nobody_waits && together.is_some_and(|together| together < enough)
     }
 
     /// Requests in flight and waiting, over the service's window.

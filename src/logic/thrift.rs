@@ -16,6 +16,9 @@ const AT_ONCE: f64 = 0.25;
 const LEFT_BY_TELEMETRY: f64 = 0.5;
 const LEFT_BY_STANDING: f64 = 0.25;
 
+/// A node announces itself again after three quarters of a refresh at the earliest.
+const SHARE_OF_REFRESH: f64 = 0.7;
+
 /// What a message is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Worth {
@@ -31,6 +34,8 @@ pub enum Worth {
 #[derive(Debug)]
 pub struct Thrift<M> {
     interval: Duration,
+    /// The same for standing values, which others take for dead when they come too rarely.
+    standing_interval: Duration,
     budget: Option<Budget>,
     lines: BTreeMap<String, Line<M>>,
 }
@@ -63,9 +68,11 @@ struct Budget {
 }
 
 impl<M> Thrift<M> {
-    /// `daily_bytes`: none is no bound.
-    pub fn new(interval: Duration, daily_bytes: Option<u64>, now: Duration) -> Self {
-        Self { interval, budget: daily_bytes.map(|bytes| Budget::new(bytes, now)), lines: BTreeMap::new() }
+    /// What stands is said again each `refresh`, whatever the interval. `daily_bytes`: none is no bound.
+    pub fn new(interval: Duration, refresh: Duration, daily_bytes: Option<u64>, now: Duration) -> Self {
+        let standing_interval = interval.min(refresh.mul_f64(SHARE_OF_REFRESH));
+        let budget = daily_bytes.map(|bytes| Budget::new(bytes, now));
+        Self { interval, standing_interval, budget, lines: BTreeMap::new() }
     }
 
     /// Takes a message for a topic; gives back what is to be sent there now.
@@ -122,7 +129,9 @@ impl<M> Thrift<M> {
 
     fn take(&mut self, topic: &str, now: Duration) -> Option<M> {
         let line = self.lines.get_mut(topic)?;
-        let is_time = line.sent_at.is_none_or(|at| now.saturating_sub(at) >= self.interval);
+        let is_standing = line.waiting.as_ref().is_some_and(|waiting| waiting.worth == Worth::Standing);
+        let interval = if is_standing { self.standing_interval } else { self.interval };
+        let is_time = line.sent_at.is_none_or(|at| now.saturating_sub(at) >= interval);
         let waiting = line.waiting.take_if(|waiting| {
             is_time && self.budget.as_mut().is_none_or(|budget| budget.pays(waiting.worth, waiting.bytes, now))
         })?;

@@ -12,10 +12,8 @@ use crate::gateway::Gateway;
 use crate::infer::{Clerk, Desk};
 use crate::mqtt::Qos;
 use crate::mqtt::link::{Link, LinkObserver};
+use crate::wire::access::NODES_GROUP;
 use crate::wire::{Encoding, Root};
-
-/// The name of the group whose members share what is asked: the nodes of a fleet at one broker.
-const GROUP: &str = "tidegate";
 
 /// What a node that is asked over MQTT has for its links.
 pub(super) struct Infer {
@@ -55,7 +53,7 @@ fn gateway_path(service: &str, path: &str) -> String {
 fn filters<'a>(root: &Root, services: impl Iterator<Item = &'a String>, infer: Inference) -> Vec<(String, Qos)> {
     let filters: Vec<String> = match infer {
         Inference::Own => vec![root.all_requests()],
-        _ => services.map(|service| format!("$share/{GROUP}/{}", root.requests(service))).collect(),
+        _ => services.map(|service| format!("$share/{NODES_GROUP}/{}", root.requests(service))).collect(),
     };
     filters.into_iter().map(|filter| (filter, Qos::AtLeastOnce)).collect()
 }

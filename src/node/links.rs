@@ -173,7 +173,7 @@ pub(super) fn start(
 pub(super) fn upstream(config: &Config, ways: &[Way], now: Duration) -> Option<Upstream> {
     let uplink = config.mqtt.uplink.as_ref()?;
     let links = ways.iter().filter(|way| way.ear == Ear::Uplink).map(|way| way.link.clone()).collect();
-    Some(Upstream::new(links, uplink.load_interval, uplink.daily_bytes, now))
+    Some(Upstream::new(links, uplink.load_interval, config.mqtt.refresh, uplink.daily_bytes, now))
 }
 
 fn options(

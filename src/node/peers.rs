@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use edge_config::{Config, PlacementRule, Service};
+use edge_config::{Config, Metric, PlacementRule, Service, ServiceName};
 
 use super::parts;
 use super::trust::Trust;
@@ -66,5 +66,26 @@ pub(super) fn rule(config: &Config, service: &Service) -> Option<PeerRule> {
 
 /// Whether other nodes' requests for a service are taken.
 pub(super) fn takes_guests(config: &Config, service: &Service) -> bool {
-    config.gateway.peer_listen.is_some() && service.peers && service.placement != PlacementRule::Local
+    let is_shared = service.peers && service.placement != PlacementRule::Local;
+    config.gateway.peer_listen.is_some() && is_shared && moved_by_guests(config).is_none()
+}
+
+/// A service that would launch instances for other nodes' requests: it bursts by a measure that these raise, too.
+fn moved_by_guests(config: &Config) -> Option<(&ServiceName, Metric)> {
+    let is_moved = |metric| !matches!(metric, Metric::Utilisation | Metric::RequestRate);
+    let bursting = config.services.iter().filter(|(_, service)| service.instances_max() > 0);
+    bursting.map(|(name, service)| (name, service.scaling.metric)).find(|(_, metric)| is_moved(*metric))
+}
+
+/// Says why nobody's requests are taken although `gateway.peer_listen` is set.
+pub(super) fn warn_of_no_guests(config: &Config) {
+    let Some((service, metric)) = moved_by_guests(config).filter(|_| config.gateway.peer_listen.is_some()) else {
+        return;
+    };
+    tracing::warn!(
+        %service,
+        ?metric,
+        "gateway.peer_listen takes no requests: this service bursts by a measure that other nodes' requests raise, so that they \
+         would cost money here; scale it by utilisation or request_rate to help others"
+    );
 }

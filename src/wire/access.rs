@@ -27,26 +27,30 @@ pub enum Access<'a> {
 
 /// Before the filter of a shared subscription: `$share/{group}/{filter}` (MQTT 5, section 4.8.2).
 const SHARED: &str = "$share/";
+/// The group whose members share what sensors ask: the nodes of a fleet at one broker.
+pub const NODES_GROUP: &str = "tidegate";
 /// Before the client ids of nodes: `tidegate_{fleet}_{node}_{tree}`. No id has an underscore, so none begins as another's.
 const CLIENT_ID: &str = "tidegate_";
 
 /// Whether the hub of `fleet` grants it.
 pub fn grants(fleet: &str, caller: Caller<'_>, access: Access<'_>) -> bool {
     match access {
-        Access::Read(filter) => may_read(fleet, filter),
+        Access::Read(filter) => may_read(fleet, caller, filter),
         Access::Write(topic) => may_write(fleet, caller, topic),
         Access::Be(client_id) => may_be(fleet, caller, client_id),
     }
 }
 
 /// Everyone in the fleet reads all of both trees, and nothing beside: wildcards may stand only below the fleet, so that what
-/// the box's own programs say to each other at the same broker stays theirs. A group gets no more than its filter says.
-fn may_read(fleet: &str, filter: &str) -> bool {
-    let filter = match filter.strip_prefix(SHARED) {
-        Some(shared) => shared.split_once('/').map_or("", |(_, filter)| filter),
-        None => filter,
+/// the box's own programs say to each other at the same broker stays theirs. A group gets no more than its filter says; that of
+/// the nodes is theirs alone, since whoever joins it takes requests away from them.
+fn may_read(fleet: &str, caller: Caller<'_>, filter: &str) -> bool {
+    let (group, filter) = match filter.strip_prefix(SHARED) {
+        Some(shared) => shared.split_once('/').unwrap_or_default(),
+        None => ("", filter),
     };
-    below_the_fleet(fleet, filter).is_some()
+    let is_let_into_group = group != NODES_GROUP || matches!(caller, Caller::Node(_));
+    is_let_into_group && below_the_fleet(fleet, filter).is_some()
 }
 
 fn may_write(fleet: &str, caller: Caller<'_>, topic: &str) -> bool {
@@ -57,7 +61,7 @@ fn may_write(fleet: &str, caller: Caller<'_>, topic: &str) -> bool {
         Caller::Watcher(user) => is_a_request_of(user, encoding, below),
         // Commands, and clearing what nodes left behind, which is a message on their topics.
         Caller::Operator => true,
-        Caller::Node(node) => is_of_node(node, below) || is_of_everyone(encoding, below) || is_a_reply(encoding, below),
+        Caller::Node(node) => is_of_node(node, below) || is_of_everyone(below) || is_a_reply(encoding, below),
     }
 }
 
@@ -82,10 +86,10 @@ fn is_a_reply(encoding: Encoding, below: &str) -> bool {
     encoding == Encoding::Cbor && below.starts_with("reply/")
 }
 
-/// Whoever comes late asks who is there, and says what the fleet believes where the broker does not know it: that counts by
-/// the root's signature, whoever carries it.
-fn is_of_everyone(encoding: Encoding, below: &str) -> bool {
-    below == "fleet/trust" || encoding == Encoding::Cbor && below == "node/all/command/who"
+/// Whoever comes late asks who is there, whoever's credential ends soon asks for a new one, and all say what the fleet believes
+/// where the broker does not know it: that counts by the root's signature, whoever carries it. The JSON tree mirrors it.
+fn is_of_everyone(below: &str) -> bool {
+    matches!(below, "fleet/trust" | "node/all/command/who" | "node/all/command/renew")
 }
 
 /// A node comes as itself or under a name that is no node's, others under such a name alone: whoever comes under the id of
@@ -144,7 +148,9 @@ mod tests {
     #[test]
     fn any_node_asks_who_is_there_and_carries_the_fleets_trust_and_no_other_command() {
         assert_eq!(writes(NODE, "fleet/trust"), [true; 2]);
-        assert_eq!(writes(NODE, "node/all/command/who"), [true, false], "the JSON tree is never input");
+        for below in ["node/all/command/who", "node/all/command/renew", "fleet/trust"] {
+            assert_eq!(writes(NODE, below), [true; 2], "{below}");
+        }
         for below in ["node/all/command/drain", "node/all/state", "fleet", "fleet/trust/x", "discovery/all"] {
             assert_eq!(writes(NODE, below), [false; 2], "{below}");
         }
@@ -201,6 +207,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn only_nodes_share_what_sensors_ask() {
+        let filter = format!("$share/{NODES_GROUP}/tidegate/v1/plant-a/infer/digits/#");
+        assert_eq!(EVERYONE.map(|caller| may(caller, Access::Read(&filter))), [true, false, false]);
     }
 
     #[test]

@@ -166,3 +166,12 @@ fn peers_that_go_are_replaced_and_peers_that_come_end_no_instance() {
     let back = with_peers(&mut scaling, 14, 3.0, &three, 8);
     assert_eq!((ends(&back), back.decision.wanted), (0, 3), "{}", back.decision.reason);
 }
+
+#[test]
+fn what_waits_although_others_have_room_cannot_go_there_and_is_launched_for() {
+    let mut scaling = ServiceScaling::new(settings());
+    let two = [replica("a", Placement::Local, Phase::Ready), replica("b", Placement::Local, Phase::Ready)];
+    let situation = Situation { replicas: two.to_vec(), adapters: &[adapter()], local_broken: None, peer_slots: 80 };
+    let step = scaling.step(&window(10, 2.0, 3.0, 0.5), situation, Duration::from_secs(10));
+    assert_eq!(step.plan.actions, [Action::Launch { adapter: "cloud".into() }], "{}", step.decision.reason);
+}

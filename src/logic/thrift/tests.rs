@@ -1,6 +1,8 @@
 use super::Worth::{Must, Standing, Telemetry};
 use super::*;
 
+/// Long enough to leave the interval alone.
+const REFRESH: Duration = Duration::from_secs(86_400);
 const INTERVAL: Duration = Duration::from_secs(10);
 const DAILY: u64 = 1_000_000;
 
@@ -10,7 +12,7 @@ fn at(seconds: u64) -> Duration {
 
 #[test]
 fn a_topic_speaks_once_an_interval_and_the_newest_wins() {
-    let mut thrift = Thrift::new(INTERVAL, None, at(0));
+    let mut thrift = Thrift::new(INTERVAL, REFRESH, None, at(0));
     assert_eq!(thrift.offer("load", Telemetry, 100, 0, at(0)), Some(0), "the first goes at once");
     for second in 1..10 {
         assert_eq!(thrift.offer("load", Telemetry, 100, second, at(second)), None);
@@ -23,7 +25,7 @@ fn a_topic_speaks_once_an_interval_and_the_newest_wins() {
 
 #[test]
 fn what_must_be_said_goes_at_once_and_takes_the_place_of_what_waits() {
-    let mut thrift = Thrift::new(INTERVAL, Some(DAILY), at(0));
+    let mut thrift = Thrift::new(INTERVAL, REFRESH, Some(DAILY), at(0));
     assert_eq!(thrift.offer("discovery", Standing, 100, "there", at(0)), Some("there"));
     assert_eq!(thrift.offer("discovery", Standing, 100, "busy", at(1)), None);
     assert_eq!(thrift.offer("discovery", Must, 100, "gone", at(2)), Some("gone"));
@@ -32,7 +34,7 @@ fn what_must_be_said_goes_at_once_and_takes_the_place_of_what_waits() {
 
 /// A node that says so much each second, of every kind, for so many days: the bytes of each kind, by hour.
 fn play(days: u64, must: u64) -> Vec<[u64; 3]> {
-    let mut thrift = Thrift::new(INTERVAL, Some(DAILY), at(0));
+    let mut thrift = Thrift::new(INTERVAL, REFRESH, Some(DAILY), at(0));
     let (mut wire, mut hours) = (0, vec![[0_u64; 3]]);
     for second in 0..days * 86_400 {
         if second % 3_600 == 0 && second > 0 {
@@ -81,7 +83,7 @@ fn telemetry_yields_first_then_standing_values_and_what_must_be_said_never_does(
 
 #[test]
 fn bytes_that_were_let_go_are_charged_once_and_whatever_else_went_is_too() {
-    let mut thrift = Thrift::new(INTERVAL, Some(DAILY), at(0));
+    let mut thrift = Thrift::new(INTERVAL, REFRESH, Some(DAILY), at(0));
     let whole = thrift.left().unwrap();
     assert!(thrift.offer("load", Telemetry, 1_000, (), at(0)).is_some());
     assert!((whole - thrift.left().unwrap() - 1_000.0).abs() < 1e-6);
@@ -94,7 +96,7 @@ fn bytes_that_were_let_go_are_charged_once_and_whatever_else_went_is_too() {
 
 #[test]
 fn a_flood_is_paid_back_for_a_day_and_a_bit() {
-    let mut thrift = Thrift::new(INTERVAL, Some(DAILY), at(0));
+    let mut thrift = Thrift::new(INTERVAL, REFRESH, Some(DAILY), at(0));
     thrift.went(50 * DAILY, at(0));
     assert!(thrift.is_short());
     assert_eq!(thrift.offer("load", Telemetry, 700, 1, at(1)), None);
@@ -104,10 +106,21 @@ fn a_flood_is_paid_back_for_a_day_and_a_bit() {
 
 #[test]
 fn a_clock_that_stands_gives_nothing_twice() {
-    let mut thrift: Thrift<()> = Thrift::new(INTERVAL, Some(DAILY), at(100));
+    let mut thrift: Thrift<()> = Thrift::new(INTERVAL, REFRESH, Some(DAILY), at(100));
     thrift.went(DAILY, at(100));
     let left = thrift.left().unwrap();
     thrift.went(DAILY, at(50));
     thrift.went(DAILY, at(100));
     assert!((thrift.left().unwrap() - left).abs() < 1e-6);
+}
+
+#[test]
+fn what_stands_is_said_again_with_each_refresh_however_long_the_interval() {
+    let refresh = Duration::from_secs(30);
+    let mut thrift = Thrift::new(Duration::from_secs(300), refresh, None, at(0));
+    assert_eq!(thrift.offer("discovery", Worth::Standing, 1, 1, at(0)), Some(1));
+    assert_eq!(thrift.offer("discovery", Worth::Standing, 1, 2, at(10)), None, "not with each change");
+    assert_eq!(thrift.offer("discovery", Worth::Standing, 1, 3, at(23)), Some(3));
+    assert_eq!(thrift.offer("load", Worth::Telemetry, 1, 4, at(0)), Some(4));
+    assert_eq!(thrift.offer("load", Worth::Telemetry, 1, 5, at(23)), None);
 }
