@@ -31,6 +31,11 @@ struct Hub {
 
 impl Hub {
     fn start() -> Self {
+        Self::with(|_| String::new())
+    }
+
+    /// With more in its configuration, made from the fleet's folder.
+    fn with(more: impl Fn(&str) -> String) -> Self {
         let (home, port) = (Home::new(), free_port());
         let dir = home.path().join("fleet").display().to_string();
         let printed = fleet(&home, &["init", FLEET, "--dir", &dir, "--hub", &format!("127.0.0.1:{port}")]);
@@ -41,7 +46,8 @@ impl Hub {
         // Where the two differ from a real hub: loopback alone, and a file that is not in /etc.
         let lines =
             lines.join("\n").replace("0.0.0.0", "127.0.0.1").replace("/etc/tidegate/users", &format!("{dir}/users"));
-        let spec = node_spec(&home, "hub").with(&format!("[mqtt]\n{lines}\nlisten = \"127.0.0.1:0\""));
+        let spec =
+            node_spec(&home, "hub").with(&format!("[mqtt]\n{lines}\nlisten = \"127.0.0.1:0\"")).with(&more(&dir));
         let node = home.start(&spec);
         Self { home, port, printed, node }
     }

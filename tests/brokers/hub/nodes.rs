@@ -2,8 +2,11 @@
 //! rotated counts without a restart.
 
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Hub, fleet, member, node_spec, seen};
+use tidegate::trust::{Authority, CredentialFiles, Role, Subject};
+
+use super::{FLEET, Hub, fleet, member, node_spec, seen};
 use crate::peer::{Peer, unique};
 use crate::support::{Node, PATIENCE, wait_until};
 
@@ -41,6 +44,25 @@ fn a_hub_and_a_node_see_each_other_until_the_node_is_put_out() {
     hub.enroll("gateway-1", "node");
     wait_until_seen(&hub.node, "gateway-1");
     assert!(hub.node.terminate().code == Some(0) && node.terminate().code == Some(0));
+}
+
+#[test]
+fn a_node_at_a_hub_that_holds_the_fleet_s_folder_is_renewed_there() {
+    let hub = Hub::with(|dir| format!("[node]\nauthority = {dir:?}"));
+    let root = Authority::open(hub.dir().as_ref()).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let subject = Subject { fleet: FLEET.into(), name: "gateway-1".into(), role: Role::Node, hosts: Vec::new() };
+    // Five sixths of its hour are over.
+    let credential = root.enroll(&subject, 3_600, now - 3_000).unwrap();
+    let word = root.trust_message().unwrap();
+    CredentialFiles::new(&hub.files("gateway-1")).store(&credential, root.anchors(), &word).unwrap();
+    let mut spec = node_spec(&hub.home, "gateway-1");
+    spec.remove("mqtt", "listen");
+    let node = hub.home.start(&spec.with(&format!("[mqtt]\nbroker = \"mqtts://127.0.0.1:{}\"", hub.port)));
+    node.wait_for_event(PATIENCE, "credential.renewed");
+    wait_until_seen(&hub.node, "gateway-1");
+    let refused = "refuses a message";
+    assert!(!node.log().contains(refused), "the hub takes all that a node says: {}", node.log());
 }
 
 #[test]
