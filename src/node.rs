@@ -175,6 +175,10 @@ impl Node {
         };
         let counters = parts::counters(config, &gateway);
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));
+        if let Some(infer) = &infer {
+            let asked = ways.iter().filter(|way| links::brings_requests(way.root.encoding, way.ear));
+            infer.leave_at_stop(asked.map(|way| way.link.clone()).collect(), stopping.subscribe());
+        }
         let pulse = Arc::new(NodePulse {
             clock,
             tick: config.node.tick,

@@ -190,6 +190,8 @@ struct Shared {
     /// Where messages go while the connection is up; none while it is not.
     client: Mutex<Option<Client>>,
     status: watch::Sender<LinkStatus>,
+    /// Filters that were given up.
+    unwanted: Mutex<Vec<String>>,
     /// Woken when there may be something to feed or room to feed it into.
     feed: Notify,
     closing: watch::Sender<bool>,
@@ -207,6 +209,10 @@ impl Shared {
 
     fn set_client(&self, client: Option<Client>) {
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    fn unwanted(&self) -> MutexGuard<'_, Vec<String>> {
+        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_closing(&self) -> bool {
@@ -234,6 +240,7 @@ impl Link {
             backlog: Mutex::new(Backlog::new(options.name, Limits::default())),
             client: Mutex::new(None),
             status: watch::Sender::new(LinkStatus::default()),
+            unwanted: Mutex::default(),
             feed: Notify::new(),
             closing: watch::Sender::new(false),
             observer,
@@ -260,6 +267,14 @@ impl Link {
         self.shared.tell_released();
         self.shared.feed.notify_one();
         taken
+    }
+
+    /// Gives one of its subscriptions up, now and on every later connection.
+    pub fn unsubscribe(&self, filter: &str) {
+        self.shared.unwanted().push(filter.to_owned());
+        if let Some(client) = self.shared.client() {
+            self.shared.meter.sent(client.unsubscribe(filter));
+        }
     }
 
     /// What metrics and the log call it.

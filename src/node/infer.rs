@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use edge_config::{Config, Inference};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::NodeError;
 use crate::actors::publisher::Identity;
@@ -62,6 +63,16 @@ impl Infer {
     /// What a link that brings requests subscribes to, beside all else.
     pub(super) fn filters(&self) -> impl Iterator<Item = (String, Qos)> {
         self.filters.iter().cloned()
+    }
+
+    /// Leaves what sensors ask to the other nodes as soon as this one stops: what it would still be given, it would refuse.
+    pub(super) fn leave_at_stop(&self, links: Vec<Link>, mut stopping: watch::Receiver<bool>) {
+        let filters = self.filters.clone();
+        self.data.spawn(async move {
+            // An error means that the node is gone.
+            let _ = stopping.wait_for(|stop| *stop).await;
+            links.iter().for_each(|link| filters.iter().for_each(|(filter, _)| link.unsubscribe(filter)));
+        });
     }
 
     /// The observer for such a link, and what answers once the link is there.

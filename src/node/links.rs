@@ -124,6 +124,11 @@ pub(super) fn name((ear, encoding): (Ear, Encoding)) -> &'static str {
     }
 }
 
+/// Whether sensors ask there: the JSON tree is never input, and at an uplink each byte may be paid for.
+pub(super) fn brings_requests(encoding: Encoding, ear: Ear) -> bool {
+    encoding == Encoding::Cbor && ear == Ear::Home
+}
+
 /// Starts the links. Does not wait for a broker.
 pub(super) fn start(
     config: &Config,
@@ -152,8 +157,7 @@ pub(super) fn start(
         }
         let observer: Arc<dyn LinkObserver> = heard;
         let observer = spooled::observer(observer, spool, options.name);
-        // The JSON tree is never input, of requests neither; at an uplink each byte may be paid for.
-        let infer = infer.filter(|_| encoding == Encoding::Cbor && ear == Ear::Home);
+        let infer = infer.filter(|_| brings_requests(encoding, ear));
         options.subscriptions.extend(infer.into_iter().flat_map(Infer::filters));
         let (observer, answering) = match infer.map(|infer| infer.open(observer.clone())) {
             Some((observer, answering)) => (observer, Some(answering)),

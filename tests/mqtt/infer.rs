@@ -576,3 +576,37 @@ fn requests_in_flight_are_answered_before_a_node_ends() {
     assert!(asked.has("status:200"), "{asked:?}");
     assert_eq!(site.node.wait().code, Some(0));
 }
+
+#[test]
+fn a_node_that_stops_leaves_what_is_asked_to_the_others() {
+    let home = Home::new();
+    let (service, runs) = echo(&home, "");
+    let site = Site::mosquitto(&home, &format!("{service}\n[node]\ndrain_timeout = '60s'"));
+    wait_echo(&site);
+    let state_dir = home.path().join("state-2");
+    let second = at_broker(&site.address).with(INFER).with(&format!(
+        "[node]\nid = 'gateway-u'\nstate_dir = {state_dir:?}\n[service.digits.burst]\nmax_replicas = 0"
+    ));
+    let second = Site { node: home.start(&second), address: site.address.clone(), broker: None };
+    wait_until(PATIENCE, "both get some", || {
+        assert!(site.ask("digits", &[], &image().0).has("status:200"));
+        (second.counted()["answered"] > 0).then_some(())
+    });
+    std::thread::scope(|scope| {
+        // Keeps it in its drain; by a client of its own, since all who listen on a topic hear every reply there.
+        let (asked, reply) = (format!("{CBOR}/infer/echo/cam-2"), reply("cam-2", "here"));
+        let (address, arguments) =
+            (site.address.clone(), ["-t", &asked, "-e", &reply, "-F", "%P|%C|%D|%x"].map(str::to_owned));
+        let held = scope.spawn(move || rr(&address, &arguments.each_ref().map(String::as_str), b"sleep 8"));
+        wait_until(PATIENCE, "it runs", || (!std::fs::read(&runs).unwrap().is_empty()).then_some(()));
+        site.node.signal(nix::sys::signal::Signal::SIGTERM);
+        wait_until(PATIENCE, "it drains", || (site.node.console("/readyz").status != 200).then_some(()));
+        wait_until(PATIENCE, "it has left", || site.ask("digits", &[], &image().0).has("status:200").then_some(()));
+        for _ in 0..6 {
+            let answer = site.ask("digits", &[], &image().0);
+            assert!(answer.has("status:200"), "{answer:?}");
+        }
+        assert!(!held.is_finished(), "it drained meanwhile");
+        assert!(Answer::read(&held.join().unwrap()).has("status:200"));
+    });
+}

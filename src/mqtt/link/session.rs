@@ -142,6 +142,23 @@ impl Client {
         }
     }
 
+    /// Asks for no more of a filter; returns the bytes of that.
+    pub(super) fn unsubscribe(&self, filter: &str) -> usize {
+        let asked = match self {
+            Self::V5(client) => client.try_unsubscribe(filter).map_err(|error| error.to_string()),
+            Self::V311(client) => client.try_unsubscribe(filter).map_err(|error| error.to_string()),
+        };
+        match asked {
+            // As a subscription, without the byte of its options.
+            Ok(()) if matches!(self, Self::V5(_)) => v5::subscribe_bytes(filter) - 1,
+            Ok(()) => v311::subscribe_bytes(filter) - 1,
+            Err(error) => {
+                tracing::debug!(%error, filter, "could not unsubscribe; the connection ends soon");
+                0
+            }
+        }
+    }
+
     /// Ends the connection so that the Last Will stays unsaid.
     pub(super) fn say_goodbye(&self) {
         let asked = match self {

@@ -202,6 +202,9 @@ impl Upkeep {
             return;
         }
         for (filter, level) in &self.options.subscriptions {
+            if self.shared.unwanted().contains(filter) {
+                continue;
+            }
             let bytes = client.subscribe(filter, *level, self.options.others_alone);
             self.shared.meter.sent(bytes);
         }
