@@ -220,6 +220,9 @@ impl Handler<SayAllAgain> for Publisher {
     fn handle(&mut self, _: SayAllAgain, _: &mut Self::Context) {
         let topics: Vec<_> = self.retained.keys().cloned().collect();
         topics.iter().for_each(|topic| self.say_again(topic));
+        // The Last Wills that the brokers have were signed as all was before.
+        let signed = self.ways.iter().filter(|way| way.root.encoding == Encoding::Cbor);
+        signed.for_each(|way| way.link.begin_anew());
     }
 }
 

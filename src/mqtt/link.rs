@@ -18,6 +18,7 @@ mod v5;
 mod version;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -190,6 +191,8 @@ struct Shared {
     /// Where messages go while the connection is up; none while it is not.
     client: Mutex<Option<Client>>,
     status: watch::Sender<LinkStatus>,
+    /// The connection is to be made anew.
+    begins_anew: AtomicBool,
     /// Filters that were given up.
     unwanted: Mutex<Vec<String>>,
     /// Woken when there may be something to feed or room to feed it into.
@@ -240,6 +243,7 @@ impl Link {
             backlog: Mutex::new(Backlog::new(options.name, Limits::default())),
             client: Mutex::new(None),
             status: watch::Sender::new(LinkStatus::default()),
+            begins_anew: AtomicBool::new(false),
             unwanted: Mutex::default(),
             feed: Notify::new(),
             closing: watch::Sender::new(false),
@@ -267,6 +271,12 @@ impl Link {
         self.shared.tell_released();
         self.shared.feed.notify_one();
         taken
+    }
+
+    /// Makes the connection anew, with a goodbye, within a keepalive: what it was made with (the Last Will, the certificate)
+    /// does not count any more.
+    pub fn begin_anew(&self) {
+        self.shared.begins_anew.store(true, Ordering::Relaxed);
     }
 
     /// Gives one of its subscriptions up, now and on every later connection.

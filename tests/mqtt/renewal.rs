@@ -87,6 +87,13 @@ fn a_credential_is_renewed_over_mqtt_by_an_authority_without_a_restart() {
     assert_eq!((ignored(&hub, "foreign"), ignored(&hub, "expired"), ignored(&hub, "forged")), (0, 0, 0));
     assert_eq!(a.get_json("/api/v1/node")["session"], 1, "no restart");
 
+    // So does its Last Will, which the broker was given before: the connection is made anew.
+    wait_until(PATIENCE, "it connected anew", || {
+        let links = a.get_json("/api/v1/node")["telemetry"]["links"].clone();
+        let cbor = links.as_array()?.iter().find(|link| link["link"] == "cbor")?.clone();
+        (cbor["connections"] == 2 && cbor["connected"] == true).then_some(())
+    });
+
     assert_eq!(lines_of(&authority, "gw-a"), 1, "asked once, issued once");
     let listed = run(&fleet.home, &["list", "--dir", &authority.display().to_string()]);
     assert!(listed.lines().any(|line| line.starts_with("gw-a ") && line.contains(" node ")), "{listed}");

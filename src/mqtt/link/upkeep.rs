@@ -1,6 +1,7 @@
 //! The task that keeps a link's connection up; the only place of the link that waits for the network.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -108,6 +109,7 @@ impl Upkeep {
     /// Makes a connection and serves it to its end; returns how long it stood, if it ever did.
     async fn one_connection(&mut self) -> Option<Duration> {
         let protocol = self.place().version.next(Instant::now());
+        self.shared.begins_anew.store(false, Ordering::Relaxed);
         self.prepare();
         let (client, mut connection, greeting) = open(&self.options.at(self.turn.at()), protocol);
         let mut refusals = Refusals::new(self.place().broker.clone());
@@ -131,6 +133,11 @@ impl Upkeep {
             if !leaving && up_at.is_some() && self.place().version.is_worth_asking_again(Instant::now()) {
                 leaving = true;
                 self.went_down(&format!("asking the broker for {} again", Protocol::V5));
+                client.say_goodbye();
+            }
+            if !leaving && up_at.is_some() && self.shared.begins_anew.load(Ordering::Relaxed) {
+                leaving = true;
+                self.went_down("connecting anew, by what was renewed");
                 client.say_goodbye();
             }
             if self.turn.at() > 0 && up_at.is_some() && lookout.sees(&self.options.host, self.options.port).await {
