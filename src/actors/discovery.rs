@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 
-use super::hearing::{Asked, Connected, Hearing, command_ids};
+use super::hearing::{Asked, Connected, Hearing, command_to_all};
 use super::publisher::{Identity, Publish};
 use super::{MAILBOX, tell};
 use crate::host::clock::{Clock, rfc3339_now, unix_now};
 use crate::trust::EARLIEST;
 use crate::wire::registry::Registry;
 use crate::wire::{
-    ALL_NODES, Announcement, AnnouncementKind, Command, CommandName, Endpoints, Message as WireMessage, PlacementRule,
+    ALL_NODES, Announcement, AnnouncementKind, CommandName, Endpoints, Message as WireMessage, PlacementRule,
     ServiceOffer, Topic, TopicError, WIRE_VERSION,
 };
 
@@ -25,8 +25,6 @@ const LATEST_SHARE: f64 = 0.90;
 /// A broker that gives what it keeps has begun by then, and by twice this at the latest who asks has asked: many that come back
 /// together do not ask at once.
 const KEPT_WITHIN: Duration = Duration::from_secs(1);
-/// A question counts for this long by the clock of who is asked, in seconds.
-const QUESTION_HOLDS: u64 = 300;
 
 /// What the node's services offer now, from the scheduler.
 #[derive(Message)]
@@ -198,15 +196,7 @@ impl Discovery {
             // Nothing is asked before the time is known, since a request ends at a time.
             return;
         }
-        let command = Command {
-            fleet: self.identity.fleet.clone(),
-            node: ALL_NODES.to_owned(),
-            name: CommandName::Who,
-            id: format!("{}{:016x}", command_ids(&self.identity.node), fastrand::u64(..)),
-            from: self.identity.node.clone(),
-            expires_at: now.saturating_add(QUESTION_HOLDS),
-            arguments: Vec::new(),
-        };
+        let command = command_to_all(&self.identity, CommandName::Who, now, Vec::new());
         self.publish(Topic::command(ALL_NODES, CommandName::Who), WireMessage::Command(Box::new(command)));
     }
 

@@ -18,8 +18,8 @@ use crate::mqtt::Incoming;
 use crate::trust::{Believed, Rejected, Signer, UnixSeconds, Update, Verifier};
 use crate::wire::registry::{Ear, Refused, Registry};
 use crate::wire::{
-    ALL_NODES, Command, CommandName, EventData, EventKind, Message as WireMessage, NodeStateKind, Response, Root,
-    Stamp, Topic, WireError,
+    ALL_NODES, Argument, Command, CommandName, EventData, EventKind, Message as WireMessage, NodeStateKind, Response,
+    Root, Stamp, Topic, WireError,
 };
 
 /// Kinds of messages that are ignored, as they are counted, beside those of [`Rejected::KINDS`].
@@ -97,8 +97,24 @@ pub struct Answered {
     pub response: Response,
 }
 
+/// A node's command counts for this long by the clock of who gets it, in seconds: that may differ from its own.
+const COMMAND_HOLDS: UnixSeconds = 300;
+
+/// A node's command to all others, as they and the hub take it: its id begins with the node's, by which it knows the answers.
+pub fn command_to_all(identity: &Identity, name: CommandName, now: UnixSeconds, arguments: Vec<Argument>) -> Command {
+    Command {
+        fleet: identity.fleet.clone(),
+        node: ALL_NODES.to_owned(),
+        name,
+        id: format!("{}{:016x}", command_ids(&identity.node), fastrand::u64(..)),
+        from: identity.node.clone(),
+        expires_at: now.saturating_add(COMMAND_HOLDS),
+        arguments,
+    }
+}
+
 /// Ids of a node's commands begin so; the rest is by chance.
-pub fn command_ids(node: &str) -> String {
+fn command_ids(node: &str) -> String {
     format!("{node}.")
 }
 

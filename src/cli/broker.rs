@@ -106,7 +106,7 @@ fn load(folder: &Path) -> Result<(Credential, Anchors), String> {
 }
 
 /// Host and port, where one is written; an IPv6 address stands in brackets, since it has colons of its own.
-fn split(authority: &str) -> Option<(&str, Option<&str>)> {
+pub(super) fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         return if port.is_empty() { Some((host, None)) } else { Some((host, Some(port.strip_prefix(':')?))) };

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use edge_config::{Config, Metric, PlacementRule, Service, ServiceName};
 
 use super::parts;
-use super::trust::Trust;
+use super::trust::{Trust, shown, unwelcome};
 use crate::host::clock::unix_now;
 use crate::logic::route::PeerRule;
 use crate::tls::{FleetIdentity, Unwelcome};
-use crate::trust::{Rejected, Signer, Verifier};
+use crate::trust::{Signer, Verifier};
 
 /// What this node shows to the others, as it is at each handshake, and whom it lets in: nodes of the fleet, asked about anew with
 /// each request.
@@ -27,16 +27,11 @@ impl Neighbour {
 
 impl FleetIdentity for Neighbour {
     fn own(&self) -> (Vec<Vec<u8>>, String) {
-        let credential = self.signer.credential();
-        (credential.chain().to_vec(), credential.key_pem())
+        shown(&self.signer)
     }
 
     fn check(&self, chain: &[Vec<u8>]) -> Result<(), Unwelcome> {
-        let facts = self.verifier.holder(chain, unix_now()).map_err(|error| match error {
-            Rejected::Expired(_) => Unwelcome::Expired,
-            Rejected::Revoked(_) => Unwelcome::Revoked,
-            _ => Unwelcome::Foreign,
-        })?;
+        let facts = self.verifier.holder(chain, unix_now()).map_err(|why| unwelcome(&why))?;
         // A copy of this node is no neighbour.
         let is_neighbour = facts.role.is_node() && facts.name != self.signer.name();
         is_neighbour.then_some(()).ok_or(Unwelcome::Foreign)
@@ -88,4 +83,51 @@ pub(super) fn warn_of_no_guests(config: &Config) {
         "gateway.peer_listen takes no requests: this service bursts by a measure that other nodes' requests raise, so that they \
          would cost money here; scale it by utilisation or request_rate to help others"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_config::{Override, Profile, Sources};
+
+    use super::*;
+
+    /// A node of a fleet that listens for others and bursts by a measure, as far as more settings have it.
+    fn takes(metric: &str, more: &[(&[&str], &str)]) -> bool {
+        let usual: [(&[&str], &str); 8] = [
+            (&["node", "id"], "gateway-1"),
+            (&["node", "state_dir"], "/var/lib/tidegate"),
+            (&["node", "credentials"], "/etc/tidegate/credentials"),
+            (&["node", "link_speed_mbit"], "1000"),
+            (&["gateway", "peer_listen"], "10.0.0.1:8443"),
+            (&["service", "digits", "scaling", "metric"], metric),
+            (&["service", "digits", "scaling", "threshold"], if metric == "latency_p95" { "200ms" } else { "0.8" }),
+            (&["service", "digits", "scaling", "band"], if metric == "latency_p95" { "20ms" } else { "0.1" }),
+        ];
+        let mut sources = Sources { profile: Some(Profile::Quickstart), ..Sources::default() };
+        for (path, value) in usual.iter().chain(more) {
+            sources.overrides.push(Override::new(path.iter().copied(), *value));
+        }
+        let config = edge_config::load(sources).unwrap_or_else(|errors| panic!("{metric}: {errors}"));
+        takes_guests(&config, &config.services["digits"])
+    }
+
+    #[test]
+    fn guests_are_taken_where_they_cannot_make_a_service_burst() {
+        for metric in ["utilisation", "request_rate"] {
+            assert!(takes(metric, &[]), "{metric} counts the node's own requests alone");
+        }
+        let no_instances: (&[&str], &str) = (&["service", "digits", "burst", "max_replicas"], "0");
+        for metric in ["cpu", "memory", "network", "latency_p95"] {
+            assert!(!takes(metric, &[]), "{metric} rises with others' requests, and instances cost money");
+            assert!(takes(metric, &[no_instances]), "{metric}: nothing is launched");
+        }
+    }
+
+    #[test]
+    fn guests_are_taken_by_a_service_that_is_shared() {
+        for key in ["placement", "peers"] {
+            let value = if key == "placement" { "local" } else { "false" };
+            assert!(!takes("utilisation", &[(&["service", "digits", key], value)]), "{key} = {value}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use crate::console::{LinkView, SpoolView, Telemetry};
 use crate::journal::{Releases, Spool, StateDir};
 use crate::mqtt::link::{Link, LinkObserver, LinkStatus};
 use crate::mqtt::{Incoming, Outgoing, Qos};
+
 /// The spool of a node that publishes.
 pub(super) fn open(config: &Config, state_dir: &StateDir) -> Option<Arc<Spool>> {
     let names: Vec<&'static str> = links::wanted(config).into_iter().map(links::name).collect();

@@ -8,8 +8,10 @@ use edge_config::Config;
 use super::NodeError;
 use crate::actors::publisher::Identity;
 use crate::host::clock::unix_now;
+use crate::tls::Unwelcome;
 use crate::trust::{
-    Anchors, Authority, Credential, CredentialFiles, EARLIEST, Issuer, Role, Signer, Subject, UnixSeconds, Verifier,
+    Anchors, Authority, Credential, CredentialFiles, EARLIEST, Issuer, Rejected, Role, Signer, Subject, UnixSeconds,
+    Verifier,
 };
 use crate::wire::registry::Registry;
 use crate::wire::{Encoding, Root};
@@ -30,6 +32,21 @@ pub(super) struct Trust {
     pub(super) own_fleet: Option<PathBuf>,
     /// What lets this node renew the credentials of others.
     pub(super) authority: Option<PathBuf>,
+}
+
+/// What this node shows in a handshake: its certificates and its key.
+pub(super) fn shown(signer: &Signer) -> (Vec<Vec<u8>>, String) {
+    let credential = signer.credential();
+    (credential.chain().to_vec(), credential.key_pem())
+}
+
+/// What a handshake tells those who are not believed.
+pub(super) fn unwelcome(why: &Rejected) -> Unwelcome {
+    match why {
+        Rejected::Expired(_) => Unwelcome::Expired,
+        Rejected::Revoked(_) => Unwelcome::Revoked,
+        _ => Unwelcome::Foreign,
+    }
 }
 
 /// Reads the credential, or makes a fleet of one.

@@ -284,13 +284,6 @@ impl Facts {
     }
 }
 
-/// The host names that a certificate holds for.
-pub(super) fn host_names(der: &[u8]) -> Vec<String> {
-    let certificate = CertificateDer::from(der);
-    let parsed = EndEntityCert::try_from(&certificate);
-    parsed.map(|parsed| parsed.valid_dns_names().map(str::to_owned).collect()).unwrap_or_default()
-}
-
 fn enrolment(certificate: &EndEntityCert<'_>) -> Result<Option<Vec<u8>>, CertificateError> {
     let Some(serial) = certificate.valid_uri_names().find_map(|name| name.strip_prefix(ENROLMENT)) else {
         return Ok(None);

@@ -88,11 +88,6 @@ impl Credential {
         &self.chain
     }
 
-    /// The host names at which its holder is reached by TLS; addresses aside.
-    pub fn host_names(&self) -> Vec<String> {
-        self.chain.first().map(|own| certificate::host_names(own)).unwrap_or_default()
-    }
-
     /// Its key in PEM: a secret.
     pub fn key_pem(&self) -> String {
         self.key.to_pem()

@@ -40,6 +40,20 @@ impl Site {
         Self { node: home.start(&spec), address, broker: Some(broker) }.listening()
     }
 
+    /// Another node at the same broker, which has answered something.
+    fn joined_by_another(&self, home: &Home) -> Self {
+        let state_dir = home.path().join("state-2");
+        let spec = at_broker(&self.address).with(INFER).with(&format!(
+            "[node]\nid = 'gateway-u'\nstate_dir = {state_dir:?}\n[service.digits.burst]\nmax_replicas = 0"
+        ));
+        let other = Self { node: home.start(&spec), address: self.address.clone(), broker: None };
+        wait_until(PATIENCE, "both get some", || {
+            assert!(self.ask("digits", &[], &image().0).has("status:200"));
+            (other.counted()["answered"] > 0).then_some(())
+        });
+        other
+    }
+
     /// Who asks before the node has subscribed is heard by nobody.
     fn listening(self) -> Self {
         wait_until(PATIENCE, "the node answers", || {
@@ -530,15 +544,7 @@ fn a_thousand_requests_through_a_broker_elsewhere_are_each_answered_once() {
 fn two_nodes_at_one_broker_share_what_is_asked() {
     let home = Home::new();
     let site = Site::mosquitto(&home, "");
-    let state_dir = home.path().join("state-2");
-    let second = at_broker(&site.address).with(INFER).with(&format!(
-        "[node]\nid = 'gateway-u'\nstate_dir = {state_dir:?}\n[service.digits.burst]\nmax_replicas = 0"
-    ));
-    let second = Site { node: home.start(&second), address: site.address.clone(), broker: None };
-    wait_until(PATIENCE, "both get some", || {
-        assert!(site.ask("digits", &[], &image().0).has("status:200"));
-        (second.counted()["answered"] > 0).then_some(())
-    });
+    let second = site.joined_by_another(&home);
     let before = site.counted()["answered"] + second.counted()["answered"];
     for _ in 0..20 {
         assert!(site.ask("digits", &[], &image().0).has("status:200"));
@@ -583,15 +589,7 @@ fn a_node_that_stops_leaves_what_is_asked_to_the_others() {
     let (service, runs) = echo(&home, "");
     let site = Site::mosquitto(&home, &format!("{service}\n[node]\ndrain_timeout = '60s'"));
     wait_echo(&site);
-    let state_dir = home.path().join("state-2");
-    let second = at_broker(&site.address).with(INFER).with(&format!(
-        "[node]\nid = 'gateway-u'\nstate_dir = {state_dir:?}\n[service.digits.burst]\nmax_replicas = 0"
-    ));
-    let second = Site { node: home.start(&second), address: site.address.clone(), broker: None };
-    wait_until(PATIENCE, "both get some", || {
-        assert!(site.ask("digits", &[], &image().0).has("status:200"));
-        (second.counted()["answered"] > 0).then_some(())
-    });
+    let _second = site.joined_by_another(&home);
     std::thread::scope(|scope| {
         // Keeps it in its drain; by a client of its own, since all who listen on a topic hear every reply there.
         let (asked, reply) = (format!("{CBOR}/infer/echo/cam-2"), reply("cam-2", "here"));

@@ -6,14 +6,13 @@ use std::time::Duration;
 use actix::fut::WrapFuture;
 use actix::{ActorFutureExt, AsyncContext, Context, Handler};
 
-use super::super::hearing::{Answered, command_ids};
+use super::super::hearing::{Answered, command_to_all};
 use super::super::publisher::Publish;
 use super::{Keeper, Renewing, tell};
 use crate::logic::breaker::Backoff;
 use crate::trust::{Anchors, Credential, CredentialFiles, Issuer, KEY_BYTES, UnixSeconds};
 use crate::wire::{
-    ALL_NODES, Argument, Bytes, CERTIFICATE, Command, CommandName, ISSUER, Message as WireMessage, PUBLIC_KEY,
-    Response, Topic,
+    ALL_NODES, Argument, Bytes, CERTIFICATE, CommandName, ISSUER, Message as WireMessage, PUBLIC_KEY, Response, Topic,
 };
 
 /// Between two requests there is at least this: an authority on a slow disk has answered by then.
@@ -21,8 +20,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// And a share of this by chance. A third of a life is left, so an hour is nothing; and nodes that were let in on the same day
 /// do not ask all at once.
 const ASK_AGAIN: Backoff = Backoff { base: Duration::from_secs(30), cap: Duration::from_secs(3_600) };
-/// A request counts for this long by the authority's clock, which may differ from ours.
-const REQUEST_HOLDS: UnixSeconds = 300;
 
 /// What is asked, and when it is asked again.
 #[derive(Debug, Default)]
@@ -65,18 +62,10 @@ impl Keeper {
     }
 
     fn request(&mut self, key: &[u8; KEY_BYTES]) {
-        let id = format!("{}{:016x}", command_ids(&self.identity.node), fastrand::u64(..));
-        self.asking.id = Some(id.clone());
+        let key = Argument { name: PUBLIC_KEY.to_owned(), value: Bytes(key.to_vec()).to_string() };
+        let command = command_to_all(&self.identity, CommandName::Renew, (self.calendar)(), vec![key]);
+        self.asking.id = Some(command.id.clone());
         tracing::info!(attempt = self.asking.attempts, "asks the fleet's authorities for a new certificate");
-        let command = Command {
-            fleet: self.identity.fleet.clone(),
-            node: ALL_NODES.to_owned(),
-            name: CommandName::Renew,
-            id,
-            from: self.identity.node.clone(),
-            expires_at: (self.calendar)().saturating_add(REQUEST_HOLDS),
-            arguments: vec![Argument { name: PUBLIC_KEY.to_owned(), value: Bytes(key.to_vec()).to_string() }],
-        };
         match Topic::command(ALL_NODES, CommandName::Renew) {
             Ok(topic) => tell(&self.publish, Publish { topic, message: WireMessage::Command(Box::new(command)) }),
             Err(error) => tracing::error!(%error, "a command has no topic"),
@@ -126,14 +115,21 @@ fn take(
     let said = [CERTIFICATE, ISSUER].into_iter().filter_map(|name| response.result(name));
     let chain: Option<Vec<Vec<u8>>> = said.map(|hex| Some(Bytes::from_hex(hex)?.0)).collect();
     let chain = chain.ok_or_else(|| format!("the answer of {} has no certificate that can be read", response.node))?;
-    let renewed = files.renewed(chain).map_err(|error| format!("the answer of {}: {error}", response.node))?;
-    prove(&renewed, current, believed, now).map_err(|why| format!("the answer of {}: {why}", response.node))?;
+    let renewed = proven(chain, files, current, believed, now);
+    let renewed = renewed.map_err(|why| format!("the answer of {}: {why}", response.node))?;
     files.promote(&renewed).map_err(|error| error.to_string())?;
     Ok(renewed)
 }
 
-/// Whether a credential may stand in the place of the one before.
-fn prove(renewed: &Credential, current: &Credential, believed: &Anchors, now: UnixSeconds) -> Result<(), String> {
+/// What new certificates make with the key that they were asked for, if it may stand in the place of the one before.
+fn proven(
+    chain: Vec<Vec<u8>>,
+    files: &CredentialFiles,
+    current: &Credential,
+    believed: &Anchors,
+    now: UnixSeconds,
+) -> Result<Credential, String> {
+    let renewed = files.renewed(chain).map_err(|error| error.to_string())?;
     believed.check(renewed.chain(), now).map_err(|why| why.to_string())?;
     let (after, before) = (renewed.facts(), current.facts());
     if after.subject() != before.subject() {
@@ -142,7 +138,7 @@ fn prove(renewed: &Credential, current: &Credential, believed: &Anchors, now: Un
     if after.not_after <= before.not_after {
         return Err("it ends no later than the old one".to_owned());
     }
-    Ok(())
+    Ok(renewed)
 }
 
 /// A node that holds an authority renews its own credential by it.
@@ -156,8 +152,7 @@ pub(super) fn renew_here(
     let key = files.next_key().map_err(|error| error.to_string())?;
     let issuer = Issuer::open(authority).map_err(|error| error.to_string())?;
     let chain = issuer.renew(current.chain(), &key.public(), believed, now).map_err(|error| error.to_string())?;
-    let renewed = files.renewed(chain).map_err(|error| error.to_string())?;
-    prove(&renewed, current, believed, now)?;
+    let renewed = proven(chain, files, current, believed, now)?;
     files.promote(&renewed).map_err(|error| error.to_string())?;
     Ok(renewed)
 }

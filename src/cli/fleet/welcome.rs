@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::NODES;
 use super::user::USERS;
+use crate::cli::broker::split;
 
 /// MQTT's registered port for TLS.
 const TLS_PORT: u16 = 8883;
@@ -22,17 +23,8 @@ impl std::str::FromStr for HubAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let refusal = || format!("{text:?} is not HOST or HOST:PORT, as in hub.local or 192.168.1.10:8883");
-        let (host, port) = match text.strip_prefix('[').map(|inside| inside.split_once(']')) {
-            Some(Some((host, ""))) => (host, TLS_PORT),
-            Some(Some((host, port))) => {
-                (host, port.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or_else(refusal)?)
-            }
-            Some(None) => return Err(refusal()),
-            None => match text.split_once(':') {
-                Some((host, port)) => (host, port.parse().map_err(|_| refusal())?),
-                None => (text, TLS_PORT),
-            },
-        };
+        let (host, port) = split(text).ok_or_else(refusal)?;
+        let port = port.map_or(Ok(TLS_PORT), str::parse).map_err(|_| refusal())?;
         let usable = |letter: char| letter.is_ascii_alphanumeric() || ".-:".contains(letter);
         match !host.is_empty() && host.chars().all(usable) && port > 0 {
             true => Ok(Self { host: host.to_owned(), port }),

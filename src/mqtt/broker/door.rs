@@ -5,7 +5,7 @@
 //! ([`Gate`]), which knows who came by what TLS has proven. No word of CONNECT can make it somebody else.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -67,6 +67,14 @@ pub trait Doorman: Send + Sync + 'static {
     /// # Errors
     /// Nobody's.
     fn by_password(&self, from: SocketAddr, user: &str, password: &[u8]) -> Result<Arc<dyn Guest>, Refusal>;
+}
+
+/// What counts as one place that connections come from: whoever has one address of IPv6 has 2^64 of them.
+pub fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
 }
 
 /// Whom the door is for, and how it listens.
@@ -259,4 +267,18 @@ const REFUSALS: [&str; 10] = [
 /// Counts somebody who was not let in.
 pub(super) fn refused(why: &'static str) {
     metrics::counter!("tidegate_mqtt_refused_total", "reason" => why).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_are_one_place() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.2"), of("10.0.0.1"));
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::door::{Guest, cut};
+use super::door::{Guest, cut, network};
 
 /// Connections that have not said who they are yet; each has ten seconds for its handshake and ten for CONNECT.
 const MAX_WAITING: usize = 64;
@@ -54,11 +54,11 @@ impl Room {
         let from = network(from);
         let mut state = self.state();
         let all: usize = state.waiting.values().sum();
-        let of_one = state.waiting.entry(from).or_default();
-        if all >= MAX_WAITING || *of_one >= MAX_WAITING_OF_ONE {
+        let of_one = state.waiting.get(&from).copied().unwrap_or_default();
+        if all >= MAX_WAITING || of_one >= MAX_WAITING_OF_ONE {
             return None;
         }
-        *of_one += 1;
+        state.waiting.insert(from, of_one + 1);
         Some(Place { room: self.clone(), from })
     }
 
@@ -139,17 +139,6 @@ impl Drop for Leaves {
     }
 }
 
-/// Whoever has one address of IPv6 has 2^64 of them.
-fn network(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        v4 => v4,
-    }
-}
-
 fn gauge(inside: usize) {
     metrics::gauge!("tidegate_mqtt_guests").set(u32::try_from(inside).map_or(f64::MAX, f64::from));
 }
@@ -191,6 +180,8 @@ mod tests {
         assert_eq!(one.len(), MAX_WAITING_OF_ONE);
         let others: Vec<_> = (0..MAX_WAITING).filter_map(|n| room.place(from(&format!("10.0.1.{n}")))).collect();
         assert_eq!(one.len() + others.len(), MAX_WAITING);
+        assert!((0..1_000).all(|n| room.place(from(&format!("10.1.{}.{}", n / 250, n % 250))).is_none()));
+        assert_eq!(room.state().waiting.len(), 1 + others.len(), "of those who are turned away nothing is kept");
         drop(others);
         assert!(room.place(from("10.0.0.1")).is_none() && room.place(from("10.0.0.2")).is_some());
         drop(one);
