@@ -54,10 +54,13 @@ fn about(node: &Value) -> String {
 }
 
 fn reach(node: &Value) -> String {
-    let broker = match (node["mqtt"].as_str(), flag(node, "broker_connected")) {
+    // The embedded broker's is an address, that of one elsewhere has its scheme already.
+    let scheme = |address: &str| if address.contains("://") { "" } else { "mqtt://" };
+    let broker = node["mqtt"].as_str().map(|address| format!("{}{address}", scheme(address)));
+    let broker = match (broker, flag(node, "broker_connected")) {
         (None, _) => "off".to_owned(),
-        (Some(address), true) => format!("mqtt://{address} connected"),
-        (Some(address), false) => format!("mqtt://{address} NOT connected (serving goes on): {}", unreached(node)),
+        (Some(broker), true) => format!("{broker} connected"),
+        (Some(broker), false) => format!("{broker} NOT connected (serving goes on): {}", unreached(node)),
     };
     let (gateway, console) = (text(node, "gateway"), text(node, "console"));
     format!("reach    gateway http://{gateway}, console http://{console}, {broker}{}", uplink(node))
