@@ -16,6 +16,8 @@ mod access;
 mod entry;
 #[path = "hub/nodes.rs"]
 mod nodes;
+#[path = "hub/sensors.rs"]
+mod sensors;
 #[path = "hub/watch.rs"]
 mod watch;
 

@@ -10,12 +10,12 @@ use super::{FLEET, Hub, fleet, member, node_spec, seen};
 use crate::peer::{Peer, unique};
 use crate::support::{Node, PATIENCE, wait_until};
 
-/// A node that publishes at the hub.
-fn at_hub(hub: &Hub, name: &str) -> Node {
+/// A node that publishes at the hub, with more in its configuration.
+pub(super) fn at_hub(hub: &Hub, name: &str, more: &str) -> Node {
     hub.enroll(name, "node");
     let mut spec = node_spec(&hub.home, name);
     spec.remove("mqtt", "listen");
-    hub.home.start(&spec.with(&format!("[mqtt]\nbroker = \"mqtts://127.0.0.1:{}\"", hub.port)))
+    hub.home.start(&spec.with(&format!("[mqtt]\nbroker = \"mqtts://127.0.0.1:{}\"", hub.port)).with(more))
 }
 
 fn wait_until_seen(node: &Node, other: &str) {
@@ -25,7 +25,7 @@ fn wait_until_seen(node: &Node, other: &str) {
 #[test]
 fn a_hub_and_a_node_see_each_other_until_the_node_is_put_out() {
     let hub = Hub::start();
-    let node = at_hub(&hub, "gateway-1");
+    let node = at_hub(&hub, "gateway-1", "");
     wait_until_seen(&hub.node, "gateway-1");
     wait_until_seen(&node, "hub");
     let guests = || hub.metric("tidegate_mqtt_guests ");
