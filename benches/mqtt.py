@@ -29,14 +29,13 @@ ROUNDS, ROUNDS_QUICK = 7, 2
 LOAD_S, LOAD_QUICK_S = 0.5, 0.3
 
 
-def measured(nodes):
-    """What benches/messages.rs measures, built as the program is."""
-    progress("cargo bench --bench messages (built first)")
-    command = ["cargo", "bench", "--locked", "--quiet", "--bench", "messages"]
-    environment = {**os.environ, "TIDEGATE_BENCH_NODES": str(nodes)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+def measured(name, package, **settings):
+    """What benches/{name}.rs measures, built as the program is."""
+    progress(f"cargo bench --bench {name} (built first)")
+    command = ["cargo", "bench", "--locked", "--quiet", "--package", package, "--bench", name]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        raise CannotMeasure("benches/messages.rs failed; its words are above")
+        raise CannotMeasure(f"benches/{name}.rs failed; its words are above")
     return json.loads(done.stdout)
 
 
@@ -65,9 +64,9 @@ def codec(report, found):
 
 def messages(report, options):
     """What one process does with messages."""
-    found = measured(NODES_QUICK if options.quick else NODES)
-    joined(report, found)
-    codec(report, found["codec"])
+    nodes = NODES_QUICK if options.quick else NODES
+    joined(report, measured("messages", "tidegate", TIDEGATE_BENCH_NODES=str(nodes)))
+    codec(report, measured("codec", "wire"))
 
 
 def beside_mosquitto(report, options):

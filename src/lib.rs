@@ -26,5 +26,7 @@ pub mod mqtt;
 pub mod node;
 pub mod tls;
 pub mod trust;
-pub mod wire;
 pub mod wrap;
+
+/// A crate of its own, in `src/wire`: what comes from the network is decoded at full speed, the rest is built small.
+pub use ::wire;

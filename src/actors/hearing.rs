@@ -312,7 +312,7 @@ impl Hearing {
         let now = self.clock.now();
         let entered = match WireMessage::decode(self.verifier.root(), topic, &payload)? {
             WireMessage::Announcement(said) => {
-                self.registry.announce(*said, stamp, speaker.key, !incoming.retained, now)
+                self.registry.announce(*said, stamp, speaker.key.0, !incoming.retained, now)
             }
             WireMessage::State(said) => self.registry.state(&said, stamp, ear),
             _ => Ok(()),

@@ -20,7 +20,7 @@ use crate::logic::load::{LoadSample, Window};
 use crate::logic::plan::{Action, Phase, Plan, ReplicaView};
 use crate::logic::policy::Decision;
 use crate::logic::route::{
-    Bearer, Candidate, Endpoint, EndpointCounters, Placement, RouteTable, ServiceRoute, Spare, Transport,
+    Bearer, Candidate, Endpoint, EndpointCounters, Placement, PublicKeyPin, RouteTable, ServiceRoute, Spare, Transport,
 };
 use crate::logic::service::{ServiceScaling, ServiceSettings, Situation, count};
 use crate::wire::board::{Board, ReplicaStatus};
@@ -453,7 +453,7 @@ impl Scheduler {
             replica: node,
             placement: Placement::Peer,
             authority,
-            transport: Transport::Peer(key),
+            transport: Transport::Peer(PublicKeyPin(key)),
             bearer: None,
             concurrency: offer.spare.min(MOST_ROOM),
         });

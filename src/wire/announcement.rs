@@ -30,7 +30,7 @@ pub struct Announcement {
     /// The program's version.
     #[serde(default)]
     pub version: String,
-    /// The version of the message set, [`crate::wire::WIRE_VERSION`].
+    /// The version of the message set, [`crate::WIRE_VERSION`].
     #[serde(default)]
     pub wire: u32,
     /// SHA-256 of the resolved configuration, in hex, so that differing nodes stand out.

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::numbered::numbered_enum;
-use crate::logic::route;
 
 /// An event, on `node/{node}/event/{kind}`. In the JSON tree it is a CloudEvent in structured mode (CloudEvents 1.0.2,
 /// JSON format); in CBOR it has the same fields by number.
@@ -123,16 +122,6 @@ numbered_enum! {
         Peer = 2 "peer",
         /// An instance at a provider.
         Cloud = 3 "cloud",
-    }
-}
-
-impl From<route::Placement> for Placement {
-    fn from(placement: route::Placement) -> Self {
-        match placement {
-            route::Placement::Local => Self::Local,
-            route::Placement::Peer => Self::Peer,
-            route::Placement::Cloud => Self::Cloud,
-        }
     }
 }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use states::States;
 
 use super::{Announcement, NodeState, NodeStateKind, ServiceOffer, Stamp};
-use crate::logic::route::PublicKeyPin;
 
 pub use states::Ear;
 
@@ -24,6 +23,9 @@ pub const MAX_INSTANCES: usize = 1_000;
 
 /// Nobody is believed to be there for longer without a word.
 const LONGEST_TTL: Duration = Duration::from_hours(24);
+
+/// The SHA-256 digest of the public key that a word was signed with, which is the key that its node's channel has too.
+pub type KeyDigest = [u8; 32];
 
 /// Why a word changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ struct Node {
 struct Said {
     stamp: Stamp,
     /// Whose word it is.
-    key: PublicKeyPin,
+    key: KeyDigest,
     /// When it was heard, retained or live.
     heard_at: Duration,
     /// When it was last heard live: somebody was there to say it.
@@ -82,7 +84,7 @@ pub struct Peer {
     /// Where it takes them, `host:port`.
     pub authority: String,
     /// Who must be there.
-    pub key: PublicKeyPin,
+    pub key: KeyDigest,
     /// What it offers.
     pub offer: ServiceOffer,
     /// Where it stands, as its operator calls it.
@@ -165,7 +167,7 @@ impl Registry {
         &self,
         announcement: Announcement,
         stamp: Stamp,
-        key: PublicKeyPin,
+        key: KeyDigest,
         live: bool,
         now: Duration,
     ) -> Result<(), Refused> {

@@ -123,7 +123,7 @@ fn header(header: &coset::Header, label: i64) -> Option<&Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Encoding;
+    use crate::Encoding;
 
     const STAMPED: Stamp = Stamp { session: 7, sequence: u64::MAX };
 

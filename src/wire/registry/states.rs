@@ -4,7 +4,7 @@
 //! each link for itself. So two numbers are compared only where both were heard at one broker; and a Last Will, which proves
 //! that one connection is gone, says nothing of another broker's. Whoever is online anywhere is online.
 
-use crate::wire::{NodeState, NodeStateKind, Stamp};
+use crate::{NodeState, NodeStateKind, Stamp};
 
 /// By which of this node's links something was heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,8 @@
 use super::*;
-use crate::wire::{Endpoints, ServiceOffer};
+use crate::{Endpoints, ServiceOffer};
 
 const TTL_S: u64 = 90;
-const KEY: PublicKeyPin = PublicKeyPin([7; 32]);
+const KEY: KeyDigest = [7; 32];
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -128,8 +128,8 @@ fn a_change_of_trust_makes_everybody_prove_themselves_again() {
     registry.announce(node("a"), stamp(1, 1), KEY, true, at(0)).unwrap();
     registry.doubt_all();
     assert_eq!(alive(&registry, 1), 0);
-    registry.announce(node("a"), stamp(1, 2), PublicKeyPin([8; 32]), true, at(2)).unwrap();
-    assert_eq!(registry.peers("digits", at(2))[0].key, PublicKeyPin([8; 32]));
+    registry.announce(node("a"), stamp(1, 2), [8; 32], true, at(2)).unwrap();
+    assert_eq!(registry.peers("digits", at(2))[0].key, [8; 32]);
 }
 
 /// What is known of the one node.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::EventKind;
+use crate::EventKind;
 
 fn all_topics() -> Vec<(Topic, &'static str)> {
     [
