@@ -106,8 +106,8 @@ pub struct Telemetry {
 pub trait Pulse: Send + Sync + 'static {
     /// Whether requests can be answered.
     fn is_ready(&self) -> bool;
-    /// Whether the control plane has ticked lately.
-    fn is_alive(&self) -> bool;
+    /// What makes no progress, in words; `None` while all does.
+    fn trouble(&self) -> Option<String>;
     /// The nodes and instances of the fleet that were heard, this node's own aside.
     fn fleet(&self) -> Vec<Present>;
     /// Whether the broker is reached.
@@ -237,18 +237,18 @@ async fn index() -> &'static str {
 }
 
 async fn healthz(State(console): State<Console>) -> Response {
-    verdict(console.pulse.is_alive(), "the control plane has not ticked lately")
+    verdict(console.pulse.trouble().map_or(Ok(()), Err))
 }
 
 async fn readyz(State(console): State<Console>) -> Response {
-    verdict(console.pulse.is_ready(), "no service has a ready replica, or the node is stopping")
+    let otherwise = "no service has a ready replica, or the node is stopping";
+    verdict(console.pulse.is_ready().then_some(()).ok_or_else(|| otherwise.to_owned()))
 }
 
-fn verdict(good: bool, otherwise: &'static str) -> Response {
-    if good {
-        "ok\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{otherwise}\n")).into_response()
+fn verdict(good: Result<(), String>) -> Response {
+    match good {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
 

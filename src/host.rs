@@ -8,3 +8,4 @@ pub mod memory;
 pub mod port;
 pub mod probe;
 pub mod process;
+pub mod service_manager;

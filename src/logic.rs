@@ -15,3 +15,4 @@ pub mod route;
 pub mod service;
 pub mod supervise;
 pub mod thrift;
+pub mod watchdog;

@@ -21,12 +21,15 @@ use crate::console::{Console, Pulse, Telemetry, recorder};
 use crate::gateway::Gateway;
 use crate::host::clock::Clock;
 use crate::host::memory;
+use crate::host::service_manager::{PassedError, PassedSockets};
 use crate::journal::{Journal, JournalError, Spool, StateDir, StateDirError};
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::broker::{Broker, BrokerError};
 use crate::tls::PeerAcceptor;
 use crate::wire::board::Board;
 use crate::wire::registry::{Present, Registry};
+
+use progress::{Progress, Rhythm};
 
 mod access;
 mod control;
@@ -36,6 +39,7 @@ mod links;
 mod panic;
 mod parts;
 mod peers;
+mod progress;
 mod providers;
 mod spooled;
 pub mod trial;
@@ -80,6 +84,9 @@ pub enum NodeError {
     /// Metrics were installed by somebody else.
     #[error("cannot install the metrics recorder: {0}")]
     Metrics(String),
+    /// The service manager passes sockets that cannot be used.
+    #[error(transparent)]
+    Passed(#[from] PassedError),
     /// A setting that only this box can judge.
     #[error("{0}")]
     Setting(String),
@@ -134,6 +141,7 @@ impl Node {
     /// Starts everything and returns once it listens. Replicas become ready after that.
     pub fn start(config: &Config, options: &Options) -> Result<Self, NodeError> {
         panic::install_hook();
+        let mut passed = PassedSockets::take()?;
         let metrics = recorder::install().map_err(|error| NodeError::Metrics(error.to_string()))?;
         let state_dir = StateDir::open(&config.node.state_dir)?;
         let journal = Arc::new(Journal::open(&state_dir)?);
@@ -146,12 +154,13 @@ impl Node {
         let dialer = parts::dialer(config)?.showing(peers::Neighbour::new(&trust));
         let gateway_options = parts::gateway_options(config, dialer.clone());
         let gateway = Gateway::new(gateway_options, parts::service_options(config), clock.epoch());
-        let gateway_listener = data.block_on(listen("gateway.listen", config.gateway.listen))?;
+        let gateway_listener = data.block_on(GATEWAY.listen(config.gateway.listen, &mut passed))?;
         let peer_listener = match config.gateway.peer_listen {
-            Some(address) => Some(data.block_on(listen("gateway.peer_listen", address))?),
+            Some(address) => Some(data.block_on(PEERS.listen(address, &mut passed))?),
             None => None,
         };
-        let console_listener = io.block_on(listen("console.listen", config.console.listen))?;
+        let console_listener = io.block_on(CONSOLE.listen(config.console.listen, &mut passed))?;
+        refuse_unclaimed(&passed)?;
         let mut broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
             Some(address) => Some(io.block_on(Broker::start(address))?),
             None => None,
@@ -188,7 +197,11 @@ impl Node {
             spool: spool.clone(),
             registry: trust.registry.clone(),
             stopping: AtomicBool::new(false),
+            progress: Arc::default(),
         });
+        let rhythm = Rhythm::of(config.node.tick);
+        io.spawn(progress::watch(pulse.progress.clone(), rhythm, clock, stopped(stopping.subscribe())));
+        io.spawn(progress::ask_journal(pulse.progress.clone(), rhythm, journal.clone()));
 
         let about = parts::about(config, options, &identity, addresses);
         let history = parts::history(journal.clone(), identity.node.clone());
@@ -198,7 +211,8 @@ impl Node {
             .map_err(|error| NodeError::Setting(format!("gateway.peer_listen: TLS cannot be set up: {error}")))?;
         peers::warn_of_no_guests(config);
         let peers = peer_listener.map(|listener| (listener, acceptor));
-        let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, peers, &stopping);
+        let beat = progress::beat_of_gateway(pulse.progress.clone(), rhythm);
+        let gateway_done = serve_gateway(&data, gateway.clone(), gateway_listener, peers, &stopping, beat);
 
         let control = control::Parts {
             config: config.clone(),
@@ -301,8 +315,42 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, NodeError> {
     Ok(built?)
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
-    TcpListener::bind(address).await.map_err(|reason| NodeError::Listen { key, address, reason })
+/// A listener of the node: the key that says where, and the name under which a service manager may pass its socket.
+struct Entrance {
+    key: &'static str,
+    passed_as: &'static str,
+}
+
+const GATEWAY: Entrance = Entrance { key: "gateway.listen", passed_as: "gateway" };
+const PEERS: Entrance = Entrance { key: "gateway.peer_listen", passed_as: "peers" };
+const CONSOLE: Entrance = Entrance { key: "console.listen", passed_as: "console" };
+
+impl Entrance {
+    /// The socket that was passed, else one of our own.
+    async fn listen(&self, address: SocketAddr, passed: &mut PassedSockets) -> Result<TcpListener, NodeError> {
+        let Self { key, passed_as } = *self;
+        let Some(listener) = passed.claim(passed_as) else {
+            return TcpListener::bind(address).await.map_err(|reason| NodeError::Listen { key, address, reason });
+        };
+        let listener = TcpListener::from_std(listener)?;
+        let open = listener.local_addr()?;
+        let asked_port = if address.port() == 0 { open.port() } else { address.port() };
+        if open != SocketAddr::new(address.ip(), asked_port) {
+            return Err(NodeError::Setting(format!(
+                "the service manager's socket \"{passed_as}\" is open at {open}, but {key} = \"{address}\"; make ListenStream= of its socket unit and {key} the same"
+            )));
+        }
+        Ok(listener)
+    }
+}
+
+/// A socket that nobody serves would take connections and leave them waiting.
+fn refuse_unclaimed(passed: &PassedSockets) -> Result<(), NodeError> {
+    let Some(name) = passed.unclaimed().next() else { return Ok(()) };
+    let names = [GATEWAY, CONSOLE, PEERS].map(|entrance| entrance.passed_as).join(", ");
+    Err(NodeError::Setting(format!(
+        "the service manager passes a socket named \"{name}\", which this node does not serve; FileDescriptorName= of a socket unit is one of {names}, and \"peers\" needs gateway.peer_listen"
+    )))
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -316,6 +364,7 @@ fn serve_gateway(
     listener: TcpListener,
     peers: Option<(TcpListener, PeerAcceptor)>,
     stopping: &watch::Sender<bool>,
+    beat: impl Future<Output = ()> + Send + 'static,
 ) -> oneshot::Receiver<usize> {
     let (done, wait) = oneshot::channel();
     let (stop_clients, stop_peers) = (stopping.subscribe(), stopping.subscribe());
@@ -327,8 +376,11 @@ fn serve_gateway(
         }
     };
     data.spawn(async move {
-        let (clients, guests) = tokio::join!(gateway.serve(listener, stopped(stop_clients)), guests);
-        let _ = done.send(clients + guests);
+        let both = async { tokio::join!(gateway.serve(listener, stopped(stop_clients)), guests) };
+        tokio::select! {
+            (clients, guests) = both => drop(done.send(clients + guests)),
+            () = beat => {}
+        }
     });
     wait
 }
@@ -359,6 +411,7 @@ struct NodePulse {
     spool: Option<Arc<Spool>>,
     registry: Arc<Registry>,
     stopping: AtomicBool,
+    progress: Arc<Progress>,
 }
 
 impl NodePulse {
@@ -373,10 +426,13 @@ impl Pulse for NodePulse {
     }
 
     /// Ten ticks without a sample, or ten seconds, mean that the control thread hangs.
-    fn is_alive(&self) -> bool {
+    fn trouble(&self) -> Option<String> {
         let patience = (self.tick * 10).max(Duration::from_secs(10));
         let starting = self.clock.uptime() < patience;
-        starting || self.board.sampled_within(patience)
+        if !starting && !self.board.sampled_within(patience) {
+            return Some("the control plane has not ticked lately".to_owned());
+        }
+        self.progress.stalled().map(|stalled| stalled.to_string())
     }
 
     fn fleet(&self) -> Vec<Present> {

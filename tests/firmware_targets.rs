@@ -173,16 +173,6 @@ fn every_unit_is_sound() {
     assert_none(&problems.collect::<Vec<_>>());
 }
 
-/// The unit says `notify` from the day on that the node does, and not before.
-#[test]
-fn units_wait_for_readiness_as_soon_as_the_node_tells_it() {
-    let dependencies = table(&root().join("Cargo.toml"))["dependencies"].as_table().expect("a table").clone();
-    let wanted = if dependencies.contains_key("sd-notify") { "notify" } else { "simple" };
-    for (folder, unit) in units() {
-        assert_eq!(unit.one("Service", "Type"), Some(wanted), "{folder}");
-    }
-}
-
 /// Each `Exec…` line names a command that the built program has, with options that its help lists.
 #[test]
 fn units_start_commands_that_exist() {

@@ -63,6 +63,8 @@ pub struct Outputs {
     pub report: Recipient<Report>,
     /// Routes.
     pub install: Install,
+    /// Told after each round of decisions.
+    pub decided: Box<dyn Fn() + Send>,
 }
 
 /// The scheduler's state.
@@ -214,6 +216,9 @@ impl Handler<Sampled> for Scheduler {
         self.reroute();
         self.offer();
         self.show_replicas();
+        if let Some(outputs) = &self.outputs {
+            (outputs.decided)();
+        }
     }
 }
 

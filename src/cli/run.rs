@@ -7,6 +7,7 @@ use edge_config::{Config, ModelSource, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_USAGE, config, terminal};
+use crate::host::service_manager;
 use crate::node::{Addresses, Node, NodeError, Options};
 
 /// Forbids every instance, whatever the configuration says.
@@ -37,9 +38,13 @@ impl Args {
         }
         match Node::start(&config, &options()) {
             Ok(node) => until_stopped(&config, node),
+            Err(error @ (NodeError::Setting(_) | NodeError::Passed(_))) => {
+                eprintln!("error: {error}");
+                ExitCode::from(EXIT_USAGE)
+            }
             Err(error) => {
                 eprintln!("error: {error}");
-                ExitCode::from(if matches!(error, NodeError::Setting(_)) { EXIT_USAGE } else { 1 })
+                ExitCode::FAILURE
             }
         }
     }
@@ -89,7 +94,9 @@ fn until_stopped(config: &Config, node: Node) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    service_manager::ready(&format!("{} services at http://{}", config.services.len(), node.addresses().gateway));
     runtime.block_on(signals.next());
+    service_manager::stopping();
     terminal::notify("stopping: requests finish, instances end (a second signal forces the end)");
     std::thread::spawn(move || {
         runtime.block_on(signals.next());

@@ -11,6 +11,8 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
+use super::service_manager::OWN_VARIABLES;
+
 /// A longer line of a replica's output is cut there.
 const MAX_LINE_BYTES: u64 = 4_096;
 
@@ -41,7 +43,11 @@ impl ChildProcess {
     /// Starts the program in a process group of its own (Ctrl-C at a terminal must not reach it before the node decided),
     /// with a pipe as standard input and its output in the log.
     pub fn start(program: &Program) -> io::Result<Self> {
-        let mut child = Command::new(&program.path)
+        let mut command = Command::new(&program.path);
+        for name in OWN_VARIABLES {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(&program.arguments)
             .envs(&program.environment)
             .stdin(Stdio::piped())

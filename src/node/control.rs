@@ -27,6 +27,7 @@ use crate::journal::{Journal, Spool, StateDir};
 use crate::logic::budget::Ledger;
 use crate::logic::issuing::Desk;
 use crate::logic::load::ServiceCounters;
+use crate::logic::watchdog::Part;
 use crate::tls::Dialer;
 use crate::wire::board::Board;
 use crate::wire::{Endpoints, EventData, EventKind, Message, NodeStateKind, Topic};
@@ -190,7 +191,7 @@ fn start_actors(
         trust_outdated: keeper.recipient(),
         report: publisher.clone().recipient(),
     });
-    let gateway = parts.gateway.clone();
+    let (gateway, progress) = (parts.gateway.clone(), parts.pulse.progress.clone());
     let outputs = Outputs {
         start_local: local.clone().recipient(),
         stop_local: local.clone().recipient(),
@@ -202,6 +203,7 @@ fn start_actors(
         publish: publisher.clone().recipient(),
         report: publisher.clone().recipient(),
         install: Box::new(move |table| gateway.install(table)),
+        decided: Box::new(move || progress.made(Part::Scheduler)),
     };
     crate::actors::tell(&scheduler.clone().recipient(), Connect(outputs));
     Monitor {

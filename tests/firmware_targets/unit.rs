@@ -59,6 +59,8 @@ const REQUIRED: &[(&str, &str, &str)] = &[
     ("KillMode", "mixed", "the node ends its children itself; what is left after the time is killed"),
     ("Restart", "on-failure", "a node that aborts comes back and recovers from its journal"),
     ("StateDirectory", "tidegate", "the journal outlives the process"),
+    ("Type", "notify", "started means that it listens, not that it was executed"),
+    ("NotifyAccess", "main", "no replica speaks for the node"),
     ("NoNewPrivileges", "yes", "a replica must not rise above the node"),
     ("ProtectSystem", "strict", "only the state directory and credentials are written"),
     ("ProtectHome", "yes", "nothing of a person's is read"),

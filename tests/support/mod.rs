@@ -249,7 +249,8 @@ impl Home {
         command
     }
 
-    fn finish(&self, command: Command) -> Finished {
+    /// Runs a command that was made by [`Home::tidegate`], or one around it, to its end.
+    pub(crate) fn finish(&self, command: Command) -> Finished {
         let mut running = Running::spawn(command);
         let status = running.wait();
         Finished { code: status.code(), stdout: running.stdout.text(), stderr: running.stderr.text() }
