@@ -14,6 +14,9 @@ use toml::Table;
 
 use crate::unit::Unit;
 
+/// Beside the targets: what the packages of all of them are made from.
+const PACKAGING: &str = "packaging";
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -34,6 +37,7 @@ fn table(path: &Path) -> Table {
 fn folders() -> Vec<String> {
     let entries = fs::read_dir(targets()).expect("firmware-targets is a folder");
     let folders = entries.map(|entry| entry.expect("a readable entry")).filter(|entry| entry.path().is_dir());
+    let folders = folders.filter(|entry| entry.file_name() != PACKAGING);
     let mut names: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names

@@ -13,7 +13,6 @@ const SERVICE_KEYS: &[&str] = &[
     "WatchdogSec",
     "User",
     "Group",
-    "ExecStartPre",
     "ExecStart",
     "Restart",
     "RestartSec",
@@ -145,17 +144,13 @@ impl Unit {
         self.one("Service", "TimeoutStopSec")?.trim_end_matches('s').parse().ok()
     }
 
-    /// The check before the start reads the file that the start reads, and the start names one.
+    /// The start names the configuration, so that a missing file is an error. It checks the file by itself; a command before
+    /// it would be tried again by systemd whatever it exits with (`RestartPreventExitStatus` is for the main process).
     fn start_problems(&self) -> Option<String> {
-        let call = |key: &str| Call::parse(self.one("Service", key)?);
-        let start = call("ExecStart").filter(|call| call.subcommands == ["run"] && call.options == ["-c"]);
-        let check = call("ExecStartPre").filter(|call| call.subcommands == ["config", "check"]);
-        match (start, check) {
-            (Some(start), Some(check)) if start.file == check.file && start.file.is_some() => None,
-            _ => Some(
-                "[Service] ExecStart is `run -c FILE` and ExecStartPre is `config check` of the same FILE".to_owned(),
-            ),
-        }
+        let start = self.one("Service", "ExecStart").and_then(Call::parse);
+        let is_good =
+            start.is_some_and(|call| call.subcommands == ["run"] && call.options == ["-c"] && call.file.is_some());
+        (!is_good).then(|| "[Service] ExecStart is `run -c FILE`".to_owned())
     }
 }
 

@@ -1,0 +1,192 @@
+//! The packages, where they are to live: installed, started, upgraded, removed and purged by the real package manager on a
+//! machine with a real systemd.
+
+#[path = "packages/machine.rs"]
+mod machine;
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use cloud_adapters::contract::is_left_out_without_root;
+use machine::{Machine, said};
+use tempfile::TempDir;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn make_package(target: &str, program: &str, out: &Path, version: &str) -> Output {
+    let mut command = Command::new(root().join("firmware-targets/package"));
+    command.args([target, program]).arg(out).args(["--version", version, "--compression", "none"]);
+    command.output().expect("firmware-targets/package starts")
+}
+
+/// The package of the program under test, as if it were of that version.
+fn package(out: &TempDir, version: &str) -> PathBuf {
+    let made = make_package("x86_64-gateway", env!("CARGO_BIN_EXE_tidegate"), out.path(), version);
+    assert!(made.status.success(), "{}", said(&made));
+    PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
+}
+
+fn install(machine: &Machine, package: &Path) -> String {
+    let inside = machine.bring(package);
+    let installed = machine.run(&format!("dpkg --install {inside}"));
+    assert!(installed.status.success(), "{}", said(&installed));
+    said(&installed)
+}
+
+fn main_pid(machine: &Machine) -> u32 {
+    machine.out("systemctl show --property MainPID --value tidegate").parse().unwrap()
+}
+
+/// An image with one bright pixel, to the model that the installed configuration serves.
+const INFER: &str = r#"curl --silent --fail --max-time 10 http://127.0.0.1:8080/v2/models/digits/infer --header 'content-type: application/json' --data '{"inputs":[{"name":"image","shape":[1,1,8,8],"datatype":"FP32","data":[16,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}]}'"#;
+
+fn wait_serving(machine: &Machine) {
+    let answer = machine.wait("the installed node answers", INFER);
+    assert!(answer.contains("logits"), "{answer}");
+}
+
+/// Paths that were made or changed since the boot and have our name, but for the records of the package manager and the logs.
+fn traces(machine: &Machine) -> Vec<String> {
+    let found = machine.out("cd /changes && find . -iname '*tidegate*' -not -type c");
+    let records = ["./var/lib/dpkg/", "./var/log/", "./packages/", "./tmp/"];
+    found.lines().filter(|path| !records.iter().any(|record| path.starts_with(record))).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_deb_is_installed_started_upgraded_removed_and_purged() {
+    if is_left_out_without_root("a machine of its own") {
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    let machine = Machine::boot();
+
+    install(&machine, &package(&out, "0.1.0"));
+    assert_eq!(machine.out("systemctl is-active tidegate; systemctl is-enabled tidegate"), "active\nenabled");
+    let verified = machine.run("systemd-analyze verify tidegate.service tidegate-gateway.socket");
+    assert_eq!((verified.status.code(), said(&verified).contains("tidegate")), (Some(0), false), "{}", said(&verified));
+    wait_serving(&machine);
+    let told = machine.out("systemctl show --property StatusText --value tidegate");
+    assert_eq!(told, "1 services at http://127.0.0.1:8080");
+    let pid = main_pid(&machine);
+    assert_eq!(machine.out(&format!("ps -o user= -p {pid}")), "tidegate");
+    assert_eq!(machine.out("stat --format '%U %a' /var/lib/tidegate"), "tidegate 700");
+
+    // It comes back when it is killed.
+    machine.out(&format!("kill -KILL {pid}"));
+    machine.wait(
+        "systemd starts it again",
+        &format!("p=$(systemctl show -P MainPID tidegate); [ $p != 0 ] && [ $p != {pid} ]"),
+    );
+    wait_serving(&machine);
+
+    // What an administrator wrote survives an upgrade, and the node is the new one after it.
+    machine.out("printf '\\n[node]\\nid = \"gateway-7\"\\n' > /etc/tidegate/conf.d/10-id.toml");
+    machine.out("printf '# mine\\n' >> /etc/tidegate/tidegate.toml");
+    let before = main_pid(&machine);
+    install(&machine, &package(&out, "0.1.1"));
+    assert_ne!(main_pid(&machine), before);
+    wait_serving(&machine);
+    let node = machine.out("curl --silent --fail http://127.0.0.1:8081/api/v1/node");
+    assert!(node.contains("\"node\":\"gateway-7\""), "{node}");
+    assert!(machine.out("tail -1 /etc/tidegate/tidegate.toml").contains("# mine"));
+
+    // A version that does not take the configuration leaves the running node alone, and says what to do.
+    machine.out("printf '[gatewy]\\nqueue = 1\\n' > /etc/tidegate/conf.d/20-wrong.toml");
+    let before = main_pid(&machine);
+    let told = install(&machine, &package(&out, "0.1.2"));
+    assert!(told.contains("gatewy") && told.contains("mend the file, then: systemctl restart tidegate"), "{told}");
+    assert_eq!(main_pid(&machine), before);
+    wait_serving(&machine);
+
+    // Started with it, the node says what is wrong, and systemd does not try again.
+    assert!(!machine.succeeds("systemctl restart tidegate"));
+    machine.wait("it has failed for good", "systemctl is-failed tidegate");
+    assert_eq!(machine.out("systemctl show --property NRestarts --value tidegate"), "0");
+    assert!(machine.log().contains("gatewy"), "{}", machine.log());
+    machine.out("rm /etc/tidegate/conf.d/20-wrong.toml && systemctl reset-failed tidegate && systemctl start tidegate");
+    wait_serving(&machine);
+
+    // Removed, what the administrator and the node wrote stays; purged, nothing does.
+    machine.out("dpkg --remove tidegate");
+    assert!(!machine.succeeds("pgrep --exact tidegate"), "{}", machine.out("ps ax"));
+    assert!(!machine.succeeds("command -v tidegate"));
+    assert!(machine.succeeds("test -e /etc/tidegate/conf.d/10-id.toml && test -e /var/lib/tidegate/journal.sqlite"));
+    install(&machine, &package(&out, "0.1.3"));
+    wait_serving(&machine);
+    machine.out("dpkg --purge tidegate");
+    assert!(!machine.succeeds("pgrep --exact tidegate"), "{}", machine.out("ps ax"));
+    assert!(!machine.succeeds("getent passwd tidegate"));
+    assert_eq!(traces(&machine), [""; 0], "left after a purge");
+}
+
+#[test]
+fn a_node_that_hangs_is_started_again_by_the_watchdog() {
+    if is_left_out_without_root("a machine of its own") {
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    let machine = Machine::boot();
+    machine.out("mkdir -p /etc/systemd/system/tidegate.service.d");
+    machine.out("printf '[Service]\\nWatchdogSec=6s\\n' > /etc/systemd/system/tidegate.service.d/watchdog.conf");
+    install(&machine, &package(&out, "0.1.0"));
+    wait_serving(&machine);
+    let pid = main_pid(&machine);
+    machine.out(&format!("kill -STOP {pid}"));
+    machine.wait(
+        "the watchdog ends it",
+        &format!("p=$(systemctl show -P MainPID tidegate); [ $p != 0 ] && [ $p != {pid} ]"),
+    );
+    wait_serving(&machine);
+    let log = machine.out("journalctl --unit tidegate.service --no-pager");
+    assert!(log.contains("Watchdog timeout"), "{log}");
+}
+
+#[test]
+fn connections_wait_while_the_node_restarts_where_systemd_holds_its_port() {
+    if is_left_out_without_root("a machine of its own") {
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    let machine = Machine::boot();
+    install(&machine, &package(&out, "0.1.0"));
+    wait_serving(&machine);
+    machine.out("systemctl stop tidegate && systemctl enable --now tidegate-gateway.socket");
+    machine.out("systemctl start tidegate");
+    wait_serving(&machine);
+    let live = "curl --silent --output /dev/null --write-out '%{http_code}\\n' --max-time 60 http://127.0.0.1:8080/v2/health/live";
+    // One request after the other, each on a connection of its own, across two restarts and an upgrade.
+    let asking = format!("rm -f /tmp/stop; while [ ! -e /tmp/stop ]; do {live} || echo failed; done > /tmp/answers");
+    machine.out(&format!("systemd-run --unit asking sh -c {}", quoted(&asking)));
+    machine.out("systemctl restart tidegate");
+    install(&machine, &package(&out, "0.1.1"));
+    machine.out("systemctl restart tidegate");
+    wait_serving(&machine);
+    machine.out("touch /tmp/stop");
+    machine.wait("the asking has ended", "! systemctl is-active --quiet asking");
+    let answers = machine.out("sort /tmp/answers | uniq -c");
+    assert!(answers.trim().ends_with(" 200") && answers.lines().count() == 1, "{answers}");
+}
+
+/// A word for the shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[test]
+fn a_program_that_does_not_fit_the_target_is_not_packaged() {
+    let out = tempfile::tempdir().unwrap();
+    let refused = |target: &str, program: &str| {
+        let made = make_package(target, program, out.path(), "0.1.0");
+        assert_eq!(made.status.code(), Some(2), "{}", said(&made));
+        said(&made)
+    };
+    let own = env!("CARGO_BIN_EXE_tidegate");
+    let told = refused("raspberry-pi-arm64", own);
+    assert!(told.contains("is for 'Advanced Micro Devices X86-64', raspberry-pi-arm64 is 'AArch64'"), "{told}");
+    assert!(refused("toaster", own).contains("there is no firmware-targets/toaster/target.toml"));
+    assert!(refused("x86_64-gateway", "/no/such/program").contains("there is no program"));
+    assert!(refused("x86_64-gateway", "README.md").contains("no machine that readelf knows"));
+}
