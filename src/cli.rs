@@ -11,6 +11,7 @@ pub mod burst;
 pub mod config;
 pub mod demo;
 pub mod fleet;
+pub mod init;
 pub mod model;
 pub mod run;
 pub mod service;
@@ -35,6 +36,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Init(init::Args),
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
@@ -70,6 +72,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Demo(args) => args.run(),
+            Command::Init(args) => args.run(),
             Command::Run(args) => args.run(),
             Command::Status(args) => args.run(),
             Command::Watch(args) => args.run(),

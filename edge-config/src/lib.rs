@@ -59,6 +59,7 @@ mod origin;
 mod problem;
 mod profile;
 mod scaling;
+mod schema;
 mod section;
 mod service;
 mod shape;
@@ -76,6 +77,7 @@ pub use origin::Origin;
 pub use problem::{ConfigErrors, Problem};
 pub use profile::{Profile, UnknownProfile};
 pub use scaling::{Metric, Scaling, ScalingPolicy};
+pub use schema::schema;
 pub use service::{
     Burst, FetchedModel, Local, ModelSource, PlacementRule, Ready, ReplicaEnv, Runtime, Service, ServiceMqtt,
 };

@@ -11,19 +11,25 @@ pub enum Profile {
     Quickstart,
     /// A small box: one local replica, a slow tick, and no cloud.
     GatewaySmall,
+    /// A box with an accelerator, whose models are served by programs that know it.
+    GatewayGpu,
+    /// The box that carries a site's broker.
+    Hub,
     /// A box behind a mobile link: everything at home, and little of it, in a daily budget, to the fleet's brokers.
     Cellular,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 3] = [Self::Quickstart, Self::GatewaySmall, Self::Cellular];
+    pub const ALL: [Self; 5] = [Self::Quickstart, Self::GatewaySmall, Self::GatewayGpu, Self::Hub, Self::Cellular];
 
     /// The name that `--profile` takes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Quickstart => "quickstart",
             Self::GatewaySmall => "gateway-small",
+            Self::GatewayGpu => "gateway-gpu",
+            Self::Hub => "hub",
             Self::Cellular => "cellular",
         }
     }
@@ -33,6 +39,8 @@ impl Profile {
         match self {
             Self::Quickstart => include_str!("../profiles/quickstart.toml"),
             Self::GatewaySmall => include_str!("../profiles/gateway-small.toml"),
+            Self::GatewayGpu => include_str!("../profiles/gateway-gpu.toml"),
+            Self::Hub => include_str!("../profiles/hub.toml"),
             Self::Cellular => include_str!("../profiles/cellular.toml"),
         }
     }
@@ -46,7 +54,7 @@ impl fmt::Display for Profile {
 
 /// No profile has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no profile is called {0:?}; there are quickstart, gateway-small and cellular")]
+#[error("no profile is called {0:?}; there are quickstart, gateway-small, gateway-gpu, hub and cellular")]
 pub struct UnknownProfile(String);
 
 impl FromStr for Profile {

@@ -212,6 +212,13 @@ impl Shape for Quantity {
         }
     }
 
+    fn schema(&self) -> serde_json::Map<String, serde_json::Value> {
+        match self.metric {
+            Metric::LatencyP95 => self.span().schema(),
+            _ => self.number().schema(),
+        }
+    }
+
     fn read(&self, input: &Input<'_>) -> Result<f64, String> {
         match self.metric {
             Metric::LatencyP95 => self.span().read(input).map(|span| span.as_secs_f64()),

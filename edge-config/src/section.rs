@@ -10,6 +10,7 @@ use config::{Value, ValueKind};
 use crate::layers::Merged;
 use crate::origin::{Origin, Origins};
 use crate::problem::{Problem, nearest, one_of};
+use crate::schema::Asked;
 use crate::shape::{Input, Shape};
 use crate::show::{Setting, toml_value};
 use crate::toml_layer::{Table, join};
@@ -20,13 +21,25 @@ pub(crate) struct Context {
     origins: Origins,
     problems: RefCell<Vec<Problem>>,
     settings: RefCell<Vec<Setting>>,
+    /// What was asked for, where that is what the reading is for.
+    asked: Option<RefCell<Vec<Asked>>>,
 }
 
 impl Context {
     /// Splits the merged layers into their values and what is collected while these are read.
     pub(crate) fn new(merged: Merged) -> (Self, Table) {
         let Merged { root, origins, problems, .. } = merged;
-        (Self { origins, problems: problems.into(), settings: RefCell::default() }, root)
+        (Self { origins, problems: problems.into(), settings: RefCell::default(), asked: None }, root)
+    }
+
+    /// The same, and notes what is asked for.
+    pub(crate) fn noting(merged: Merged) -> (Self, Table) {
+        let (context, root) = Self::new(merged);
+        (Self { asked: Some(RefCell::default()), ..context }, root)
+    }
+
+    pub(crate) fn into_asked(self) -> Vec<Asked> {
+        self.asked.map(RefCell::into_inner).unwrap_or_default()
     }
 
     pub(crate) fn into_outcome(self) -> (Vec<Problem>, Vec<Setting>) {
@@ -64,6 +77,7 @@ impl<'a> Section<'a> {
     /// The table under `key`; absent when it is not there, and a problem when it is something else.
     pub(crate) fn section(&mut self, key: &'static str) -> Section<'a> {
         self.known.push(key);
+        self.note(key, || None);
         self.child(key)
     }
 
@@ -81,6 +95,7 @@ impl<'a> Section<'a> {
 
     /// The value of a key that the operator chose; `None` means that a problem was told.
     pub(crate) fn named_value<S: Shape>(&self, name: &str, shape: &S) -> Option<S::Out> {
+        self.note(name, || Some(shape.described(None)));
         let Found { value, origin } = self.found(name)?;
         match shape.read(&Input { kind: &value.kind, origin: &origin }) {
             Ok(read) => {
@@ -123,6 +138,7 @@ impl<'a> Section<'a> {
 
     /// The value of `key`, or `default` when it is not set or not right.
     pub(crate) fn get<S: Shape>(&mut self, key: &'static str, shape: &S, default: S::Out) -> S::Out {
+        self.note(key, || Some(shape.described(Some(&default))));
         match self.read(key, shape) {
             Some((value, origin)) => {
                 self.settle(key, Some(shape.show(&value)), origin);
@@ -137,6 +153,7 @@ impl<'a> Section<'a> {
 
     /// The value of `key`, `None` when it is not set or not right.
     pub(crate) fn optional<S: Shape>(&mut self, key: &'static str, shape: &S) -> Option<S::Out> {
+        self.note(key, || Some(shape.described(None)));
         let read = self.read(key, shape);
         let origin = read.as_ref().map_or(Origin::Default, |(_, origin)| origin.clone());
         self.settle(key, read.as_ref().map(|(value, _)| shape.show(value)), origin);
@@ -165,6 +182,7 @@ impl<'a> Section<'a> {
     /// A key that means nothing here, for the reason in `advice`: known, and refused when it is set.
     pub(crate) fn foreign(&mut self, key: &'static str, advice: &str) {
         self.known.push(key);
+        self.note(key, || None);
         if self.has(key) {
             self.refuse(key, advice);
         }
@@ -172,6 +190,7 @@ impl<'a> Section<'a> {
 
     /// Keys that exist, but whose meaning hangs on a key that is broken.
     pub(crate) fn leave(&mut self, keys: &[&'static str]) {
+        keys.iter().for_each(|key| self.note(key, || None));
         self.known.extend(keys);
         self.broken.extend(keys);
     }
@@ -236,6 +255,14 @@ impl<'a> Section<'a> {
     fn settle(&self, key: &'static str, value: Option<String>, origin: Origin) {
         let setting = Setting { table: self.path.clone(), key: key.into(), value, origin };
         self.context.settings.borrow_mut().push(setting);
+    }
+
+    /// Notes a key that is known, with its shape if it has one here.
+    fn note(&self, key: &str, schema: impl FnOnce() -> Option<serde_json::Value>) {
+        if let Some(asked) = &self.context.asked {
+            let (table, key) = (self.path.clone(), key.to_owned());
+            asked.borrow_mut().push(Asked { table, key, schema: schema() });
+        }
     }
 
     fn report(&self, key: &str, value: Option<String>, advice: impl Into<String>, origin: Origin) {

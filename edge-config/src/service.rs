@@ -572,6 +572,10 @@ impl Shape for Residency {
         REGIONS.allowed()
     }
 
+    fn schema(&self) -> serde_json::Map<String, serde_json::Value> {
+        REGIONS.schema()
+    }
+
     fn read(&self, input: &Input<'_>) -> Result<Vec<String>, String> {
         let regions = REGIONS.read(input)?;
         if regions.iter().all(|region| is_region(region)) { Ok(regions) } else { Err(self.must()) }

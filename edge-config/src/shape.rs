@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Value, ValueKind};
+use serde_json::{Map, Value as Json, json};
 
 use crate::origin::Origin;
 use crate::problem::{nearest, one_of};
@@ -41,6 +42,38 @@ pub(crate) trait Shape {
     fn must(&self) -> String {
         format!("must be {}", self.allowed())
     }
+
+    /// The value in JSON Schema, as far as it can say it.
+    fn schema(&self) -> Map<String, Json> {
+        of_type("string")
+    }
+
+    /// The same with what is allowed and the default in words.
+    fn described(&self, default: Option<&Self::Out>) -> Json {
+        let allowed = self.allowed();
+        let mut letters = allowed.chars();
+        let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+        let default = default.map(|value| format!(" Default: {}.", self.show(value))).unwrap_or_default();
+        let mut schema = self.schema();
+        schema.insert("description".to_owned(), format!("{first}{}.{default}", letters.as_str()).into());
+        Json::Object(schema)
+    }
+}
+
+fn of_type(name: &str) -> Map<String, Json> {
+    object(json!({ "type": name }))
+}
+
+fn object(schema: Json) -> Map<String, Json> {
+    match schema {
+        Json::Object(schema) => schema,
+        _ => Map::new(),
+    }
+}
+
+/// Arrays of text, with no element missing where at least one is wanted.
+pub(crate) fn array_of_text(least: usize) -> Map<String, Json> {
+    object(json!({ "type": "array", "items": { "type": "string" }, "minItems": least }))
 }
 
 impl Input<'_> {
@@ -98,6 +131,10 @@ impl Shape for Flag {
         "true or false".to_owned()
     }
 
+    fn schema(&self) -> Map<String, Json> {
+        of_type("boolean")
+    }
+
     fn read(&self, input: &Input<'_>) -> Result<bool, String> {
         input.flag().ok_or_else(|| self.must())
     }
@@ -110,11 +147,17 @@ impl Shape for Flag {
 /// A whole number.
 pub(crate) struct Count<T>(pub(crate) RangeInclusive<T>);
 
-impl<T: TryFrom<i64> + PartialOrd + Display> Shape for Count<T> {
+impl<T: TryFrom<i64> + PartialOrd + Display + Copy + Into<i128>> Shape for Count<T> {
     type Out = T;
 
     fn allowed(&self) -> String {
         format!("a whole number from {} to {}", self.0.start(), self.0.end())
+    }
+
+    fn schema(&self) -> Map<String, Json> {
+        let bound = |bound: &T| i64::try_from((*bound).into()).unwrap_or(i64::MAX);
+        let (least, most) = (bound(self.0.start()), bound(self.0.end()));
+        object(json!({ "type": "integer", "minimum": least, "maximum": most }))
     }
 
     fn read(&self, input: &Input<'_>) -> Result<T, String> {
@@ -150,6 +193,14 @@ impl Shape for Number {
             Least::From(least) => format!("{} from {least} to {}", self.unit, self.to),
             Least::Above(least) => format!("{} above {least}, at most {}", self.unit, self.to),
         }
+    }
+
+    fn schema(&self) -> Map<String, Json> {
+        let (bound, least) = match self.least {
+            Least::From(least) => ("minimum", least),
+            Least::Above(least) => ("exclusiveMinimum", least),
+        };
+        object(json!({ "type": "number", bound: least, "maximum": self.to }))
     }
 
     fn read(&self, input: &Input<'_>) -> Result<f64, String> {
@@ -213,6 +264,11 @@ impl<T: Copy + PartialEq> Shape for Choice<T> {
 
     fn allowed(&self) -> String {
         one_of(self.words.iter().map(|(word, _)| *word))
+    }
+
+    fn schema(&self) -> Map<String, Json> {
+        let words: Vec<&str> = self.words.iter().map(|(word, _)| *word).collect();
+        object(json!({ "type": "string", "enum": words }))
     }
 
     fn read(&self, input: &Input<'_>) -> Result<T, String> {
@@ -317,6 +373,10 @@ impl Shape for Words {
         self.0.to_owned()
     }
 
+    fn schema(&self) -> Map<String, Json> {
+        array_of_text(1)
+    }
+
     fn read(&self, input: &Input<'_>) -> Result<Vec<String>, String> {
         let values = input.array().filter(|values| !values.is_empty()).ok_or_else(|| self.must())?;
         let words = values.into_iter().map(|value| match value.kind {
@@ -342,6 +402,11 @@ impl Shape for Cpus {
 
     fn allowed(&self) -> String {
         format!("an array of CPU numbers from 0 to {CPU_MAX}, each once, as in [2, 3]")
+    }
+
+    fn schema(&self) -> Map<String, Json> {
+        let cpu = json!({ "type": "integer", "minimum": 0, "maximum": CPU_MAX });
+        object(json!({ "type": "array", "items": cpu, "minItems": 1, "uniqueItems": true }))
     }
 
     fn read(&self, input: &Input<'_>) -> Result<Vec<usize>, String> {
@@ -373,6 +438,10 @@ impl Shape for Variables {
 
     fn allowed(&self) -> String {
         "a table of text, as in { LANG = \"C\" }".to_owned()
+    }
+
+    fn schema(&self) -> Map<String, Json> {
+        object(json!({ "type": "object", "additionalProperties": { "type": "string" } }))
     }
 
     fn read(&self, input: &Input<'_>) -> Result<Self::Out, String> {

@@ -1,4 +1,4 @@
-//! `tidegate config check|show`: all problems at once, and what is in force.
+//! `tidegate config check|show|schema`: all problems at once, what is in force, and what an editor wants to know.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,13 +8,17 @@ use edge_config::{Config, Sources};
 
 use super::EXIT_USAGE;
 
-/// Check a configuration, or show what it resolves to.
+/// Check a configuration, show what it resolves to, or what may stand in one.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Report every problem with its key, value, place and what is allowed.
     ///
     /// Example: tidegate config check /etc/tidegate/tidegate.toml
     Check(Args),
+    /// Print the JSON Schema of a configuration file, for editors.
+    ///
+    /// Example: tidegate config schema > tidegate.schema.json
+    Schema,
     /// Print the resolved configuration, each value with where it comes from.
     ///
     /// Example: tidegate config show
@@ -31,6 +35,10 @@ pub struct Args {
 impl Command {
     pub(super) fn run(self) -> ExitCode {
         let (args, show) = match self {
+            Self::Schema => {
+                println!("{:#}", edge_config::schema());
+                return ExitCode::SUCCESS;
+            }
             Self::Check(args) => (args, false),
             Self::Show(args) => (args, true),
         };

@@ -7,7 +7,7 @@ use config::{Value, ValueKind};
 
 use super::{Broker, BrokerAddress, BrokerTls, Credentials, broker_address, credentials, tls_files};
 use crate::section::Section;
-use crate::shape::{Count, Flag, Input, Shape, Span};
+use crate::shape::{Count, Flag, Input, Shape, Span, array_of_text};
 use crate::show::toml_text;
 
 /// The fleet's brokers. The node speaks with one of them at a time.
@@ -113,6 +113,10 @@ impl Shape for Addresses {
             "an array of up to {ADDRESSES_MAX} addresses, the preferred first, as in \
              [\"mqtts://a.example:8883\", \"mqtts://b.example\"]"
         )
+    }
+
+    fn schema(&self) -> serde_json::Map<String, serde_json::Value> {
+        array_of_text(0)
     }
 
     fn read(&self, input: &Input<'_>) -> Result<Vec<BrokerAddress>, String> {

@@ -62,6 +62,17 @@ fn the_burst_in_a_profiles_comments_is_a_configuration_too() {
 }
 
 #[test]
+fn the_server_in_the_comments_of_the_gpu_profile_is_a_configuration_too() {
+    let text = Profile::GatewayGpu.text();
+    let (head, comments) = text.split_once("# A server of your own").unwrap();
+    let server: Vec<&str> =
+        comments.lines().skip(2).map(|line| line.trim_start_matches("# ").trim_start_matches('#')).collect();
+    let folder = Folder::new();
+    let config = load(folder.sources(&format!("{head}\n{}", server.join("\n")))).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((config.services.len(), config.services["llm"].local.concurrency), (2, 4));
+}
+
+#[test]
 fn the_quickstart_is_what_its_comments_say() {
     let config = load(Sources { profile: Some(Profile::Quickstart), ..Sources::default() }).unwrap();
     let digits = &config.services["digits"];
