@@ -31,7 +31,7 @@ const PROBES: &[&[(&str, &str)]] = &[
         ("service.any-name.local.runtime", "onnx"),
         ("service.any-name.burst.max_replicas", "1"),
         ("service.any-name.burst.files.any-name", "/f"),
-        ("service.any-name.mqtt.requests", "true"),
+        ("service.any-name.mqtt.enabled", "true"),
     ],
     &[("service.any-name.local.runtime", "process"), ("service.any-name.scaling.metric", "latency_p95")],
     &[("service.any-name.burst.model.url", "https://h/m.onnx"), ("service.any-name.scaling.metric", "network")],
