@@ -10,6 +10,7 @@ pub mod broker;
 pub mod burst;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod fleet;
 pub mod init;
 pub mod model;
@@ -49,6 +50,7 @@ enum Command {
     Adapter(adapter::AdapterCommand),
     #[command(subcommand)]
     Config(config::Command),
+    Doctor(doctor::Args),
     #[command(subcommand)]
     Fleet(fleet::FleetCommand),
     Model(model::Args),
@@ -81,6 +83,7 @@ impl Cli {
             Command::Spend(args) => args.run(),
             Command::Adapter(command) => command.run(),
             Command::Config(command) => command.run(),
+            Command::Doctor(args) => args.run(),
             Command::Fleet(command) => command.run(),
             Command::Model(args) => args.run(),
             Command::Wrap(args) => args.run(),

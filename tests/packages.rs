@@ -106,8 +106,20 @@ fn a_deb_is_installed_started_upgraded_removed_and_purged() {
     machine.wait("it has failed for good", "systemctl is-failed tidegate");
     assert_eq!(machine.out("systemctl show --property NRestarts --value tidegate"), "0");
     assert!(machine.log().contains("gatewy"), "{}", machine.log());
+    let told = said(&machine.run("tidegate doctor"));
+    assert!(told.contains("ended with exit code 2: the configuration, or a model, is wrong"), "{told}");
     machine.out("rm /etc/tidegate/conf.d/20-wrong.toml && systemctl reset-failed tidegate && systemctl start tidegate");
     wait_serving(&machine);
+
+    // An override with a typo in it, which systemd ignores, is found by the doctor, and nothing else is.
+    assert!(machine.succeeds("tidegate doctor"), "{}", said(&machine.run("tidegate doctor")));
+    let folder = "/etc/systemd/system/tidegate.service.d";
+    machine.out(&format!(
+        "mkdir {folder} && printf '[Service]\\nWatchdgSec=9\\n' > {folder}/typo.conf && systemctl daemon-reload"
+    ));
+    let told = said(&machine.run("tidegate doctor"));
+    assert!(told.contains("WatchdgSec") && told.contains("systemctl revert tidegate"), "{told}");
+    machine.out(&format!("rm -r {folder} && systemctl daemon-reload"));
 
     // Removed, what the administrator and the node wrote stays; purged, nothing does.
     machine.out("dpkg --remove tidegate");

@@ -100,5 +100,8 @@ fn the_designs_example_loads_once_its_policy_is_available() {
 #[test]
 fn a_profile_that_does_not_exist_is_refused_with_those_that_do() {
     let error = "quick".parse::<Profile>().unwrap_err().to_string();
-    assert_eq!(error, "no profile is called \"quick\"; there are quickstart, gateway-small, gateway-gpu, hub and cellular");
+    assert_eq!(
+        error,
+        "no profile is called \"quick\"; there are quickstart, gateway-small, gateway-gpu, hub and cellular"
+    );
 }

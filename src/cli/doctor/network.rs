@@ -1,0 +1,104 @@
+//! Ports, the node behind them, and brokers elsewhere.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use edge_config::{Broker, BrokerAddress, Config};
+
+use super::Finding;
+
+/// A broker that takes longer to say hello is as good as away.
+const REACHED_WITHIN: Duration = Duration::from_secs(3);
+
+/// The listeners of a node that runs are its own; the ports of one that does not have to be free.
+pub(super) fn look(config: &Config, node_runs: bool) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if node_runs {
+        found.extend(health(config.console.listen));
+    } else {
+        let mqtt = config.mqtt.embedded_listen().map(|address| ("mqtt.listen", address));
+        let hub = config.mqtt.hub().map(|hub| ("mqtt.listen_tls", hub.listen));
+        let peers = config.gateway.peer_listen.map(|address| ("gateway.peer_listen", address));
+        let own = [("gateway.listen", config.gateway.listen), ("console.listen", config.console.listen)];
+        found.extend(
+            own.into_iter().chain(mqtt).chain(hub).chain(peers).filter_map(|(key, address)| port(key, address)),
+        );
+    }
+    found.extend(brokers(config).into_iter().map(|address| broker(&address)));
+    found
+}
+
+fn port(key: &'static str, address: SocketAddr) -> Option<Finding> {
+    let error = TcpListener::bind(address).err()?;
+    let what = format!("{key} = \"{address}\": {error}");
+    let mend = match error.kind() {
+        ErrorKind::AddrInUse => format!("stop what listens there (`ss -ltnp` shows it), or set {key} to another port"),
+        ErrorKind::PermissionDenied => format!("ports under 1024 are root's; set {key} to a higher one"),
+        _ => format!("set {key} to an address of this box"),
+    };
+    Some(Finding::problem("ports", what, mend))
+}
+
+/// What the node says of itself, by its two plain answers.
+fn health(console: SocketAddr) -> Vec<Finding> {
+    if console.port() == 0 {
+        return vec![Finding::ok("node", "it runs, at a port that only its own output tells")];
+    }
+    [
+        ("/healthz", "restart it: systemctl restart tidegate"),
+        ("/readyz", "look at: tidegate status, tidegate service list"),
+    ]
+    .into_iter()
+    .map(|(path, mend)| match ask(console, path) {
+        Ok((200, _)) => Finding::ok("node", format!("{path} says ok")),
+        Ok((status, said)) => Finding::problem("node", format!("{path} answers {status}: {}", said.trim()), mend),
+        Err(error) => Finding::problem("node", format!("http://{console}{path}: {error}"), mend),
+    })
+    .collect()
+}
+
+fn ask(console: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&console, REACHED_WITHIN)?;
+    stream.set_read_timeout(Some(REACHED_WITHIN))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {console}\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.take(64 << 10).read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(|| std::io::Error::other("no HTTP answer"))?, body.to_owned()))
+}
+
+fn brokers(config: &Config) -> Vec<BrokerAddress> {
+    if !config.mqtt.enabled {
+        return Vec::new();
+    }
+    let elsewhere = match &config.mqtt.broker {
+        Broker::External { address, .. } => Some(address.clone()),
+        _ => None,
+    };
+    let uplink = config.mqtt.uplink.iter().flat_map(|uplink| uplink.addresses.clone());
+    elsewhere.into_iter().chain(uplink).collect()
+}
+
+fn broker(address: &BrokerAddress) -> Finding {
+    match reach(address) {
+        Ok(()) => Finding::ok("broker", format!("{address} takes connections")),
+        Err(error) => Finding::problem(
+            "broker",
+            format!("{address} is not reached: {error} (serving goes on without)"),
+            "start it, or mend the address, the network or the name lookup",
+        ),
+    }
+}
+
+fn reach(address: &BrokerAddress) -> std::io::Result<()> {
+    let mut last = std::io::Error::other("the name has no address");
+    for found in (address.host.as_str(), address.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&found, REACHED_WITHIN) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
