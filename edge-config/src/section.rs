@@ -219,7 +219,11 @@ impl<'a> Section<'a> {
         for (key, value) in unknown {
             let advice = match nearest(key, self.known.iter().copied()) {
                 Some(near) => format!("is not a known key; did you mean `{near}`?"),
-                None => format!("is not a known key; here it may be {}", one_of(self.known.iter().copied())),
+                // It may be one of a newer version, after a downgrade or on a node that was not upgraded.
+                None => {
+                    let (version, known) = (env!("CARGO_PKG_VERSION"), one_of(self.known.iter().copied()));
+                    format!("is not a known key of version {version}; here it may be {known}")
+                }
             };
             self.report(key, None, advice, self.origin_of(key, value));
         }

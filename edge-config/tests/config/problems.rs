@@ -56,8 +56,11 @@ threshold = 80
 fn unknown_keys_suggest_the_nearest_or_list_what_there_is() {
     one("[node]\nstatedir = \"/x\"", "edge.toml:2: node.statedir is not a known key; did you mean `state_dir`?");
     one("[services.x]", "edge.toml:1: services is not a known key; did you mean `service`?");
-    one("[console]\nport = 1", "edge.toml:2: console.port is not a known key; here it may be listen");
-    service("[service.s.scale]", "service.s.scale is not a known key; here it may be placement, residency, peers,");
+    one("[console]\nport = 1", "edge.toml:2: console.port is not a known key of version 0.1.0; here it may be listen");
+    service(
+        "[service.s.scale]",
+        "service.s.scale is not a known key of version 0.1.0; here it may be placement, residency, peers,",
+    );
     service("[service.s.burts]\nadapters = []", "did you mean `burst`?");
     let found = problems("[mqtt]\npassword = \"hunter2\"");
     assert!(found[0].contains("mqtt.password is not a known key") && !found[0].contains("hunter2"), "{found:?}");
