@@ -109,6 +109,10 @@ pub struct Ledger {
     entries: BTreeMap<String, Entry>,
     /// Nothing is known of the time before: it counts as having spent every cap to the last.
     unknown_before: Option<Duration>,
+    /// The earliest end of an entry, or earlier: nothing is settled before a day after it.
+    first_end: Option<Duration>,
+    /// How often entries were dropped.
+    forgotten: u64,
 }
 
 impl Ledger {
@@ -145,6 +149,7 @@ impl Ledger {
     /// Takes an entry as it is: a row of the journal, or an instance that was found and adopted. It asks no cap, since
     /// what exists costs money either way.
     pub fn restore(&mut self, entry: Entry) {
+        self.first_end = self.first_end.into_iter().chain(entry.end).min();
         self.entries.insert(entry.launch.clone(), entry);
     }
 
@@ -154,7 +159,7 @@ impl Ledger {
         if self.entries.contains_key(launch) {
             return Ok(());
         }
-        let held = self.holds(now);
+        let held = cfg!(debug_assertions) && self.holds(now);
         self.admits(now, terms, tail)?;
         self.restore(Entry::started(launch, now, terms, tail));
         debug_assert!(!held || self.holds(now), "a launch broke a cap: {self:?} at {now:?}");
@@ -164,8 +169,7 @@ impl Ledger {
     /// Whether the caps bear one more launch.
     pub fn admits(&self, now: Duration, terms: Terms, tail: Duration) -> Result<(), Refusal> {
         let cost = terms.cost(tail);
-        for (cap, limit) in self.caps.each() {
-            let committed = self.renewed(now, cap);
+        for (cap, limit, committed) in self.renewed(now) {
             let would_be = committed.plus(cost);
             if cost > Money::ZERO && would_be > limit {
                 return Err(Refusal { cap, limit, committed, would_be });
@@ -177,7 +181,7 @@ impl Ledger {
     /// How many more launches the caps bear at once; `u32::MAX` where none is in the way.
     pub fn affordable(&self, now: Duration, terms: Terms, tail: Duration) -> u32 {
         let cost = terms.cost(tail);
-        let fits = self.caps.each().map(|(window, limit)| limit.minus(self.renewed(now, window)).holds(cost));
+        let fits = self.renewed(now).map(|(_, limit, committed)| limit.minus(committed).holds(cost));
         fits.min().unwrap_or(u32::MAX)
     }
 
@@ -205,7 +209,7 @@ impl Ledger {
     /// before leases are renewed, and renew no lease of an instance that drains.
     #[must_use = "these instances have to be drained"]
     pub fn renew(&mut self, now: Duration) -> Vec<String> {
-        let held = self.holds(now);
+        let held = cfg!(debug_assertions) && self.holds(now);
         let drained = self.must_drain(now);
         for launch in &drained {
             self.drain(launch);
@@ -229,7 +233,8 @@ impl Ledger {
     /// nothing.
     pub fn close(&mut self, launch: &str, end: Duration) {
         if let Some(entry) = self.entries.get_mut(launch) {
-            entry.end.get_or_insert(end.max(entry.start));
+            let end = *entry.end.get_or_insert(end.max(entry.start));
+            self.first_end = Some(self.first_end.map_or(end, |first| first.min(end)));
         }
     }
 
@@ -276,6 +281,12 @@ impl Ledger {
     /// Forgets a launch that is proven never to have run.
     pub fn void(&mut self, launch: &str) {
         self.entries.remove(launch);
+        self.forgotten += 1;
+    }
+
+    /// Changes when entries are dropped: whoever keeps something beside them looks then which are left.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// What fell due in the window that ends now.
@@ -293,14 +304,14 @@ impl Ledger {
         Some(self.caps.limit(window)?.minus(self.committed(now, window)))
     }
 
-    /// Committed, if everything alive that does not drain were renewed now.
-    fn renewed(&self, now: Duration, window: Window) -> Money {
-        self.sum(now, window, |entry, from| entry.due_after(from, entry.horizon_if_renewed(now)))
+    /// Each cap with what is committed in its window, if everything alive that does not drain were renewed now.
+    fn renewed(&self, now: Duration) -> impl Iterator<Item = (Window, Money, Money)> + use<> {
+        self.each_cap(now, Entry::horizon_if_renewed)
     }
 
     /// By how much renewing everything would exceed the cap that it exceeds most.
     fn excess_if_renewed(&self, now: Duration) -> Money {
-        let excess = self.caps.each().map(|(window, limit)| self.renewed(now, window).minus(limit));
+        let excess = self.renewed(now).map(|(_, limit, committed)| committed.minus(limit));
         excess.max().unwrap_or(Money::ZERO)
     }
 
@@ -311,26 +322,52 @@ impl Ledger {
         entries
     }
 
-    /// A sum over all entries of what falls due after the window began, and the whole cap for a past that is unknown.
-    fn sum(&self, now: Duration, window: Window, due: impl Fn(&Entry, Option<Duration>) -> Money) -> Money {
+    /// Each cap with what falls due in its window, if every entry ends at its `horizon`. One pass for all caps.
+    fn each_cap(
+        &self,
+        now: Duration,
+        horizon: fn(&Entry, Duration) -> Duration,
+    ) -> impl Iterator<Item = (Window, Money, Money)> + use<> {
+        let opened = Window::ALL.map(|window| self.opened(now, window));
+        let mut sums = opened.map(|(_, lost)| lost);
+        if self.caps.each().next().is_some() {
+            let froms = opened.map(|(from, _)| from);
+            for entry in self.entries.values() {
+                let due = entry.due_after_each(froms, horizon(entry, now));
+                sums = std::array::from_fn(|index| sums[index].plus(due[index]));
+            }
+        }
+        let caps = self.caps;
+        Window::ALL.into_iter().zip(sums).filter_map(move |(window, sum)| Some((window, caps.limit(window)?, sum)))
+    }
+
+    /// When a window that ends now began, and what counts as spent of a past in it that is unknown: the whole cap.
+    fn opened(&self, now: Duration, window: Window) -> (Option<Duration>, Money) {
         let opens = now.checked_sub(window.length());
         let unknown = self.unknown_before.filter(|known_from| opens.is_none_or(|opens| opens < *known_from));
-        let lost = unknown.and(self.caps.limit(window)).unwrap_or(Money::ZERO);
-        let from = unknown.max(opens);
+        (unknown.max(opens), unknown.and(self.caps.limit(window)).unwrap_or(Money::ZERO))
+    }
+
+    /// A sum over all entries of what falls due after the window began, and the whole cap for a past that is unknown.
+    fn sum(&self, now: Duration, window: Window, due: impl Fn(&Entry, Option<Duration>) -> Money) -> Money {
+        let (from, lost) = self.opened(now, window);
         self.entries.values().map(|entry| due(entry, from)).fold(lost, Money::plus)
     }
 
     /// Drops what no window can see any more, so that the ledger stays as small as a day is.
     fn forget_settled(&mut self, now: Duration) {
-        if let Some(opens) = now.checked_sub(Window::Day.length()) {
+        let Some(opens) = now.checked_sub(Window::Day.length()) else { return };
+        if self.first_end.is_some_and(|first| first <= opens) {
             self.entries.retain(|_, entry| entry.end.is_none_or(|end| end > opens));
+            self.first_end = self.entries.values().filter_map(|entry| entry.end).min();
+            self.forgotten += 1;
         }
     }
 
     /// Every cap holds. It may not when it was lowered, when the past was lost, or when an instance overran its
     /// horizon.
     fn holds(&self, now: Duration) -> bool {
-        self.caps.each().all(|(window, limit)| self.committed(now, window) <= limit)
+        self.each_cap(now, Entry::horizon).all(|(_, limit, committed)| committed <= limit)
     }
 }
 

@@ -110,6 +110,8 @@ pub struct Engine {
     known: Known,
     /// What ends have been told to cost, for as long as the budget counts them.
     told: BTreeMap<String, Money>,
+    /// The ledger's count of what it forgot when `told` was last gone through.
+    told_as_of: u64,
     /// Rows that were open at the start, until they are accounted for.
     open: BTreeMap<String, Record>,
     /// The journal was read, or is known to be unreadable.
@@ -131,6 +133,7 @@ impl Engine {
             fleet: Fleet::default(),
             ledger,
             told: BTreeMap::new(),
+            told_as_of: 0,
             open: BTreeMap::new(),
             recovered: false,
             duplicate: None,
@@ -236,7 +239,9 @@ impl Engine {
     /// What to do now, and what the budget did.
     pub fn due(&mut self, now: Duration) -> (Vec<Task>, Vec<Event>) {
         let over_budget = self.ledger.renew(now);
-        self.told.retain(|launch, _| self.ledger.entry(launch).is_some());
+        if std::mem::replace(&mut self.told_as_of, self.ledger.forgotten()) != self.ledger.forgotten() {
+            self.told.retain(|launch, _| self.ledger.entry(launch).is_some());
+        }
         for launch in &over_budget {
             self.fleet.drain(launch, "the budget bears it no longer", now);
         }

@@ -94,8 +94,22 @@ impl Entry {
 
     /// What falls due after `from` (`None`: since ever), if it ends at `end`.
     pub(super) fn due_after(&self, from: Option<Duration>, end: Duration) -> Money {
+        self.due_after_each([from], end)[0]
+    }
+
+    /// The same for several beginnings at once: the whole life is the same for all, and every look at the budget asks this of
+    /// every instance of a day.
+    pub(super) fn due_after_each<const N: usize>(&self, froms: [Option<Duration>; N], end: Duration) -> [Money; N] {
+        let is_over = |from: &Option<Duration>| from.is_some_and(|from| end <= from);
+        if froms.iter().all(is_over) {
+            return [Money::ZERO; N];
+        }
         let whole = self.whole_life(end);
-        from.map_or(whole, |from| whole.minus(self.due_by(from, Some(end))))
+        froms.map(|from| match from {
+            Some(from) if end <= from => Money::ZERO,
+            Some(from) if from >= self.start => whole.minus(self.due_by(from, Some(end))),
+            _ => whole,
+        })
     }
 
     /// What fell due after `from` and not after `until`.

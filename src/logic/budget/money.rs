@@ -69,6 +69,11 @@ impl fmt::Display for Money {
     }
 }
 
+/// Nanoseconds; what is longer than five centuries counts as that.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// How a provider bills an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -83,8 +88,7 @@ pub struct Terms {
 impl Terms {
     /// What an instance costs that has ended after `life`.
     pub fn cost(&self, life: Duration) -> Money {
-        let step = self.billing_step.as_nanos();
-        let used = life.as_nanos();
+        let (used, step) = (nanos(life), nanos(self.billing_step));
         self.price(if step == 0 { used } else { used.div_ceil(step).saturating_mul(step) })
     }
 
@@ -100,16 +104,15 @@ impl Terms {
 
     /// What has fallen due of an instance that has run for `elapsed` and goes on: a step counts when it begins.
     pub(super) fn due(&self, elapsed: Duration) -> Money {
-        let step = self.billing_step.as_nanos();
-        let used = elapsed.as_nanos();
-        self.price(used.checked_div(step).map_or(used, |over| (over + 1).saturating_mul(step)))
+        let (used, step) = (nanos(elapsed), nanos(self.billing_step));
+        self.price(used.checked_div(step).map_or(used, |over| over.saturating_add(1).saturating_mul(step)))
     }
 
     /// The price of billed nanoseconds, rounded up. Each look at the budget asks this several times an instance, and
     /// nearly every product fits into 64 bits, whose division is many times faster.
-    fn price(&self, billed: u128) -> Money {
-        let billed = billed.max(self.minimum_billing.as_nanos());
-        let product = billed.saturating_mul(u128::from(self.price_per_hour.0.unsigned_abs()));
+    fn price(&self, billed: u64) -> Money {
+        let billed = billed.max(nanos(self.minimum_billing));
+        let product = u128::from(billed) * u128::from(self.price_per_hour.0.unsigned_abs());
         let micros = u64::try_from(product)
             .map_or_else(|_| product.div_ceil(u128::from(HOUR_NANOS)), |product| product.div_ceil(HOUR_NANOS).into());
         Money(i64::try_from(micros).unwrap_or(i64::MAX))

@@ -150,7 +150,7 @@ fn the_dearest_drain_first_then_the_youngest_and_only_as_many_as_it_takes() {
     }
     assert!(ledger.renew(secs(T0 + 400)).is_empty());
     let now = secs(T0 + 600);
-    let committed = ledger.renewed(now, Window::Hour).micros();
+    let committed = ledger.renewed(now).next().unwrap().2.micros();
     // Three more minutes cost the dear one 0.10 and the others 0.05.
     for (over, drained) in [
         (0, &[][..]),
