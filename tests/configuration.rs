@@ -107,6 +107,14 @@ image = "registry.example/vision:1"
 policy = "threshold"
 metric = "latency_p95"
 threshold = "200ms"
+[service.counter.local]
+runtime = "process"
+command = ["python3", "counter.py"]
+[service.counter.scaling]
+policy = "threshold"
+metric = "request_rate"
+threshold = 50
+band = 4
 [adapter.box]
 kind = "docker"
 free = true

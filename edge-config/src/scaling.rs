@@ -62,7 +62,7 @@ pub enum Metric {
 const POLICY: Choice<ScalingPolicy> =
     Choice { words: &[("threshold", ScalingPolicy::Threshold)], later: &["predictive", "concurrency"] };
 
-const METRIC: Choice<Metric> = Choice {
+pub(crate) const METRIC: Choice<Metric> = Choice {
     words: &[
         ("utilisation", Metric::Utilisation),
         ("cpu", Metric::Cpu),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::section::{Context, Section};
-use crate::sources::{Override, Sources};
+use crate::sources::{Machine, Override, Sources};
 
 /// One key that a reader asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,11 @@ const PROBES: &[&[(&str, &str)]] = &[
         ("service.any-name.mqtt.enabled", "true"),
     ],
     &[("service.any-name.local.runtime", "process"), ("service.any-name.scaling.metric", "latency_p95")],
-    &[("service.any-name.burst.model.url", "https://h/m.onnx"), ("service.any-name.scaling.metric", "network")],
+    &[("service.any-name.scaling.metric", "cpu")],
+    &[("service.any-name.scaling.metric", "memory")],
+    &[("service.any-name.scaling.metric", "network")],
+    &[("service.any-name.scaling.metric", "request_rate")],
+    &[("service.any-name.burst.model.url", "https://h/m.onnx")],
     &[("adapter.any-name.kind", "process")],
     &[("adapter.any-name.kind", "docker")],
     &[("adapter.any-name.kind", "ssh")],
@@ -60,7 +64,9 @@ pub fn schema() -> Value {
 /// What reading a configuration asks for.
 fn probe_for(settings: &[(&str, &str)]) -> Vec<Asked> {
     let set = |sources: Sources, (key, value): &(&str, &str)| sources.set(Override::new(key.split('.'), value));
-    let sources = settings.iter().fold(Sources::default(), set);
+    // What a default is made from stands for itself.
+    let machine = Machine { host_name: "the-host-name".to_owned(), root: true };
+    let sources = settings.iter().fold(Sources { machine, ..Sources::default() }, set);
     let merged = crate::layers::merge(&sources);
     let (context, table) = Context::noting(merged);
     crate::read(Section::root(&context, &table), &sources);
@@ -120,6 +126,15 @@ mod tests {
         let without: Vec<&Asked> = asked.iter().filter(|one| !has_shape(one)).collect();
         assert!(without.is_empty(), "add a probe that asks for {without:#?}");
         assert!(asked.len() > 200, "only {} keys were asked for", asked.len());
+    }
+
+    /// A threshold is in its metric's unit, so each metric has a probe.
+    #[test]
+    fn every_metric_has_a_probe() {
+        let probed = |metric: &str| PROBES.iter().flat_map(|probe| probe.iter()).any(|(_, value)| *value == metric);
+        for (word, metric) in crate::scaling::METRIC.words {
+            assert!(probed(word) || *metric == crate::Metric::Utilisation, "add a probe for {word}");
+        }
     }
 
     #[test]
