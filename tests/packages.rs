@@ -202,3 +202,11 @@ fn a_program_that_does_not_fit_the_target_is_not_packaged() {
     assert!(refused("x86_64-gateway", "/no/such/program").contains("there is no program"));
     assert!(refused("x86_64-gateway", "README.md").contains("no machine that readelf knows"));
 }
+
+#[test]
+fn a_target_that_is_not_there_is_not_built() {
+    let mut build = Command::new(root().join("firmware-targets/build"));
+    let refused = build.arg("toaster").output().expect("firmware-targets/build starts");
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("there is no firmware-targets/toaster/target.toml"), "{}", said(&refused));
+}
