@@ -33,6 +33,7 @@ use progress::{Progress, Rhythm};
 
 mod access;
 mod control;
+mod entrance;
 mod hub;
 mod infer;
 mod links;
@@ -154,13 +155,13 @@ impl Node {
         let dialer = parts::dialer(config)?.showing(peers::Neighbour::new(&trust));
         let gateway_options = parts::gateway_options(config, dialer.clone());
         let gateway = Gateway::new(gateway_options, parts::service_options(config), clock.epoch());
-        let gateway_listener = data.block_on(GATEWAY.listen(config.gateway.listen, &mut passed))?;
+        let gateway_listener = data.block_on(entrance::GATEWAY.listen(config.gateway.listen, &mut passed))?;
         let peer_listener = match config.gateway.peer_listen {
-            Some(address) => Some(data.block_on(PEERS.listen(address, &mut passed))?),
+            Some(address) => Some(data.block_on(entrance::PEERS.listen(address, &mut passed))?),
             None => None,
         };
-        let console_listener = io.block_on(CONSOLE.listen(config.console.listen, &mut passed))?;
-        refuse_unclaimed(&passed)?;
+        let console_listener = io.block_on(entrance::CONSOLE.listen(config.console.listen, &mut passed))?;
+        entrance::refuse_unclaimed(&passed)?;
         let mut broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
             Some(address) => Some(io.block_on(Broker::start(address))?),
             None => None,
@@ -201,7 +202,7 @@ impl Node {
         });
         let rhythm = Rhythm::of(config.node.tick);
         io.spawn(progress::watch(pulse.progress.clone(), rhythm, clock, stopped(stopping.subscribe())));
-        io.spawn(progress::ask_journal(pulse.progress.clone(), rhythm, journal.clone()));
+        io.spawn(progress::ask_journal(pulse.progress.clone(), rhythm, Arc::downgrade(&journal)));
 
         let about = parts::about(config, options, &identity, addresses);
         let history = parts::history(journal.clone(), identity.node.clone());
@@ -313,44 +314,6 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, NodeError> {
     let built =
         tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build();
     Ok(built?)
-}
-
-/// A listener of the node: the key that says where, and the name under which a service manager may pass its socket.
-struct Entrance {
-    key: &'static str,
-    passed_as: &'static str,
-}
-
-const GATEWAY: Entrance = Entrance { key: "gateway.listen", passed_as: "gateway" };
-const PEERS: Entrance = Entrance { key: "gateway.peer_listen", passed_as: "peers" };
-const CONSOLE: Entrance = Entrance { key: "console.listen", passed_as: "console" };
-
-impl Entrance {
-    /// The socket that was passed, else one of our own.
-    async fn listen(&self, address: SocketAddr, passed: &mut PassedSockets) -> Result<TcpListener, NodeError> {
-        let Self { key, passed_as } = *self;
-        let Some(listener) = passed.claim(passed_as) else {
-            return TcpListener::bind(address).await.map_err(|reason| NodeError::Listen { key, address, reason });
-        };
-        let listener = TcpListener::from_std(listener)?;
-        let open = listener.local_addr()?;
-        let asked_port = if address.port() == 0 { open.port() } else { address.port() };
-        if open != SocketAddr::new(address.ip(), asked_port) {
-            return Err(NodeError::Setting(format!(
-                "the service manager's socket \"{passed_as}\" is open at {open}, but {key} = \"{address}\"; make ListenStream= of its socket unit and {key} the same"
-            )));
-        }
-        Ok(listener)
-    }
-}
-
-/// A socket that nobody serves would take connections and leave them waiting.
-fn refuse_unclaimed(passed: &PassedSockets) -> Result<(), NodeError> {
-    let Some(name) = passed.unclaimed().next() else { return Ok(()) };
-    let names = [GATEWAY, CONSOLE, PEERS].map(|entrance| entrance.passed_as).join(", ");
-    Err(NodeError::Setting(format!(
-        "the service manager passes a socket named \"{name}\", which this node does not serve; FileDescriptorName= of a socket unit is one of {names}, and \"peers\" needs gateway.peer_listen"
-    )))
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use cloud_adapters::contract::is_left_out_without_root;
 use serde_json::Value;
-use support::{Finished, Home, Spec};
+use support::{Finished, Home, Spec, free_port};
 
 fn examine(home: &Home, spec: &Spec) -> Finished {
     let config = home.config(spec);
@@ -22,10 +22,6 @@ fn told(finished: &Finished, about: &str) -> String {
     let at = lines.iter().position(|line| line.contains(about)).unwrap_or_else(|| panic!("{about}: {finished:?}"));
     let mend = lines.get(at + 1).filter(|line| line.trim_start().starts_with("mend:")).copied().unwrap_or_default();
     format!("{}{mend}", lines[at])
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]

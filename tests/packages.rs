@@ -29,6 +29,12 @@ fn package(out: &TempDir, version: &str) -> PathBuf {
     PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
 }
 
+/// A machine, and a folder for its packages; `None` where tests that need root are left out.
+fn fresh_machine() -> Option<(Machine, TempDir)> {
+    let is_left_out = is_left_out_without_root("a machine of its own");
+    (!is_left_out).then(|| (Machine::boot(), tempfile::tempdir().unwrap()))
+}
+
 fn install(machine: &Machine, package: &Path) -> String {
     let inside = machine.bring(package);
     let installed = machine.run(&format!("dpkg --install {inside}"));
@@ -57,11 +63,7 @@ fn traces(machine: &Machine) -> Vec<String> {
 
 #[test]
 fn a_deb_is_installed_started_upgraded_removed_and_purged() {
-    if is_left_out_without_root("a machine of its own") {
-        return;
-    }
-    let out = tempfile::tempdir().unwrap();
-    let machine = Machine::boot();
+    let Some((machine, out)) = fresh_machine() else { return };
 
     install(&machine, &package(&out, "0.1.0"));
     assert_eq!(machine.out("systemctl is-active tidegate; systemctl is-enabled tidegate"), "active\nenabled");
@@ -121,12 +123,22 @@ fn a_deb_is_installed_started_upgraded_removed_and_purged() {
     assert!(told.contains("WatchdgSec") && told.contains("systemctl revert tidegate"), "{told}");
     machine.out(&format!("rm -r {folder} && systemctl daemon-reload"));
 
+    // What an administrator disabled stays disabled over an upgrade.
+    machine.out("systemctl disable --quiet --now tidegate");
+    install(&machine, &package(&out, "0.1.3"));
+    assert_eq!(
+        said(&machine.run("systemctl is-active tidegate; systemctl is-enabled tidegate")).trim(),
+        "inactive\ndisabled"
+    );
+    machine.out("systemctl enable --quiet --now tidegate");
+    wait_serving(&machine);
+
     // Removed, what the administrator and the node wrote stays; purged, nothing does.
     machine.out("dpkg --remove tidegate");
     assert!(!machine.succeeds("pgrep --exact tidegate"), "{}", machine.out("ps ax"));
     assert!(!machine.succeeds("command -v tidegate"));
     assert!(machine.succeeds("test -e /etc/tidegate/conf.d/10-id.toml && test -e /var/lib/tidegate/journal.sqlite"));
-    install(&machine, &package(&out, "0.1.3"));
+    install(&machine, &package(&out, "0.1.4"));
     wait_serving(&machine);
     machine.out("dpkg --purge tidegate");
     assert!(!machine.succeeds("pgrep --exact tidegate"), "{}", machine.out("ps ax"));
@@ -136,11 +148,7 @@ fn a_deb_is_installed_started_upgraded_removed_and_purged() {
 
 #[test]
 fn a_node_that_hangs_is_started_again_by_the_watchdog() {
-    if is_left_out_without_root("a machine of its own") {
-        return;
-    }
-    let out = tempfile::tempdir().unwrap();
-    let machine = Machine::boot();
+    let Some((machine, out)) = fresh_machine() else { return };
     machine.out("mkdir -p /etc/systemd/system/tidegate.service.d");
     machine.out("printf '[Service]\\nWatchdogSec=6s\\n' > /etc/systemd/system/tidegate.service.d/watchdog.conf");
     install(&machine, &package(&out, "0.1.0"));
@@ -158,11 +166,7 @@ fn a_node_that_hangs_is_started_again_by_the_watchdog() {
 
 #[test]
 fn connections_wait_while_the_node_restarts_where_systemd_holds_its_port() {
-    if is_left_out_without_root("a machine of its own") {
-        return;
-    }
-    let out = tempfile::tempdir().unwrap();
-    let machine = Machine::boot();
+    let Some((machine, out)) = fresh_machine() else { return };
     install(&machine, &package(&out, "0.1.0"));
     wait_serving(&machine);
     machine.out("systemctl stop tidegate && systemctl enable --now tidegate-gateway.socket");

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use cloud_adapters::contract::is_left_out_without_root;
 use nix::sys::signal::Signal;
 use support::http::read_answer;
-use support::{Home, Node, PATIENCE, Spec, wait_until};
+use support::{Home, Node, PATIENCE, Spec, free_port, wait_until};
 
 /// The service manager's end of the notification socket.
 struct Manager {
@@ -107,20 +107,25 @@ impl Disk {
         disk
     }
 
-    /// Every write waits from now on.
-    fn hang(&self) {
+    /// Every write waits, for as long as what it gives is there.
+    fn hang(&self) -> Frozen<'_> {
         run("fsfreeze", &["--freeze", path(&self.mounted)]);
+        Frozen(self)
     }
+}
 
-    fn go_on(&self) {
-        run("fsfreeze", &["--unfreeze", path(&self.mounted)]);
+/// To be made after the node, and so gone before it also where the test fails: a process that waits for a frozen disk cannot
+/// even be killed.
+struct Frozen<'a>(&'a Disk);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        run("fsfreeze", &["--unfreeze", path(&self.0.mounted)]);
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // A failed test leaves it frozen, and what waits for it could not be ended.
-        let _ = Command::new("fsfreeze").args(["--unfreeze", path(&self.mounted)]).output();
         let _ = Command::new("umount").args(["--lazy", path(&self.mounted)]).output();
     }
 }
@@ -145,7 +150,7 @@ fn a_journal_whose_disk_hangs_starves_the_watchdog_while_requests_are_answered_a
     let state = format!("[node]\nstate_dir = {:?}", path(&disk.mounted.join("state")));
     let node = home.start(&manager.of(Spec::new().with(&state)).env("WATCHDOG_USEC", "2000000"));
     manager.wait_for("WATCHDOG=1");
-    disk.hang();
+    let frozen = disk.hang();
     // The overflow asks for an instance, whose intent has to be on disk first.
     let load = node.load(6);
     let trouble = wait_until(PATIENCE, "the journal is missed", || {
@@ -158,27 +163,23 @@ fn a_journal_whose_disk_hangs_starves_the_watchdog_while_requests_are_answered_a
     assert_eq!(answered, 20, "serving needs no disk");
     assert_eq!((manager.heard(), node.console("/healthz").status), (None, 503), "the watchdog is not fed");
     assert!(node.log().contains("watchdog is not fed"), "{}", node.log());
-    disk.go_on();
+    drop(frozen);
     manager.wait_for("WATCHDOG=1");
     assert_eq!(node.console("/healthz").status, 200);
     load.stop().assert_sound();
     assert_eq!(node.terminate().code, Some(0));
 }
 
-/// A port that is free now, since a socket unit names one.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// systemd's own program that opens a socket, waits for a first connection and then becomes the program.
-fn activated(home: &Home, port: u16, name: &str, spec: &Spec) -> Command {
+/// systemd's own program that opens sockets, waits for a first connection and then becomes the program.
+fn activated(home: &Home, sockets: &[(u16, &str)], spec: &Spec) -> Command {
     let config = home.config(spec);
     let mut command = home.tidegate(&[], &[]);
     let tidegate = command.get_program().to_owned();
     let environment: Vec<_> =
         command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
     command = Command::new("systemd-socket-activate");
-    command.arg(format!("--listen=127.0.0.1:{port}")).arg(format!("--fdname={name}"));
+    command.args(sockets.iter().map(|(port, _)| format!("--listen=127.0.0.1:{port}")));
+    command.arg(format!("--fdname={}", sockets.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(":")));
     // It clears the environment but for what is named.
     for (name, value) in &environment {
         command.arg(format!("--setenv={}={}", name.to_str().unwrap(), value.to_str().unwrap()));
@@ -198,11 +199,13 @@ fn first_connection(port: u16) -> JoinHandle<TcpStream> {
 #[test]
 fn a_connection_that_came_before_the_node_is_answered_by_it() {
     let home = Home::new();
-    let port = free_port();
-    let spec = Spec::new().with(&format!("[gateway]\nlisten = \"127.0.0.1:{port}\""));
+    let (port, console) = (free_port(), free_port());
+    let spec = Spec::new()
+        .with(&format!("[gateway]\nlisten = \"127.0.0.1:{port}\"\n[console]\nlisten = \"127.0.0.1:{console}\""));
     let first = first_connection(port);
-    let node = Node::spawn(activated(&home, port, "gateway", &spec));
+    let node = Node::spawn(activated(&home, &[(console, "console"), (port, "gateway")], &spec));
     assert_eq!(node.addresses.gateway, format!("127.0.0.1:{port}"));
+    assert_eq!(node.console("/healthz").status, 200, "at the other socket");
     let mut first = BufReader::new(first.join().unwrap());
     first.get_mut().write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: gateway\r\n\r\n").unwrap();
     assert_eq!(read_answer(&mut first).unwrap().status, 200);
@@ -215,12 +218,15 @@ fn a_socket_that_the_configuration_does_not_expect_is_refused_with_what_to_chang
         ("gateway", "127.0.0.1:1", "the service manager's socket \"gateway\" is open at 127.0.0.1:"),
         ("front", "127.0.0.1:0", "the service manager passes a socket named \"front\", which this node does not serve"),
         ("peers", "127.0.0.1:0", "\"peers\" needs gateway.peer_listen"),
+        ("gateway:gateway", "127.0.0.1:0", "passes two sockets named \"gateway\""),
     ] {
         let home = Home::new();
         let port = free_port();
+        let sockets: Vec<(u16, &str)> =
+            name.split(':').zip([port, free_port()]).map(|(name, port)| (port, name)).collect();
         let spec = Spec::new().with(&format!("[gateway]\nlisten = {listen:?}"));
         let first = first_connection(port);
-        let ended = home.finish(activated(&home, port, name, &spec));
+        let ended = home.finish(activated(&home, &sockets, &spec));
         assert_eq!(ended.code, Some(2), "{name}: {}", ended.stderr);
         assert!(ended.stderr.contains(told), "{name}: {}", ended.stderr);
         drop(first.join().unwrap());

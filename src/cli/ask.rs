@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use crate::host::call::{Call, call};
@@ -29,10 +31,7 @@ impl Target {
         if authority.contains("://") {
             bail!("--console takes http://HOST:PORT, not {}", self.console);
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (transport, dialer) = (Transport::Plain, &Dialer::default());
-        let request = Call { authority, transport, dialer, path, header: None, json: None, deadline: DEADLINE };
-        let (status, body) = runtime.block_on(call(request)).with_context(|| {
+        let (status, body) = ask(authority, path).with_context(|| {
             format!(
                 "no node answers at {}; start one with `tidegate run`, or name its console with --console",
                 self.console
@@ -43,6 +42,14 @@ impl Target {
         }
         serde_json::from_slice(&body).with_context(|| format!("{} answered no JSON to {path}", self.console))
     }
+}
+
+/// GETs a path at `host:port`, whatever the answer is.
+pub fn ask(authority: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (transport, dialer) = (Transport::Plain, &Dialer::default());
+    let request = Call { authority, transport, dialer, path, header: None, json: None, deadline: DEADLINE };
+    Ok(runtime.block_on(call(request))?)
 }
 
 /// Prints an error with its causes, and says that the command failed.

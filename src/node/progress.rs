@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::host::clock::Clock;
@@ -104,14 +104,15 @@ async fn off_the_runtime(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Asks the journal's thread for a sign of life, again and again.
-pub(super) async fn ask_journal(progress: Arc<Progress>, rhythm: Rhythm, journal: Arc<Journal>) {
-    loop {
+/// Asks the journal's thread for a sign of life, again and again. The journal is the others' to keep and to close.
+pub(super) async fn ask_journal(progress: Arc<Progress>, rhythm: Rhythm, journal: Weak<Journal>) {
+    while let Some(journal) = journal.upgrade() {
         match journal.answers().await {
             Ok(()) => progress.made(Part::Journal),
             Err(JournalError::Closed) => return,
             Err(error) => tracing::debug!(%error, "the journal did not answer"),
         }
+        drop(journal);
         tokio::time::sleep(rhythm.look_every).await;
     }
 }

@@ -55,6 +55,11 @@ pub(crate) fn wait_until<T>(patience: Duration, what: &str, mut condition: impl 
     }
 }
 
+/// A port that nobody has now, for what has to name one beforehand.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// The configuration of a node: small, quick to decide, every listener on a free port.
 #[derive(Clone)]
 pub(crate) struct Spec {

@@ -50,14 +50,19 @@ fn every_file_in_profiles_is_compiled_in_and_loads() {
     assert_eq!(files, Profile::ALL.len());
 }
 
+/// The profile with what its comments offer: all lines below the paragraph that introduces it.
+fn with_comments(head: &str, comments: &str) -> edge_config::Config {
+    let offered = comments.lines().skip_while(|line| !line.starts_with("# ["));
+    let offered: Vec<&str> = offered.map(|line| line.trim_start_matches("# ").trim_start_matches('#')).collect();
+    let folder = Folder::new();
+    load(folder.sources(&format!("{head}\n{}", offered.join("\n")))).unwrap_or_else(|e| panic!("{e}"))
+}
+
 #[test]
 fn the_burst_in_a_profiles_comments_is_a_configuration_too() {
     let text = Profile::GatewaySmall.text();
     let (head, comments) = text.split_once("# To burst").unwrap();
-    let burst: Vec<&str> =
-        comments.lines().skip(1).map(|line| line.trim_start_matches("# ").trim_start_matches('#')).collect();
-    let folder = Folder::new();
-    let config = load(folder.sources(&format!("{head}\n{}", burst.join("\n")))).unwrap_or_else(|e| panic!("{e}"));
+    let config = with_comments(head, comments);
     assert_eq!(config.services["digits"].instances_max(), 1);
 }
 
@@ -65,10 +70,7 @@ fn the_burst_in_a_profiles_comments_is_a_configuration_too() {
 fn the_server_in_the_comments_of_the_gpu_profile_is_a_configuration_too() {
     let text = Profile::GatewayGpu.text();
     let (head, comments) = text.split_once("# A server of your own").unwrap();
-    let server: Vec<&str> =
-        comments.lines().skip(2).map(|line| line.trim_start_matches("# ").trim_start_matches('#')).collect();
-    let folder = Folder::new();
-    let config = load(folder.sources(&format!("{head}\n{}", server.join("\n")))).unwrap_or_else(|e| panic!("{e}"));
+    let config = with_comments(head, comments);
     assert_eq!((config.services.len(), config.services["llm"].local.concurrency), (2, 4));
 }
 

@@ -1,11 +1,13 @@
 //! Ports, the node behind them, and brokers elsewhere.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use edge_config::{Broker, BrokerAddress, Config};
+use http::StatusCode;
 
+use super::super::ask::ask;
 use super::Finding;
 
 /// A broker that takes longer to say hello is as good as away.
@@ -50,23 +52,15 @@ fn health(console: SocketAddr) -> Vec<Finding> {
         ("/readyz", "look at: tidegate status, tidegate service list"),
     ]
     .into_iter()
-    .map(|(path, mend)| match ask(console, path) {
-        Ok((200, _)) => Finding::ok("node", format!("{path} says ok")),
-        Ok((status, said)) => Finding::problem("node", format!("{path} answers {status}: {}", said.trim()), mend),
-        Err(error) => Finding::problem("node", format!("http://{console}{path}: {error}"), mend),
+    .map(|(path, mend)| match ask(&console.to_string(), path) {
+        Ok((StatusCode::OK, _)) => Finding::ok("node", format!("{path} says ok")),
+        Ok((status, said)) => {
+            let said = String::from_utf8_lossy(&said);
+            Finding::problem("node", format!("{path} answers {}: {}", status.as_u16(), said.trim()), mend)
+        }
+        Err(error) => Finding::problem("node", format!("{path}: {error:#}"), mend),
     })
     .collect()
-}
-
-fn ask(console: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&console, REACHED_WITHIN)?;
-    stream.set_read_timeout(Some(REACHED_WITHIN))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {console}\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.take(64 << 10).read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.ok_or_else(|| std::io::Error::other("no HTTP answer"))?, body.to_owned()))
 }
 
 fn brokers(config: &Config) -> Vec<BrokerAddress> {
