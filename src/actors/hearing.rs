@@ -119,9 +119,12 @@ fn command_ids(node: &str) -> String {
 }
 
 /// The fleet believes other roots, or revoked somebody.
-#[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
+#[derive(Clone, Debug, Message, PartialEq, Eq)]
 #[rtype(result = "()")]
-pub struct TrustChanged;
+pub struct TrustChanged {
+    /// Nodes that were there and are not believed any more.
+    pub put_out: Vec<String>,
+}
 
 /// The brokers keep an older word on the fleet's trust than this node knows.
 #[derive(Clone, Copy, Debug, Message, PartialEq, Eq)]
@@ -414,12 +417,11 @@ impl Hearing {
         match update {
             Ok(Update::Same) => {}
             Ok(Update::Newer | Update::RivalTaken) => {
-                // Whoever is believed still says so with the next word.
-                self.registry.doubt_all();
+                let put_out = self.judge_others();
                 // What is new at one broker is carried to the other.
                 let others = self.ears.iter().filter(|other| **other != ear);
                 others.for_each(|other| self.trust_is_to_be_heard(*other));
-                self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged));
+                self.tell(|listeners| tell(&listeners.trust_changed, TrustChanged { put_out }));
                 if !self.lacking_trust().is_empty() {
                     self.tell(|listeners| tell(&listeners.trust_outdated, TrustOutdated));
                 }
@@ -433,6 +435,12 @@ impl Hearing {
             Err(error) if !message.is_empty() => Err(Rejected::Foreign(error.to_string())),
             _ => Ok(()),
         }
+    }
+
+    /// Holds what was heard of others against what the fleet believes now, since that has changed. Names the nodes that are
+    /// put out.
+    pub fn judge_others(&self) -> Vec<String> {
+        self.registry.judge(self.verifier.standings())
     }
 
     fn command(&self, topic: &Topic, message: &[u8]) -> Result<(), Rejected> {

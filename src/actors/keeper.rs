@@ -31,6 +31,9 @@ pub const LOOK: Duration = Duration::from_secs(60);
 /// it is enough.
 const RELAY_WITHIN: Duration = Duration::from_secs(5);
 
+/// Nodes that an event names at most.
+const MAX_TOLD: usize = 20;
+
 /// The keeper; made by the node.
 pub struct Keeper {
     /// Who is speaking.
@@ -131,8 +134,8 @@ impl Handler<Outlived> for Keeper {
 impl Handler<TrustChanged> for Keeper {
     type Result = ();
 
-    fn handle(&mut self, _: TrustChanged, context: &mut Self::Context) {
-        self.tell_trust(None);
+    fn handle(&mut self, TrustChanged { put_out }: TrustChanged, context: &mut Self::Context) {
+        self.tell_trust(&put_out, None);
         // What was said by this node is said again on each connection, so it has to be the newest.
         self.relay_trust(self.has_relayed.clone(), context);
         // Writes it down.
@@ -252,14 +255,15 @@ impl Keeper {
     fn take_in(&mut self, found: Found, context: &mut Context<Self>) {
         self.unsettled = found.unsettled;
         if found.has_rival_trust {
-            self.tell_trust(Some(RIVAL_ADVICE.to_owned()));
+            self.tell_trust(&[], Some(RIVAL_ADVICE.to_owned()));
         }
         if found.has_newer_trust {
-            self.tell_trust(None);
+            let put_out = self.hearing.judge_others();
+            self.tell_trust(&put_out, None);
             self.relay_trust(self.hearing.ears().to_vec(), context);
         }
         if let Some(why) = found.not_written.filter(|why| self.not_written.as_ref() != Some(why)) {
-            self.tell_trust(Some(format!("believed until the next start only: {why}")));
+            self.tell_trust(&[], Some(format!("believed until the next start only: {why}")));
             self.not_written = Some(why);
         }
         found.credential.into_iter().for_each(|credential| self.promote(credential));
@@ -290,10 +294,14 @@ impl Keeper {
         self.tell(EventKind::CredentialRenewed, EventData { reason, ..EventData::default() });
     }
 
-    fn tell_trust(&self, error: Option<String>) {
+    fn tell_trust(&self, put_out: &[String], error: Option<String>) {
         let anchors = self.verifier.anchors();
         let (version, roots, revoked) = (anchors.version(), anchors.roots().len(), anchors.revoked());
-        let reason = Some(format!("version {version}: {roots} roots, {revoked} revoked certificates"));
+        let mut reason = format!("version {version}: {roots} roots, {revoked} revoked certificates");
+        if !put_out.is_empty() {
+            reason.push_str(&format!("; not believed any more: {}", listed(put_out)));
+        }
+        let reason = Some(reason);
         self.tell(EventKind::TrustChanged, EventData { reason, error, ..EventData::default() });
     }
 
@@ -357,6 +365,15 @@ enum Renewing {
     Authority(PathBuf),
     /// An authority of the fleet that is asked over MQTT.
     Asked,
+}
+
+/// Names for people; an event has a limit.
+fn listed(names: &[String]) -> String {
+    let told = &names[..names.len().min(MAX_TOLD)];
+    match names.len() - told.len() {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
+    }
 }
 
 fn date(seconds: UnixSeconds) -> String {

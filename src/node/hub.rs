@@ -26,8 +26,7 @@ pub(super) fn open(
     clock: Clock,
 ) -> Result<Option<SocketAddr>, NodeError> {
     let (Some(hub), Some(broker)) = (config.mqtt.hub(), broker) else { return Ok(None) };
-    let users = hub.users_file.as_deref().map(UsersFile::open).transpose();
-    let users = users.map_err(|error| NodeError::Setting(format!("mqtt.users_file: {error}")))?;
+    let users = users(config)?;
     let (signer, verifier) = (trust.signer.clone(), trust.verifier.clone());
     let fleet = verifier.root().fleet.to_string();
     let doorman =
@@ -43,6 +42,13 @@ pub(super) fn open(
         );
     }
     Ok(Some(io.block_on(broker.open(DoorOptions { listen: hub.listen, tls, doorman }))?))
+}
+
+/// Who may watch by a password, where a file says so.
+pub(super) fn users(config: &Config) -> Result<Option<UsersFile>, NodeError> {
+    let file = config.mqtt.hub().and_then(|hub| hub.users_file.as_deref());
+    let users = file.map(UsersFile::open).transpose();
+    users.map_err(|error| NodeError::Setting(format!("mqtt.users_file: {error}")))
 }
 
 /// The broker's address as announcements tell it: where others reach it if they can, else where this box does.

@@ -2,9 +2,11 @@
 //! an older one only where a root that was believed before has signed it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use sha2::{Digest, Sha256};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::certificate::{self, Facts, Role, public_key};
@@ -194,6 +196,11 @@ impl Anchors {
 
     /// Whether a chain of certificates, the subject's first, leads to a root and holds at this time.
     pub fn check(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Facts, Rejected> {
+        self.prove(chain, now).map(|proof| Arc::unwrap_or_clone(proof.facts))
+    }
+
+    /// The same, with what a later word on the fleet's trust is held against.
+    pub(super) fn prove(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Proof, Rejected> {
         let foreign = |why: String| Rejected::Foreign(why);
         let [leaf, between @ ..] = chain else { return Err(foreign("no certificate".to_owned())) };
         let facts = certificate::read(leaf).map_err(|error| foreign(error.to_string()))?;
@@ -204,15 +211,21 @@ impl Anchors {
         if facts.fleet != self.fleet || issuers.iter().any(|issuer| issuer.fleet != self.fleet || oversteps(issuer)) {
             return Err(foreign(format!("it is of the fleet {}, or of an issuer that may not issue it", facts.fleet)));
         }
-        let is_revoked = |one: &Facts| self.is_revoked(&one.serial) || self.is_revoked(one.enrolled_as());
-        if issuers.iter().chain([&facts]).any(is_revoked) {
+        let all = issuers.iter().chain([&facts]);
+        let numbers: Vec<_> = all.flat_map(|one| [one.serial.clone(), one.enrolled_as().to_vec()]).collect();
+        if numbers.iter().any(|number| self.is_revoked(number)) {
             return Err(Rejected::Revoked(facts.name));
         }
-        self.leads_to_a_root(leaf, between, now)?;
-        Ok(facts)
+        let root = self.root_of(leaf, between, now)?;
+        Ok(Proof { facts: Arc::new(facts), numbers, root })
     }
 
-    fn leads_to_a_root(&self, leaf: &[u8], between: &[Vec<u8>], now: UnixSeconds) -> Result<(), Rejected> {
+    /// Whether what was proven by another word on the fleet's trust is so by this one: as long as it is not over.
+    pub(super) fn still_hold(&self, Proof { numbers, root, .. }: &Proof) -> bool {
+        self.roots.iter().any(|one| digest(one) == *root) && !numbers.iter().any(|number| self.is_revoked(number))
+    }
+
+    fn root_of(&self, leaf: &[u8], between: &[Vec<u8>], now: UnixSeconds) -> Result<[u8; 32], Rejected> {
         let foreign = |why: String| Rejected::Foreign(why);
         let anchors: Result<Vec<TrustAnchor<'static>>, String> = self.roots.iter().map(|root| anchor(root)).collect();
         let anchors = anchors.map_err(foreign)?;
@@ -222,12 +235,30 @@ impl Anchors {
         let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
         let algorithms = [webpki::ring::ED25519];
         let path = parsed.verify_for_usage(&algorithms, &anchors, &between, time, KeyUsage::client_auth(), None, None);
-        path.map(drop).map_err(|error| match error {
+        let root = path.map(|path| anchors.iter().position(|anchor| anchor == path.anchor()));
+        let root = root.map(|position| position.and_then(|at| self.roots.get(at)).map(|root| digest(root)));
+        root.map_err(|error| match error {
             webpki::Error::CertExpired { .. } => Rejected::Expired("its certificate has expired".to_owned()),
             webpki::Error::CertNotValidYet { .. } => Rejected::Expired("its certificate does not hold yet".to_owned()),
             other => Rejected::Foreign(other.to_string()),
-        })
+        })?
+        .ok_or_else(|| foreign("it leads to none of the fleet's roots".to_owned()))
     }
+}
+
+/// That a chain of certificates leads to a root, and all that could take that back.
+#[derive(Clone, Debug)]
+pub(super) struct Proof {
+    /// Who holds it.
+    pub(super) facts: Arc<Facts>,
+    /// The numbers by which one of the chain can be revoked.
+    numbers: Vec<Vec<u8>>,
+    /// The digest of the root's certificate.
+    root: [u8; 32],
+}
+
+fn digest(certificate: &[u8]) -> [u8; 32] {
+    Sha256::digest(certificate).into()
 }
 
 /// Whether the root that a message brings is one of these, and has signed it.

@@ -5,6 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::wire::registry::Standing;
 use crate::wire::{Encoding, Message, NodeState, Root, Stamp, Topic};
 
 const NOW: UnixSeconds = 1_800_000_000;
@@ -116,6 +117,42 @@ fn what_was_revoked_is_believed_no_longer_and_the_word_on_it_must_be_the_roots()
     let stranger = Authority::found(&folder.path().join("other"), "plant-a", NOW).unwrap();
     let refused = newer.updated(&tree(), &stranger.trust_message().unwrap());
     assert!(matches!(refused, Err(AnchorsError::NotSigned)), "{refused:?}");
+}
+
+#[test]
+fn a_change_tells_apart_whose_words_still_count() {
+    let folder = TempDir::new().unwrap();
+    let mut fleet = fleet(folder.path());
+    let hub = fleet.enroll(&subject("hub", Role::Authority), DAY, NOW).unwrap();
+    let key = Key::generate().unwrap();
+    let chain = hub.certify(&subject("gw-3", Role::Node), &key.public(), (NOW, NOW + DAY)).unwrap();
+    let by_hub = Credential::new(key, chain).unwrap();
+    let [first, second] = ["gw-1", "gw-2"].map(|name| fleet.enroll(&subject(name, Role::Node), DAY, NOW).unwrap());
+    let verifier = verifier(&fleet);
+    let nodes = [&first, &second, &by_hub];
+    nodes.iter().for_each(|node| {
+        assert_eq!(kind(&verifier, &said(node, &node.facts().name), NOW), "believed");
+    });
+    let of_all = |verifier: &Verifier| {
+        let standing = verifier.standings();
+        nodes.map(|node| standing(&node.facts().pin().0))
+    };
+    let mut change = |what: fn(&mut Authority)| {
+        what(&mut fleet);
+        verifier.update(&fleet.trust_message().unwrap()).unwrap();
+        of_all(&verifier)
+    };
+    use Standing::{Believed, PutOut};
+    assert_eq!(change(|fleet| assert_eq!(fleet.revoke("gw-2", NOW).unwrap(), 1)), [Believed, PutOut, Believed]);
+    assert_eq!(
+        change(|fleet| assert_eq!(fleet.revoke("hub", NOW).unwrap(), 1)),
+        [Believed, PutOut, PutOut],
+        "with its authority"
+    );
+    assert_eq!(change(|fleet| fleet.begin_rotation(NOW).unwrap()), [Believed, PutOut, PutOut]);
+    assert_eq!(change(|fleet| fleet.finish_rotation(NOW).unwrap()), [PutOut; 3], "the root is gone");
+    let knows_nobody = Verifier::new(tree(), fleet.anchors().clone(), fleet.trust_message().unwrap());
+    assert_eq!(of_all(&knows_nobody), [Standing::Unknown; 3]);
 }
 
 #[test]

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
 
+use super::anchors::Proof;
 use super::certificate::{Facts, Role};
 use super::key::has_signed;
 use super::{Anchors, AnchorsError, EARLIEST, UnixSeconds};
 use crate::logic::route::PublicKeyPin;
+use crate::wire::registry::{KeyDigest, Standing};
 use crate::wire::{Root, Sealed, Stamp, Topic, WireError};
 
 /// Certificates that are known at once: a fleet of ten thousand, with renewals. Each takes some 300 bytes.
@@ -104,8 +106,16 @@ pub struct Verifier {
     known: Mutex<Known>,
 }
 
-/// Certificates that passed, by the digest of their chain, each with the version of the anchors that it passed by.
-type Known = HashMap<[u8; 32], (u64, Arc<Facts>)>;
+/// Certificates that passed, by the digest of their chain.
+type Known = HashMap<[u8; 32], Passed>;
+
+/// A certificate that passed.
+#[derive(Clone, Debug)]
+struct Passed {
+    /// The version of the anchors that it passed by; none where that was another word of the same version.
+    by: Option<u64>,
+    proof: Arc<Proof>,
+}
 
 /// What is believed, and the signed message that says so.
 #[derive(Clone, Debug)]
@@ -169,21 +179,38 @@ impl Verifier {
         };
         *word = Word { anchors: Arc::new(there), sealed: Arc::new(message.to_vec()) };
         // What passed by another word of the same version has to pass anew.
-        self.known().clear();
+        self.known().values_mut().for_each(|passed| passed.by = None);
         Ok(update)
+    }
+
+    /// What to think, after a change of the fleet's trust, of those whose words were believed before, by their keys.
+    pub fn standings(&self) -> impl Fn(&KeyDigest) -> Standing + use<> {
+        let anchors = self.anchors();
+        let mut standings = HashMap::new();
+        for Passed { proof, .. } in self.known().values() {
+            // One key may be in several certificates, as after a renewal.
+            let is_believed = standings.entry(proof.facts.pin().0).or_insert(false);
+            *is_believed |= anchors.still_hold(proof);
+        }
+        move |key| match standings.get(key) {
+            Some(true) => Standing::Believed,
+            Some(false) => Standing::PutOut,
+            None => Standing::Unknown,
+        }
     }
 
     /// Checks a message on a topic. `now` is the calendar's time, right or wrong.
     pub fn check(&self, topic: &Topic, sealed: &Sealed, now: UnixSeconds) -> Result<Speaker, Rejected> {
-        let facts = self.credential(&sealed.chain, now)?;
-        if !may_say(&facts, topic) {
+        let proof = self.credential(&sealed.chain, now)?;
+        let facts = &proof.facts;
+        if !may_say(facts, topic) {
             let owner = topic.owner().map(ToString::to_string).unwrap_or_default();
             return Err(Rejected::NotTheirs { speaker: facts.name.clone(), role: facts.role.as_str(), owner });
         }
         if !has_signed(&facts.public_key, &sealed.signed, &sealed.signature) {
             return Err(Rejected::Forged(facts.name.clone()));
         }
-        Ok(speaker(&facts))
+        Ok(speaker(facts))
     }
 
     /// The calendar's time as far as it can be believed, from what the system's clock says: one that was never set shows less
@@ -202,7 +229,7 @@ impl Verifier {
 
     /// What certificates say that lead to a root and hold now.
     pub fn prove(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
-        self.credential(chain, now)
+        self.credential(chain, now).map(|proof| proof.facts.clone())
     }
 
     /// The time by which certificates are judged. A clock that was never set cannot say that one does not hold yet: it is at
@@ -221,28 +248,29 @@ impl Verifier {
         let anchors = self.anchors();
         // OpenSSL's clients show the root, too, where they have it; it is believed for what is here, not for what they show.
         let below_roots: Vec<_> = chain.iter().filter(|one| !anchors.roots().contains(one)).cloned().collect();
-        self.credential(&below_roots, now)
+        self.prove(&below_roots, now)
     }
 
-    fn credential(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Facts>, Rejected> {
+    fn credential(&self, chain: &[Vec<u8>], now: UnixSeconds) -> Result<Arc<Proof>, Rejected> {
         let now = self.time_for(chain, now);
         let mut hash = Sha256::new();
         chain.iter().for_each(|certificate| hash.update(certificate));
         let digest: [u8; 32] = hash.finalize().into();
         let anchors = self.anchors();
-        let holds = |known: &&(u64, Arc<Facts>)| {
-            known.0 == anchors.version() && (known.1.not_before..=known.1.not_after).contains(&now)
+        let holds = |passed: &&Passed| {
+            let Facts { not_before, not_after, .. } = *passed.proof.facts;
+            passed.by == Some(anchors.version()) && (not_before..=not_after).contains(&now)
         };
-        if let Some((_, facts)) = self.known().get(&digest).filter(holds).cloned() {
-            return Ok(facts);
+        if let Some(Passed { proof, .. }) = self.known().get(&digest).filter(holds).cloned() {
+            return Ok(proof);
         }
-        let facts = Arc::new(anchors.check(chain, now)?);
+        let proof = Arc::new(anchors.prove(chain, now)?);
         let mut known = self.known();
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(digest, (anchors.version(), facts.clone()));
-        Ok(facts)
+        known.insert(digest, Passed { by: Some(anchors.version()), proof: proof.clone() });
+        Ok(proof)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -27,6 +27,17 @@ const LONGEST_TTL: Duration = Duration::from_hours(24);
 /// The SHA-256 digest of the public key that a word was signed with, which is the key that its node's channel has too.
 pub type KeyDigest = [u8; 32];
 
+/// What the fleet's trust, as it is now, says of a key that was believed before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is believed still.
+    Believed,
+    /// It is not: its certificate was revoked, or its root was taken out.
+    PutOut,
+    /// It is not known any more whose it was.
+    Unknown,
+}
+
 /// Why a word changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -140,10 +151,10 @@ impl Node {
         said.map_or(self.floor, |said| said.stamp)
     }
 
-    fn forget_stale(&mut self, now: Duration) {
+    fn forget_where(&mut self, is_over: impl Fn(&Said) -> bool) {
         let Self { floor, itself, instances, .. } = self;
         let mut goes = |said: &Said| {
-            let goes = !said.is_fresh(now);
+            let goes = is_over(said);
             if goes {
                 *floor = (*floor).max(said.stamp);
             }
@@ -227,7 +238,7 @@ impl Registry {
 
     /// Forgets what nobody repeats.
     pub fn forget_stale(&self, now: Duration) {
-        self.nodes().values_mut().for_each(|node| node.forget_stale(now));
+        self.nodes().values_mut().for_each(|node| node.forget_where(|said| !said.is_fresh(now)));
     }
 
     /// The nodes that have room for another's requests of a service and were just heard, by name.
@@ -238,10 +249,21 @@ impl Registry {
         alive.filter_map(|said| said.as_peer(service)).collect()
     }
 
-    /// What the fleet believes has changed: nobody is routable until they were heard again.
-    pub fn doubt_all(&self) {
-        let mut nodes = self.nodes();
-        nodes.values_mut().filter_map(|node| node.itself.as_mut()).for_each(|said| said.alive_at = None);
+    /// What the fleet believes has changed: what those said who are put out is forgotten, and who is not known any more is
+    /// routable once they were heard again. Names the nodes that are put out.
+    pub fn judge(&self, standing: impl Fn(&KeyDigest) -> Standing) -> Vec<String> {
+        let mut put_out = Vec::new();
+        for (name, node) in self.nodes().iter_mut() {
+            if let Some(itself) = &mut node.itself {
+                match standing(&itself.key) {
+                    Standing::Believed => {}
+                    Standing::Unknown => itself.alive_at = None,
+                    Standing::PutOut => put_out.push(name.clone()),
+                }
+            }
+            node.forget_where(|said| standing(&said.key) == Standing::PutOut);
+        }
+        put_out
     }
 
     /// Every node and instance whose word has not expired.

@@ -228,8 +228,7 @@ fn both_ends(stream: TcpStream) -> io::Result<(TcpStream, std::net::TcpStream)> 
     Ok((TcpStream::from_std(stream)?, socket))
 }
 
-/// Cuts the connections of those who may not be here any more: their Last Will is not said either, since a gate that is
-/// closed lets nothing through.
+/// Cuts the connections of those who may not be here any more. All that the gate still lets through is their Last Will.
 async fn look_around(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(LOOK);
     loop {

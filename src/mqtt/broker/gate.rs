@@ -30,6 +30,9 @@ pub(super) struct Gate {
     waiting: Mutex<Option<(Place, TcpStream)>>,
     /// Once it is let in.
     guest: OnceLock<Arc<dyn Guest>>,
+    /// Where its Last Will goes. It may be said also of one who is put out: that they are gone is true, and whoever watches
+    /// has no other way to see it.
+    last_will: OnceLock<String>,
 }
 
 impl Gate {
@@ -40,7 +43,15 @@ impl Gate {
         shown: Option<Arc<dyn Guest>>,
         waiting: (Place, TcpStream),
     ) -> Self {
-        Self { shared, number, from, shown, waiting: Mutex::new(Some(waiting)), guest: OnceLock::new() }
+        Self {
+            shared,
+            number,
+            from,
+            shown,
+            waiting: Mutex::new(Some(waiting)),
+            guest: OnceLock::new(),
+            last_will: OnceLock::new(),
+        }
     }
 
     async fn let_in(&self, connect: &ConnectPacket) -> Result<String, (ReasonCode, &'static str)> {
@@ -57,10 +68,13 @@ impl Gate {
         if connect.will.as_ref().is_some_and(|will| !guest.may_write(&will.topic)) {
             return Err((ReasonCode::NotAuthorized, "last_will"));
         }
+        if let Some(will) = &connect.will {
+            // A second CONNECT is a breach of the protocol, which the broker answers before it comes here.
+            let _ = self.last_will.set(will.topic.clone());
+        }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         let has_entered = waiting.is_some_and(|(_, socket)| self.shared.room.enter(self.number, &guest, socket));
         let name = guest.name().to_owned();
-        // A second CONNECT is a breach of the protocol, which the broker answers before it comes here.
         if !has_entered || self.guest.set(guest).is_err() {
             return Err((ReasonCode::ServerBusy, "full"));
         }
@@ -121,7 +135,8 @@ impl AuthProvider for Gate {
     }
 
     fn authorize_publish<'a>(&'a self, _: &str, _: Option<&'a str>, topic: &'a str) -> Answer<'a, bool> {
-        let may = self.guest().is_some_and(|guest| guest.may_write(topic) && guest.is_welcome());
+        let is_last_will = || self.last_will.get().is_some_and(|last_will| last_will == topic);
+        let may = self.guest().is_some_and(|guest| guest.may_write(topic) && (guest.is_welcome() || is_last_will()));
         Box::pin(ready(may))
     }
 

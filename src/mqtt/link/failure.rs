@@ -121,10 +121,26 @@ fn explained(error: &io::Error) -> String {
     let advice = [
         (
             "invalid peer certificate",
-            "check mqtt.ca_file, the name in mqtt.broker or mqtt.uplink, and this box's clock",
+            "check mqtt.ca_file or the roots beside node.credentials, the name in mqtt.broker or mqtt.uplink, and this box's \
+             clock",
         ),
-        ("CertificateRequired", "it wants a certificate: set mqtt.certificate_file and mqtt.key_file"),
-        ("received fatal alert", "check mqtt.certificate_file and mqtt.key_file"),
+        (
+            "CertificateRequired",
+            "it wants a certificate: enroll this node (node.credentials), or set mqtt.certificate_file and mqtt.key_file",
+        ),
+        (
+            "CertificateRevoked",
+            "this node's credential was revoked; enroll it anew with `tidegate fleet enroll`, and replace the files in \
+             node.credentials",
+        ),
+        (
+            "CertificateExpired",
+            "this node's certificate has ended, or a clock is wrong, here or there; enroll it anew with `tidegate fleet enroll`",
+        ),
+        (
+            "received fatal alert",
+            "it does not take this node's certificate: check node.credentials, or mqtt.certificate_file and mqtt.key_file",
+        ),
     ];
     let fitting = advice.iter().find(|(words, _)| said.contains(words));
     fitting.map_or(said.clone(), |(_, advice)| format!("{said}: {advice}"))

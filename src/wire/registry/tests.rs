@@ -123,13 +123,31 @@ fn only_a_node_that_has_room_and_says_where_takes_another_s_requests() {
 }
 
 #[test]
-fn a_change_of_trust_makes_everybody_prove_themselves_again() {
+fn a_change_of_trust_touches_nobody_who_is_believed_still() {
     let registry = Registry::default();
-    registry.announce(node("a"), stamp(1, 1), KEY, true, at(0)).unwrap();
-    registry.doubt_all();
-    assert_eq!(alive(&registry, 1), 0);
-    registry.announce(node("a"), stamp(1, 2), [8; 32], true, at(2)).unwrap();
-    assert_eq!(registry.peers("digits", at(2))[0].key, [8; 32]);
+    let names = [("stays", 1), ("is-out", 2), ("unknown", 3)];
+    for (name, key) in names {
+        registry.announce(node(name), stamp(1, 5), [key; 32], true, at(0)).unwrap();
+    }
+    let launched = Announcement { instance: Some("launch-1".into()), ..node("is-out") };
+    registry.announce(launched, stamp(1, 6), [2; 32], true, at(0)).unwrap();
+    let standing = |key: &KeyDigest| match key[0] {
+        1 => Standing::Believed,
+        2 => Standing::PutOut,
+        _ => Standing::Unknown,
+    };
+    assert_eq!(registry.judge(standing), ["is-out"]);
+    let routable = |now| registry.peers("digits", at(now)).into_iter().map(|peer| peer.node).collect::<Vec<_>>();
+    assert_eq!(routable(1), ["stays"]);
+    let present: Vec<_> = registry.present(at(1)).into_iter().map(|one| one.announcement.node).collect();
+    assert_eq!(present, ["stays", "unknown"], "what was said by who is put out is forgotten, instances too");
+    assert_eq!(registry.judge(standing), [""; 0], "it is named once");
+
+    registry.announce(node("unknown"), stamp(1, 6), [1; 32], true, at(2)).unwrap();
+    assert_eq!(routable(2), ["stays", "unknown"]);
+    let replayed = registry.announce(node("is-out"), stamp(1, 6), [1; 32], true, at(2));
+    assert_eq!(replayed, Ok(()), "the same word once more is no error");
+    assert_eq!(routable(2), ["stays", "unknown"], "and changes nothing");
 }
 
 /// What is known of the one node.

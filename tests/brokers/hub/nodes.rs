@@ -4,6 +4,7 @@
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
 use tidegate::trust::{Authority, CredentialFiles, Role, Subject};
 
 use super::{FLEET, Hub, fleet, member, node_spec, seen};
@@ -31,14 +32,24 @@ fn a_hub_and_a_node_see_each_other_until_the_node_is_put_out() {
     let guests = || hub.metric("tidegate_mqtt_guests ");
     wait_until(PATIENCE, "a link for each tree", || (guests() == 2).then_some(()));
 
+    let state = format!("tidegate-json/v1/{FLEET}/node/gateway-1/state");
+    let watcher = Peer::start(&hub.watcher(), &unique("watcher"), &[&state], None);
+    let last = || watcher.payloads(&state).pop().and_then(|said| serde_json::from_str::<Value>(&said).ok());
+    let reads = |state: &str| last().filter(|last| last["state"] == state).map(drop);
+    wait_until(PATIENCE, "it is online for whoever watches", || reads("online"));
+
     // The word goes to the hub alone.
     hub.revoke("gateway-1");
+    let told = hub.node.wait_for_event(PATIENCE, "trust.changed");
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.ends_with("not believed any more: gateway-1"), "{reason}");
+    wait_until(PATIENCE, "and gone, by its Last Will", || reads("lost"));
     wait_until(PATIENCE, "it is put out", || (hub.refused("put_out") >= 2).then_some(()));
     wait_until(PATIENCE, "it is not let in again", || {
         node.log().lines().any(|line| line.contains("CertificateRevoked")).then_some(())
     });
     wait_until(PATIENCE, "it is forgotten", || seen(&hub.node, "gateway-1").is_none().then_some(()));
-    assert_eq!(guests(), 0);
+    assert_eq!(guests(), 1, "the watcher");
     assert_eq!(node.get_json("/api/v1/node")["broker_connected"], false);
     // A new credential of the same name is another one.
     hub.enroll("gateway-1", "node");
