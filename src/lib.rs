@@ -13,6 +13,9 @@
 //! - [`journal`] holds what was promised to a provider, on disk, before it is asked.
 //! - [`node`] builds all of it and is the one file that knows everybody.
 
+// `println!` panics when nobody reads any more: answers are said by `cli::terminal`.
+#![cfg_attr(not(test), deny(clippy::print_stdout))]
+
 pub mod actors;
 pub mod cli;
 pub mod console;

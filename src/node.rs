@@ -32,6 +32,7 @@ use crate::wire::registry::{Present, Registry};
 use progress::{Progress, Rhythm};
 
 mod access;
+mod check;
 mod control;
 mod entrance;
 mod hub;
@@ -46,14 +47,7 @@ mod spooled;
 pub mod trial;
 mod trust;
 
-/// Whether this build has all that a configuration asks for.
-///
-/// # Errors
-/// [`NodeError::Setting`] with what is missing, and how to get it.
-pub fn check_build(config: &Config) -> Result<(), NodeError> {
-    let own = std::env::current_exe()?;
-    parts::adapters(config, &own).map(drop)
-}
+pub use check::problems;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]

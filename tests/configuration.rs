@@ -3,10 +3,10 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use support::python::interpreter;
-use support::{Finished, Home};
+use support::{Finished, Home, PATIENCE, Spec, free_port, wait_until};
 
 const PROFILES: [&str; 5] = ["quickstart", "gateway-small", "gateway-gpu", "hub", "cellular"];
 
@@ -147,5 +147,51 @@ fn an_independent_validator_refuses_by_the_schema_what_the_check_refuses() {
         let found = validate(&home, &[&file]);
         assert!(found.contains(told), "{wrong}: {found}");
         assert_eq!(home.command(&["config", "check", file.to_str().unwrap()]).code, Some(2), "{wrong}");
+    }
+}
+
+/// A command whose standard output nobody reads.
+fn unheard(home: &Home, arguments: &[&str], output: impl Into<Stdio>) -> Finished {
+    let arguments: Vec<_> = arguments.iter().map(Into::into).collect();
+    let mut command = home.tidegate(&arguments, &[]);
+    let ended = command.stdout(output).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Finished { code: ended.status.code(), stdout: text(ended.stdout), stderr: text(ended.stderr) }
+}
+
+#[test]
+fn whoever_has_heard_enough_gets_no_panic_and_a_full_disk_is_an_error() {
+    let home = Home::new();
+    let closed = || std::io::pipe().map(|(_, writer)| writer).unwrap();
+    let enough = unheard(&home, &["config", "schema"], closed());
+    assert_eq!((enough.code, enough.stderr.as_str()), (Some(0), ""));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let lost = unheard(&home, &["config", "schema"], full);
+    assert_eq!(lost.code, Some(1));
+    assert!(lost.stderr.starts_with("error: standard output cannot be written: No space left"), "{}", lost.stderr);
+}
+
+#[test]
+fn a_node_that_nobody_listens_to_serves() {
+    let home = Home::new();
+    let console = free_port();
+    let config = home.config(&Spec::new().with(&format!("[console]\nlisten = '127.0.0.1:{console}'")));
+    let mut command = home.tidegate(&["run".into(), "-c".into(), config.into()], &[]);
+    let (_, closed) = std::io::pipe().unwrap();
+    let node = Killed(command.stdout(closed).stderr(Stdio::null()).spawn().unwrap());
+    wait_until(PATIENCE, "it is ready", || {
+        let asked = home.command(&["status", "--console", &format!("http://127.0.0.1:{console}")]);
+        (asked.code == Some(0)).then_some(())
+    });
+    drop(node);
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
     }
 }

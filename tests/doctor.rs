@@ -183,3 +183,77 @@ fn two_installations_are_told_with_their_versions() {
     );
     assert!(found.starts_with("warning") && found.contains("mend: keep one"), "{found}");
 }
+
+/// What `doctor`, `config check` and `run` say of one configuration: the same, before anything starts.
+fn refused_by_all(home: &Home, spec: &Spec) -> String {
+    let config = home.config(spec);
+    let config = config.to_str().unwrap();
+    let examined = home.command(&["doctor", "-c", config]);
+    assert_eq!(examined.code, Some(1), "{examined:?}");
+    for command in [vec!["config", "check", config], vec!["run", "-c", config]] {
+        let refused = home.command(&command);
+        assert_eq!(refused.code, Some(2), "{command:?}: {refused:?}");
+        let errors: Vec<&str> = refused.stderr.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+        assert!(!errors.is_empty() && errors.iter().all(|error| examined.stdout.contains(error)), "{refused:?}");
+    }
+    assert!(!home.state_dir().join("session").exists(), "nothing was started");
+    examined.stdout
+}
+
+#[test]
+fn what_a_start_would_refuse_is_told_before_it_and_all_of_it() {
+    let home = Home::new();
+    let folder = |name: &str| home.path().join(name).display().to_string();
+    for arguments in [
+        vec!["fleet", "init", "plant-b", "--dir", &folder("other")],
+        vec!["fleet", "enroll", "gw-b", "--dir", &folder("other")],
+    ] {
+        assert_eq!(home.command(&arguments).code, Some(0));
+    }
+    let others = folder("other/nodes/gw-b");
+    let broken = home.file("broken.onnx", "no model");
+    let mut spec = Spec::new().with(&format!(
+        "[node]\nid = 'gw-a'\nfleet = 'plant-a'\ncredentials = {others:?}\nauthority = {:?}\nca_file = {:?}\n\
+         [mqtt]\nbroker = 'mqtts://127.0.0.1:1'\nusername = 'gw'\npassword_file = {:?}\n\
+         [service.digits.local]\nmodel = {broken:?}",
+        folder("no-authority"),
+        folder("no-ca.pem"),
+        folder("no-password"),
+    ));
+    spec.remove("mqtt", "listen");
+    let told = refused_by_all(&home, &spec);
+    for word in [
+        "is of node gw-b of the fleet plant-b, and this is node gw-a of the fleet plant-a",
+        "no-authority",
+        "node.ca_file",
+        "no-password cannot be read",
+        "broken.onnx",
+    ] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}
+
+#[test]
+fn a_hub_s_missing_file_of_users_is_told_before_its_start() {
+    let home = Home::new();
+    let users = home.path().join("users.toml");
+    let spec = Spec::new().with(&format!("[mqtt]\nlisten_tls = '127.0.0.1:0'\nusers_file = {users:?}"));
+    let told = refused_by_all(&home, &spec);
+    assert!(told.contains("mqtt.users_file") && told.contains("users.toml"), "{told}");
+}
+
+#[test]
+fn a_link_that_a_running_node_does_not_get_is_told() {
+    let home = Home::new();
+    let nobody = free_port();
+    let mut spec = Spec::new().with(&format!(
+        "[console]\nlisten = '127.0.0.1:{}'\n[mqtt]\nbroker = 'mqtt://127.0.0.1:{nobody}'",
+        free_port()
+    ));
+    spec.remove("mqtt", "listen");
+    let _node = home.start(&spec);
+    let finished = examine(&home, &spec);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let link = told(&finished, "the node's link cbor");
+    assert!(link.contains("does not stand: nobody listens there") && link.contains("events wait on disk"), "{link}");
+}

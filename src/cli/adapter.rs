@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::ask::failed;
 use super::run::options;
 use super::service::{ListArgs, rows};
+use super::terminal::{mention, say};
 use super::{EXIT_USAGE, config};
 use crate::node::trial;
 
@@ -67,13 +68,13 @@ fn list_adapters(list: &ListArgs) -> ExitCode {
         Err(error) => return failed(&error),
     };
     if list.json {
-        println!("{adapters}");
+        say!("{adapters}");
         return ExitCode::SUCCESS;
     }
     for adapter in adapters.as_array_mut().into_iter().flatten() {
         adapter["held_back"] = in_words(&adapter["held_back"]);
     }
-    println!("{}", rows(&adapters, &LISTED));
+    say!("{}", rows(&adapters, &LISTED));
     ExitCode::SUCCESS
 }
 
@@ -99,14 +100,14 @@ impl CheckArgs {
         };
         let found = trial.check();
         if !self.json {
-            found.iter().for_each(|finding| println!("{}", line(finding)));
+            found.iter().for_each(|finding| say!("{}", line(finding)));
         }
         let sound = found.iter().all(|finding| finding.verdict != Verdict::Bad);
         let keep = self.keep.unwrap_or_default();
         let say = |step: &trial::Step| self.say(&step.to_string());
         let launched = (sound && self.launch).then(|| trial.launch(self.service.as_deref(), keep, &options(), say));
         if self.json {
-            println!("{}", as_json(&found, launched.as_ref()));
+            say!("{}", as_json(&found, launched.as_ref()));
         }
         match launched {
             _ if !sound => ExitCode::FAILURE,
@@ -124,7 +125,8 @@ impl CheckArgs {
 
     fn say(&self, line: &str) {
         if !self.json {
-            println!("{line}");
+            // What was launched is to be ended, whoever listens.
+            mention(line);
         }
     }
 }

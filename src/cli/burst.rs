@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::ask::{Target, failed};
 use super::service::{ListArgs, cell};
+use super::terminal::say;
 
 /// Instances of a running node.
 #[derive(Debug, Subcommand)]
@@ -79,7 +80,7 @@ impl BurstCommand {
         };
         match done {
             Ok(text) => {
-                println!("{text}");
+                say!("{text}");
                 ExitCode::SUCCESS
             }
             Err(error) => failed(&error),

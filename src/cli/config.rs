@@ -1,12 +1,14 @@
 //! `tidegate config check|show|schema`: all problems at once, what is in force, and what an editor wants to know.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
 
 use clap::Subcommand;
-use edge_config::{Config, Sources};
+use edge_config::{Config, ModelSource, Runtime, Sources};
 
 use super::EXIT_USAGE;
+use super::terminal::say;
+use crate::node;
 
 /// Check a configuration, show what it resolves to, or what may stand in one.
 #[derive(Debug, Subcommand)]
@@ -36,23 +38,60 @@ impl Command {
     pub(super) fn run(self) -> ExitCode {
         let (args, show) = match self {
             Self::Schema => {
-                println!("{:#}", edge_config::schema());
+                say!("{:#}", edge_config::schema());
                 return ExitCode::SUCCESS;
             }
             Self::Check(args) => (args, false),
             Self::Show(args) => (args, true),
         };
-        match load(args.file, None) {
-            Ok(config) if show => println!("{}", config.show()),
-            Ok(config) if let Err(error) = crate::node::check_build(&config) => {
-                eprintln!("error: {error}");
-                return ExitCode::from(EXIT_USAGE);
-            }
-            Ok(config) => println!("ok: {} services, {} adapters", config.services.len(), config.adapters.len()),
+        let config = match load(args.file, None) {
+            Ok(config) => config,
             Err(code) => return code,
+        };
+        if show {
+            say!("{}", config.show());
+        } else if let Err(code) = check(&config) {
+            return code;
+        } else {
+            say!("ok: {} services, {} adapters", config.services.len(), config.adapters.len());
         }
         ExitCode::SUCCESS
     }
+}
+
+/// Prints everything that `run` would refuse of a configuration which is well written: what this build lacks, and what is wrong
+/// with the files that it names.
+pub fn check(config: &Config) -> Result<(), ExitCode> {
+    match problems(config) {
+        Ok(problems) if problems.is_empty() => Ok(()),
+        Ok(problems) => {
+            problems.iter().for_each(|problem| eprintln!("error: {problem}"));
+            Err(ExitCode::from(EXIT_USAGE))
+        }
+        Err(error) => {
+            eprintln!("error: the configuration cannot be checked: {error}");
+            Err(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The same, to be shown elsewhere.
+pub fn problems(config: &Config) -> std::io::Result<Vec<String>> {
+    let mut problems = node::problems(config)?;
+    for service in config.services.values() {
+        let Runtime::Onnx { model: ModelSource::File(file), .. } = &service.local.runtime else { continue };
+        problems.extend(model_problem(file)?);
+    }
+    Ok(problems)
+}
+
+/// Loads a model once in a process of its own, so that a bad one is known before anything starts, and none stays in the
+/// node's memory.
+fn model_problem(file: &Path) -> std::io::Result<Option<String>> {
+    let checked = process::Command::new(std::env::current_exe()?).args(["model", "check"]).arg(file).output()?;
+    let said = String::from_utf8_lossy(&checked.stderr);
+    let said = said.trim();
+    Ok((!checked.status.success()).then(|| said.strip_prefix("error: ").unwrap_or(said).to_owned()))
 }
 
 /// Loads as `run` does; prints the problems and gives the exit code otherwise.

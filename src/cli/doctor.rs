@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use edge_config::Sources;
+use edge_config::{Config, Sources};
 use serde_json::json;
+
+use super::config::problems;
+use super::terminal::say;
 
 mod box_checks;
 mod network;
@@ -78,9 +81,9 @@ impl Args {
     pub(super) fn run(self) -> ExitCode {
         let found = self.look();
         if self.json {
-            println!("{:#}", json!(found.iter().map(as_json).collect::<Vec<_>>()));
+            say!("{:#}", json!(found.iter().map(as_json).collect::<Vec<_>>()));
         } else {
-            found.iter().for_each(|finding| println!("{}", finding.line()));
+            found.iter().for_each(|finding| say!("{}", finding.line()));
         }
         let problems = found.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
         if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -92,13 +95,7 @@ impl Args {
             Ok(config) => {
                 let (services, adapters) = (config.services.len(), config.adapters.len());
                 found.push(Finding::ok("configuration", format!("{services} services, {adapters} adapters")));
-                found.extend(crate::node::check_build(&config).err().map(|error| {
-                    Finding::problem(
-                        "configuration",
-                        error.to_string(),
-                        "take it out of the configuration, or build with it",
-                    )
-                }));
+                found.extend(configured(&config));
                 let (states, is_held) = state::look(&config.node.state_dir);
                 found.extend(states);
                 found.extend(network::look(&config, is_held));
@@ -115,6 +112,15 @@ impl Args {
         found.extend(service::look());
         found.extend(box_checks::installations());
         found
+    }
+}
+
+/// What a start would refuse although the configuration is well written.
+fn configured(config: &Config) -> Vec<Finding> {
+    let mend = "mend the key or what it names; `tidegate run` refuses to start until then";
+    match problems(config) {
+        Ok(problems) => problems.into_iter().map(|what| Finding::problem("configuration", what, mend)).collect(),
+        Err(error) => vec![Finding::problem("configuration", format!("it cannot be checked: {error}"), mend)],
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use edge_config::{FleetId, NodeId};
 
+use super::terminal::say;
 use crate::host::clock::{rfc3339, unix_now};
 use crate::trust::{Authority, CredentialFiles, EARLIEST, Role, Subject, UnixSeconds, is_fleet, issued};
 
@@ -183,24 +184,22 @@ impl Enroll {
         let out = self.out.unwrap_or_else(|| self.folder.dir.join(NODES).join(&self.name));
         CredentialFiles::new(&out).store(&credential, fleet.anchors(), &fleet.trust_message()?)?;
         let until = date(credential.facts().not_after);
-        println!("{} may speak for {} as {} until {until}", out.display(), self.name, self.role);
+        say!("{} may speak for {} as {} until {until}", out.display(), self.name, self.role);
         if self.role == Role::Node {
-            println!(
+            say!(
                 "copy that folder to the node as /etc/tidegate/credentials, readable for tidegate alone, and set there"
             );
-            println!("    [node]");
-            println!("    id = \"{}\"", self.name);
-            println!("    fleet = \"{}\"", fleet.fleet());
-            println!("    credentials = \"/etc/tidegate/credentials\"");
-            println!("a node that runs takes other files in that folder within a minute");
+            say!("    [node]");
+            say!("    id = \"{}\"", self.name);
+            say!("    fleet = \"{}\"", fleet.fleet());
+            say!("    credentials = \"/etc/tidegate/credentials\"");
+            say!("a node that runs takes other files in that folder within a minute");
         }
         if self.role == Role::Authority {
-            println!(
-                "copy that folder to a node of the fleet, readable and writable for tidegate alone, and set there"
-            );
-            println!("    [node]");
-            println!("    authority = \"/etc/tidegate/authority\"");
-            println!("that node then renews the credentials of the others before they end");
+            say!("copy that folder to a node of the fleet, readable and writable for tidegate alone, and set there");
+            say!("    [node]");
+            say!("    authority = \"/etc/tidegate/authority\"");
+            say!("that node then renews the credentials of the others before they end");
         }
         Ok(())
     }
@@ -210,7 +209,7 @@ impl Revoke {
     fn run(self) -> Result<()> {
         let mut fleet = self.folder.open()?;
         let count = fleet.revoke(&self.name, now()?)?;
-        println!("revoked {count} {} of {}", if count == 1 { "credential" } else { "credentials" }, self.name);
+        say!("revoked {count} {} of {}", if count == 1 { "credential" } else { "credentials" }, self.name);
         self.folder.tell_how_nodes_hear(&fleet);
         Ok(())
     }
@@ -221,13 +220,11 @@ impl Rotate {
         let mut fleet = self.folder.open()?;
         if self.finish {
             fleet.finish_rotation(now()?)?;
-            println!("the old root is believed no longer");
+            say!("the old root is believed no longer");
         } else {
             fleet.begin_rotation(now()?)?;
-            println!("both roots are believed now, and the new one lets nodes in");
-            println!(
-                "next: let all nodes hear of it, enroll every one anew, and then `tidegate fleet rotate --finish`"
-            );
+            say!("both roots are believed now, and the new one lets nodes in");
+            say!("next: let all nodes hear of it, enroll every one anew, and then `tidegate fleet rotate --finish`");
         }
         self.folder.tell_how_nodes_hear(&fleet);
         Ok(())
@@ -243,7 +240,7 @@ impl Folder {
 
     fn tell_how_nodes_hear(&self, fleet: &Authority) {
         let trust = self.dir.join("trust.cbor");
-        println!(
+        say!(
             "nodes believe it (version {}) once {} stands in the credentials folder of one of them: it takes it in within a \
              minute and tells the others",
             fleet.anchors().version(),
@@ -255,11 +252,11 @@ impl Folder {
         let issued = issued(&self.dir)?;
         // An authority's folder lists what it has renewed; who is revoked only the fleet's knows.
         let fleet = if !is_fleet(&self.dir) && !issued.is_empty() { None } else { Some(self.open()?) };
-        println!("{:<40} {:<10} {:<12} SERIAL", "NAME", "ROLE", "UNTIL");
+        say!("{:<40} {:<10} {:<12} SERIAL", "NAME", "ROLE", "UNTIL");
         for one in issued {
             let is_revoked = fleet.as_ref().is_some_and(|fleet| fleet.is_revoked(&one));
             let revoked = if is_revoked { "  revoked" } else { "" };
-            println!("{:<40} {:<10} {:<12} {}{revoked}", one.name, one.role, date(one.not_after), one.serial);
+            say!("{:<40} {:<10} {:<12} {}{revoked}", one.name, one.role, date(one.not_after), one.serial);
         }
         Ok(())
     }

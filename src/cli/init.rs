@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use edge_config::{INSTALLED_FILE, Machine, Profile};
 
 use super::EXIT_USAGE;
+use super::terminal::say;
 
 /// Write a commented configuration to start from.
 ///
@@ -27,14 +28,14 @@ impl Args {
         let default = || PathBuf::from(if Machine::this().root { INSTALLED_FILE } else { "tidegate.toml" });
         let file = self.file.unwrap_or_else(default);
         if file == Path::new("-") {
-            print!("{}", self.profile.text());
+            say!("{}", self.profile.text().trim_end());
             return ExitCode::SUCCESS;
         }
         match write_new(&file, self.profile.text()) {
             Ok(()) => {
                 let shown = file.display();
-                println!("wrote {shown} (profile {})\nnext: edit it, then", self.profile);
-                println!("  tidegate config check {shown}\n  tidegate run -c {shown}");
+                say!("wrote {shown} (profile {})\nnext: edit it, then", self.profile);
+                say!("  tidegate config check {shown}\n  tidegate run -c {shown}");
                 ExitCode::SUCCESS
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists && file.is_file() => {

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::terminal::say;
 use crate::host::fetch::{FetchError, fetch};
 use crate::model::{Engine, LoadError, ModelSource, ServeError, ServeOptions, serve};
 use crate::tls::Dialer;
@@ -90,7 +91,7 @@ impl CheckArgs {
         };
         match Engine::load(&source) {
             Ok(_) => {
-                println!("ok: {}", self.model.model);
+                say!("ok: {}", self.model.model);
                 ExitCode::SUCCESS
             }
             Err(error) => super::wrap::fail(super::EXIT_USAGE, &error),

@@ -1,11 +1,12 @@
 //! `tidegate run`: a node until it is told to stop.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use edge_config::{Config, ModelSource, Runtime};
+use edge_config::{Config, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::terminal::mention;
 use super::{EXIT_USAGE, config, terminal};
 use crate::host::service_manager;
 use crate::node::{Addresses, Node, NodeError, Options};
@@ -33,7 +34,7 @@ impl Args {
             Err(code) => return code,
         };
         terminal::log(&config.node.log);
-        if let Err(code) = check_models(&config) {
+        if let Err(code) = config::check(&config) {
             return code;
         }
         match Node::start(&config, &options()) {
@@ -54,28 +55,6 @@ impl Args {
 pub fn options() -> Options {
     let forbidden = std::env::var_os(NO_CLOUD).is_some_and(|value| !value.is_empty() && value != "0");
     Options { no_cloud: forbidden.then(|| format!("{NO_CLOUD} is set")) }
-}
-
-/// Loads each model once in a process of its own, so that a bad one is known before anything starts, and none stays in
-/// the node's memory.
-fn check_models(config: &Config) -> Result<(), ExitCode> {
-    for service in config.services.values() {
-        let Runtime::Onnx { model: ModelSource::File(file), .. } = &service.local.runtime else { continue };
-        let checked =
-            std::env::current_exe().and_then(|own| Command::new(own).args(["model", "check"]).arg(file).output());
-        match checked {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => {
-                eprint!("{}", String::from_utf8_lossy(&output.stderr));
-                return Err(ExitCode::from(EXIT_USAGE));
-            }
-            Err(error) => {
-                eprintln!("error: cannot check the model {}: {error}", file.display());
-                return Err(ExitCode::FAILURE);
-            }
-        }
-    }
-    Ok(())
 }
 
 fn until_stopped(config: &Config, node: Node) -> ExitCode {
@@ -129,24 +108,24 @@ impl StopSignals {
 }
 
 fn announce(config: &Config, addresses: Addresses) {
-    println!("node     {} of fleet {}", config.node.id, config.node.fleet);
-    println!("gateway  http://{}", addresses.gateway);
+    mention(&format!("node     {} of fleet {}", config.node.id, config.node.fleet));
+    mention(&format!("gateway  http://{}", addresses.gateway));
     if let Some(peers) = addresses.peers {
-        println!("peers    https://{peers} for other nodes of the fleet");
+        mention(&format!("peers    https://{peers} for other nodes of the fleet"));
     }
-    println!("console  http://{}", addresses.console);
+    mention(&format!("console  http://{}", addresses.console));
     if let Some(mqtt) = addresses.mqtt {
-        println!("mqtt     mqtt://{mqtt}");
-        println!("watch    mosquitto_sub -h {} -p {} -t 'tidegate-json/#' -v", mqtt.ip(), mqtt.port());
+        mention(&format!("mqtt     mqtt://{mqtt}"));
+        mention(&format!("watch    mosquitto_sub -h {} -p {} -t 'tidegate-json/#' -v", mqtt.ip(), mqtt.port()));
     }
     if let Some(hub) = addresses.mqtt_tls {
-        println!("hub      mqtts://{hub}");
+        mention(&format!("hub      mqtts://{hub}"));
     }
     for (name, service) in &config.services {
         let path = match &service.local.runtime {
             Runtime::Onnx { .. } => format!("/v2/models/{name}"),
             _ => format!("/services/{name}/"),
         };
-        println!("service  {name} at http://{}{path}", addresses.gateway);
+        mention(&format!("service  {name} at http://{}{path}", addresses.gateway));
     }
 }

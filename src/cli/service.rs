@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::ask::{Target, failed};
-use super::terminal::table;
+use super::terminal::{say, table};
 
 /// Services of a running node.
 #[derive(Debug, Subcommand)]
@@ -38,8 +38,8 @@ impl ServiceCommand {
 impl ListArgs {
     pub(super) fn run(&self, path: &str, columns: &[&str]) -> ExitCode {
         match self.target.get::<Value>(path) {
-            Ok(answer) if self.json => println!("{answer}"),
-            Ok(answer) => println!("{}", rows(&answer, columns)),
+            Ok(answer) if self.json => say!("{answer}"),
+            Ok(answer) => say!("{}", rows(&answer, columns)),
             Err(error) => return failed(&error),
         }
         ExitCode::SUCCESS

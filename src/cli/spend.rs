@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::ask::failed;
 use super::burst;
 use super::service::{ListArgs, rows};
+use super::terminal::say;
 
 /// Show what was spent, and what the budget leaves.
 ///
@@ -64,7 +65,7 @@ impl Args {
                 let sums = sums(&bursts, &self.by);
                 let columns: Vec<&str> =
                     self.by.iter().map(|key| key.name()).chain(["instances", "hours", "cost", "currency"]).collect();
-                println!("{}", if self.list.json { sums.to_string() } else { rows(&sums, &columns) });
+                say!("{}", if self.list.json { sums.to_string() } else { rows(&sums, &columns) });
                 ExitCode::SUCCESS
             }
             Err(error) => failed(&error),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::ask::{Target, failed};
+use super::terminal::say;
 
 /// Say in five lines how a running node is.
 ///
@@ -22,7 +23,7 @@ impl Args {
     pub(super) fn run(self) -> ExitCode {
         match self.answer() {
             Ok(text) => {
-                println!("{text}");
+                say!("{text}");
                 ExitCode::SUCCESS
             }
             Err(error) => failed(&error),

@@ -1,6 +1,7 @@
 //! What a terminal can show: whether there is one, colours, the log, and tables.
 
-use std::io::{IsTerminal, Write};
+use std::fmt::Arguments;
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +38,37 @@ pub fn log(filter: &str) {
 /// Tells whoever looks at standard error, and goes on where nobody can: `eprintln!` panics when the log's disk is full.
 pub fn notify(line: &str) {
     let _unheard = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints a line of an answer, like `println!`, which panics when nobody reads.
+macro_rules! say {
+    () => { $crate::cli::terminal::answer(format_args!("")) };
+    ($($line:tt)*) => { $crate::cli::terminal::answer(format_args!($($line)*)) };
+}
+pub(crate) use say;
+
+/// Prints a line of an answer; [`say!`] is how. Whoever has heard enough, as behind `head`, is told nothing more: that ends the
+/// program, and is no failure. An answer that cannot be written is one.
+pub fn answer(line: Arguments<'_>) {
+    match print(line) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            notify(&format!("error: standard output cannot be written: {error}"));
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Prints a line and goes on where nobody reads: for who has more to do than to answer.
+pub fn mention(line: &str) {
+    let _unheard = print(format_args!("{line}"));
+}
+
+fn print(line: Arguments<'_>) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 /// Lines of columns, each as wide as its widest cell.

@@ -1,5 +1,6 @@
 //! `tidegate version`: what this build is.
 
+use crate::cli::terminal::say;
 use std::process::ExitCode;
 
 /// Print the version and what this build speaks.
@@ -16,9 +17,9 @@ impl Args {
     pub(super) fn run(self) -> ExitCode {
         let (version, wire) = (env!("CARGO_PKG_VERSION"), crate::wire::WIRE_VERSION);
         if self.json {
-            println!("{}", serde_json::json!({ "version": version, "wire": wire, "target": std::env::consts::ARCH }));
+            say!("{}", serde_json::json!({ "version": version, "wire": wire, "target": std::env::consts::ARCH }));
         } else {
-            println!("tidegate {version} (wire {wire}, {})", std::env::consts::ARCH);
+            say!("tidegate {version} (wire {wire}, {})", std::env::consts::ARCH);
         }
         ExitCode::SUCCESS
     }

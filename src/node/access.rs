@@ -30,8 +30,8 @@ struct TlsAccess {
 }
 
 impl Access {
-    /// As the configuration has it for the brokers of one link.
-    pub(super) fn new(config: &Config, trust: &Trust, ear: Ear) -> Self {
+    /// As the configuration has it for the brokers of one link; by its files alone, where there is no node yet.
+    pub(super) fn new(config: &Config, trust: Option<&Trust>, ear: Ear) -> Self {
         let named = match (ear, &config.mqtt.uplink, &config.mqtt.broker) {
             (Ear::Uplink, Some(uplink), _) => {
                 Some(("mqtt.uplink", uplink.addresses.as_slice(), &uplink.credentials, &uplink.tls))
@@ -47,11 +47,22 @@ impl Access {
         })
     }
 
+    /// Whether all of it can be read.
+    pub(super) fn check(&self) -> Result<(), NodeError> {
+        self.login()?;
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.current().map(drop))
+    }
+
+    fn login(&self) -> Result<Option<(String, String)>, NodeError> {
+        let Some(credentials) = &self.password else { return Ok(None) };
+        let password = credentials.password_file.as_deref().map(read_secret).transpose()?.unwrap_or_default();
+        Ok(Some((credentials.username.clone(), password)))
+    }
+
     /// Puts it into a link's options as it stands now.
     pub(super) fn apply(&self, options: &mut LinkOptions) -> Result<(), NodeError> {
-        if let Some(credentials) = &self.password {
-            let password = credentials.password_file.as_deref().map(read_secret).transpose()?.unwrap_or_default();
-            options.credentials = Some((credentials.username.clone(), password));
+        if let Some(login) = self.login()? {
+            options.credentials = Some(login);
         }
         if let Some(tls) = &self.tls {
             let current = tls.current()?;
@@ -72,10 +83,11 @@ impl TlsAccess {
         addresses: &[BrokerAddress],
         files: &TlsFiles,
         config: &Config,
-        trust: &Trust,
+        trust: Option<&Trust>,
     ) -> Option<Self> {
         // A credential that the node made for itself is known to nobody, and a broker that asks for one may refuse it.
-        let enrolled = config.node.credentials.is_some().then(|| (trust.signer.clone(), trust.verifier.clone()));
+        let enrolled = trust.filter(|_| config.node.credentials.is_some());
+        let enrolled = enrolled.map(|trust| (trust.signer.clone(), trust.verifier.clone()));
         let spoken: Vec<bool> = addresses.iter().map(|address| address.tls).collect();
         spoken.contains(&true).then(|| Self { spoken, key, files: files.clone(), enrolled })
     }

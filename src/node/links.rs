@@ -190,7 +190,7 @@ fn options(
 ) -> Result<LinkOptions, NodeError> {
     let ((host, port), alternatives) = brokers(config, embedded, ear)?;
     let name = name((ear, root.encoding));
-    let access = Access::new(config, trust, ear);
+    let access = Access::new(config, Some(trust), ear);
     let mut options = LinkOptions {
         name,
         // An underscore is in no id, so that no two nodes have one client id.

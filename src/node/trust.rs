@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use edge_config::Config;
 
-use super::NodeError;
+use super::{NodeError, parts};
 use crate::actors::publisher::Identity;
 use crate::host::clock::unix_now;
 use crate::tls::Unwelcome;
@@ -52,37 +52,23 @@ pub(super) fn unwelcome(why: &Rejected) -> Unwelcome {
 /// Reads the credential, or makes a fleet of one.
 pub(super) fn load(config: &Config, identity: &Identity, state_dir: &Path) -> Result<Trust, NodeError> {
     let root = Root::new(Encoding::Cbor, &identity.fleet).map_err(|error| NodeError::Setting(error.to_string()))?;
-    let configured = config.node.credentials.as_deref();
     let own = state_dir.join(OWN_CREDENTIALS);
-    let files = CredentialFiles::new(configured.unwrap_or(&own));
-    let loaded = match files.load() {
-        Ok(loaded) => loaded,
-        Err(error) if configured.is_some() => return Err(wrong(&error)),
-        Err(error) => {
-            // A power cut while it was written: nobody else knows it, so another one does as well.
-            tracing::warn!(%error, "the node's own credential cannot be read; it is made anew");
-            None
-        }
+    let (files, own_fleet) = match &config.node.credentials {
+        Some(folder) => (CredentialFiles::new(folder), None),
+        None => (CredentialFiles::new(&own), Some(state_dir.join(OWN_FLEET))),
     };
-    let own_fleet = configured.is_none().then(|| state_dir.join(OWN_FLEET));
-    let (credential, anchors) = match loaded {
-        Some(loaded) if configured.is_some() => of_this_node(loaded, identity, &files)?,
-        Some(loaded) if is_of(&loaded.0, identity) => loaded,
-        None if configured.is_some() => {
-            let folder = files.folder().display();
-            return Err(NodeError::Setting(format!(
-                "node.credentials = \"{folder}\" holds no credential; make one with `tidegate fleet enroll {}` and copy \
-                 its files there, or remove the key to let this node be a fleet of its own",
-                identity.node
-            )));
-        }
-        // None yet, or of another name than the configuration has now.
-        _ => own_credential(&state_dir.join(OWN_FLEET), identity, &files)?,
+    let (credential, anchors) = match &own_fleet {
+        None => enrolled(&files, identity)?,
+        Some(fleet) => match of_own_fleet(&files, identity) {
+            Some(loaded) => loaded,
+            None => own_credential(fleet, identity, &files)?,
+        },
     };
     let sealed = files.trust_message().map_err(|error| wrong(&error))?;
     let authority = config.node.authority.clone();
+    check_authority(config)?;
     if let Some(folder) = &authority {
-        check_authority(folder, &anchors)?;
+        warn_of_authority(folder, &anchors);
     }
     Ok(Trust {
         signer: Arc::new(Signer::new(root.clone(), identity.session, credential)),
@@ -94,20 +80,53 @@ pub(super) fn load(config: &Config, identity: &Identity, state_dir: &Path) -> Re
     })
 }
 
-/// Said at the start, and not to the first node that asks.
-fn check_authority(folder: &Path, anchors: &Anchors) -> Result<(), NodeError> {
+/// Whether what stands in `node.credentials` is of this node.
+pub(super) fn check_credentials(config: &Config) -> Result<(), NodeError> {
+    let Some(folder) = &config.node.credentials else { return Ok(()) };
+    enrolled(&CredentialFiles::new(folder), &parts::identity(config, 0)).map(drop)
+}
+
+/// Whether what stands in `node.authority` can issue for this fleet: known at the start, and not when the first node asks.
+pub(super) fn check_authority(config: &Config) -> Result<(), NodeError> {
+    let Some(folder) = &config.node.authority else { return Ok(()) };
     let wrong = |why: String| NodeError::Setting(format!("node.authority = \"{}\": {why}", folder.display()));
     let issuer = Issuer::open(folder).map_err(|error| wrong(error.to_string()))?;
-    if issuer.fleet() != anchors.fleet() {
-        return Err(wrong(format!("it is of the fleet {}, and this node is of {}", issuer.fleet(), anchors.fleet())));
+    let fleet = config.node.fleet.as_str();
+    if issuer.fleet() != fleet {
+        return Err(wrong(format!("it is of the fleet {}, and this node is of {fleet}", issuer.fleet())));
     }
-    match issuer.check(anchors, unix_now().max(EARLIEST)) {
-        // It may be renewed while the node runs, and the clock may be wrong.
+    Ok(())
+}
+
+/// It may be renewed while the node runs, and the clock may be wrong.
+fn warn_of_authority(folder: &Path, anchors: &Anchors) {
+    if let Err(error) = Issuer::open(folder).and_then(|issuer| issuer.check(anchors, unix_now().max(EARLIEST))) {
+        tracing::warn!(%error, "node.authority cannot renew anybody's credential now");
+    }
+}
+
+/// The credential that this node was enrolled with.
+fn enrolled(files: &CredentialFiles, identity: &Identity) -> Result<(Credential, Anchors), NodeError> {
+    match files.load().map_err(|error| wrong(&error))? {
+        Some(loaded) => of_this_node(loaded, identity, files),
+        None => Err(NodeError::Setting(format!(
+            "node.credentials = \"{}\" holds no credential; make one with `tidegate fleet enroll {}` and copy its files \
+             there, or remove the key to let this node be a fleet of its own",
+            files.folder().display(),
+            identity.node
+        ))),
+    }
+}
+
+/// The credential that this node made for itself; none where it has yet to, or has another name in the configuration now.
+fn of_own_fleet(files: &CredentialFiles, identity: &Identity) -> Option<(Credential, Anchors)> {
+    match files.load() {
+        Ok(loaded) => loaded.filter(|(credential, _)| is_of(credential, identity)),
         Err(error) => {
-            tracing::warn!(%error, "node.authority cannot renew anybody's credential now");
-            Ok(())
+            // A power cut while it was written: nobody else knows it, so another one does as well.
+            tracing::warn!(%error, "the node's own credential cannot be read; it is made anew");
+            None
         }
-        Ok(()) => Ok(()),
     }
 }
 

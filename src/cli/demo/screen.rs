@@ -11,7 +11,7 @@ use super::play::Play;
 use super::scene::{Cloud, SERVICE, Scene};
 use super::surge::{DEADLINE, Surge};
 use super::verdict::{Check, agreement, answered_by, percentile};
-use crate::cli::terminal::{is_interactive, table};
+use crate::cli::terminal::{is_interactive, mention, table};
 use crate::logic::route::Placement;
 use crate::node::Addresses;
 use crate::wire::ServiceStatus;
@@ -42,8 +42,8 @@ impl Screen {
     fn say(&self, line: &str) {
         let bar = self.bar.lock().ok().and_then(|bar| bar.clone());
         match bar.filter(|bar| self.live && !bar.is_finished()) {
-            Some(bar) => bar.suspend(|| println!("{line}")),
-            None => println!("{line}"),
+            Some(bar) => bar.suspend(|| mention(line)),
+            None => mention(line),
         }
     }
 
@@ -186,7 +186,7 @@ impl Progress {
         let Ok(mut said) = self.said.lock() else { return };
         if said.is_none_or(|at| at.elapsed() >= PLAIN_EVERY) {
             *said = Some(Instant::now());
-            println!("           {answered} of {} answered  {state}", self.total);
+            mention(&format!("           {answered} of {} answered  {state}", self.total));
         }
     }
 

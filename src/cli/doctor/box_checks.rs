@@ -48,27 +48,21 @@ pub(super) fn cores(config: &Config) -> Option<Finding> {
     })
 }
 
-/// Whether the node can prove who it is, and for how long.
+/// For how long the node can prove who it is; whether it can at all is the configuration's.
 pub(super) fn credentials(config: &Config) -> Option<Finding> {
-    let folder = config.node.credentials.as_ref()?;
     let about = "credentials";
     let mend = "enroll this node (tidegate fleet enroll), and put what it writes there";
-    Some(match CredentialFiles::new(folder).load() {
-        Err(error) => Finding::problem(about, error.to_string(), mend),
-        Ok(None) => Finding::problem(about, format!("{} holds none", folder.display()), mend),
-        Ok(Some((credential, _))) => {
-            let (name, ends) = (&credential.facts().name, credential.facts().not_after);
-            let shown = rfc3339(i64::try_from(ends.saturating_mul(1_000)).unwrap_or(i64::MAX));
-            let what = format!("{name}, until {shown}");
-            match ends.checked_sub(unix_now()) {
-                None => Finding::problem(about, format!("{what}: expired"), mend),
-                Some(left) if left < EXPIRES_SOON_S => {
-                    let mend = "it was not renewed: is a node with node.authority there? Else enroll this node again";
-                    Finding::warning(about, format!("{what}: soon over"), mend)
-                }
-                Some(_) => Finding::ok(about, what),
-            }
+    let (credential, _) = CredentialFiles::new(config.node.credentials.as_ref()?).load().ok().flatten()?;
+    let (name, ends) = (&credential.facts().name, credential.facts().not_after);
+    let shown = rfc3339(i64::try_from(ends.saturating_mul(1_000)).unwrap_or(i64::MAX));
+    let what = format!("{name}, until {shown}");
+    Some(match ends.checked_sub(unix_now()) {
+        None => Finding::problem(about, format!("{what}: expired"), mend),
+        Some(left) if left < EXPIRES_SOON_S => {
+            let mend = "it was not renewed: is a node with node.authority there? Else enroll this node again";
+            Finding::warning(about, format!("{what}: soon over"), mend)
         }
+        Some(_) => Finding::ok(about, what),
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use edge_config::{Broker, BrokerAddress, Config};
 use http::StatusCode;
+use serde_json::Value;
 
 use super::super::ask::ask;
 use super::Finding;
@@ -18,6 +19,7 @@ pub(super) fn look(config: &Config, node_runs: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     if node_runs {
         found.extend(health(config.console.listen));
+        found.extend(links(config.console.listen));
     } else {
         let mqtt = config.mqtt.embedded_listen().map(|address| ("mqtt.listen", address));
         let hub = config.mqtt.hub().map(|hub| ("mqtt.listen_tls", hub.listen));
@@ -59,6 +61,22 @@ fn health(console: SocketAddr) -> Vec<Finding> {
             Finding::problem("node", format!("{path} answers {}: {}", status.as_u16(), said.trim()), mend)
         }
         Err(error) => Finding::problem("node", format!("{path}: {error:#}"), mend),
+    })
+    .collect()
+}
+
+/// Whether it speaks with its brokers: a port that takes connections may still let nobody in.
+fn links(console: SocketAddr) -> Vec<Finding> {
+    let answer = ask(&console.to_string(), "/api/v1/node").ok().filter(|(status, _)| *status == StatusCode::OK);
+    let node: Value = answer.and_then(|(_, said)| serde_json::from_slice(&said).ok()).unwrap_or_default();
+    let links = node["telemetry"]["links"].as_array();
+    let down = links.into_iter().flatten().filter(|link| link["connected"] == false);
+    down.map(|link| {
+        let text = |key: &str| link[key].as_str();
+        let broker = text("broker").map(|broker| format!(" with {broker}")).unwrap_or_default();
+        let why = text("last_error").unwrap_or("no answer yet");
+        let what = format!("the node's link {}{broker} does not stand: {why}", text("link").unwrap_or_default());
+        Finding::problem("broker", what, "mend what it says; serving goes on, and events wait on disk meanwhile")
     })
     .collect()
 }

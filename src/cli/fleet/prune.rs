@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cli::EXIT_USAGE;
 use crate::cli::broker::BrokerArgs;
+use crate::cli::terminal::{mention, say};
 use crate::host::clock::unix_now;
 use crate::mqtt::link::{Link, LinkObserver, LinkStatus};
 use crate::mqtt::{Incoming, Outgoing, Qos};
@@ -209,11 +210,11 @@ impl Prune {
         for (name, node, state) in &ghosts {
             let (state, count) = (state.as_deref().unwrap_or(without), node.topics.len());
             if self.dry_run {
-                println!("{name} ({state}): would clear {count} topics");
+                mention(&format!("{name} ({state}): would clear {count} topics"));
                 continue;
             }
             match clearing.clear(&node.topics).await {
-                Some(cleared) if cleared == count => println!("{name} ({state}): cleared {count} topics"),
+                Some(cleared) if cleared == count => mention(&format!("{name} ({state}): cleared {count} topics")),
                 None => {
                     eprintln!(
                         "error: {name} ({state}): the broker does not acknowledge that its {count} topics are cleared; \
@@ -231,7 +232,7 @@ impl Prune {
             }
         }
         if ghosts.is_empty() {
-            println!("nothing to clear: every node that left something is there");
+            say!("nothing to clear: every node that left something is there");
         }
         if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cli::terminal::say;
 use crate::trust::{Users, generate_password};
 
 /// The users' file in the fleet's folder.
@@ -45,7 +46,7 @@ impl User {
                 bail!("there is no user {} in {}", self.name, path.display());
             }
             write(&users, &path)?;
-            println!("{} may watch no longer", self.name);
+            say!("{} may watch no longer", self.name);
         } else {
             let given = self.password_file.as_deref().map(read_password).transpose()?;
             let password = given.clone().map_or_else(generate_password, Ok)?;
@@ -53,11 +54,11 @@ impl User {
             write(&users, &path)?;
             let may = if was_there { "has a new password" } else { "may watch" };
             match given {
-                Some(_) => println!("{} {may}", self.name),
-                None => println!("{} {may}; the password, shown this once: {password}", self.name),
+                Some(_) => say!("{} {may}", self.name),
+                None => say!("{} {may}; the password, shown this once: {password}", self.name),
             }
         }
-        println!("a hub takes it within seconds once {} stands there as its mqtt.users_file", path.display());
+        say!("a hub takes it within seconds once {} stands there as its mqtt.users_file", path.display());
         Ok(())
     }
 }

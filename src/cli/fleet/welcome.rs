@@ -5,6 +5,7 @@ use std::path::Path;
 use super::NODES;
 use super::user::USERS;
 use crate::cli::broker::split;
+use crate::cli::terminal::say;
 
 /// MQTT's registered port for TLS.
 const TLS_PORT: u16 = 8883;
@@ -45,29 +46,29 @@ impl std::fmt::Display for HubAddress {
 /// Prints it: for nodes, for a hub, and for who watches with `watcher`'s password, which is shown here alone.
 pub(super) fn print(fleet: &str, folder: &Path, hub: &HubAddress, (watcher, password): (&str, &str)) {
     let (dir, HubAddress { host, port }) = (folder.display(), hub);
-    println!("founded the fleet {fleet} in {dir}; who has {dir}/root.key can let anyone in: keep it off the gateways");
-    println!();
-    println!("for each node:");
-    println!("    tidegate fleet enroll gateway-1 --dir {dir}");
-    println!();
-    println!("for a hub, a node whose broker serves the others:");
-    println!("    tidegate fleet enroll hub --host {host} --dir {dir}");
-    println!("copy {dir}/{USERS} to it as {ETC}/{USERS}, readable for tidegate alone, and set there");
-    println!("    [mqtt]");
-    println!("    listen_tls = \"0.0.0.0:{port}\"");
-    println!("    users_file = \"{ETC}/{USERS}\"");
-    println!("and at the other nodes");
-    println!("    [mqtt]");
-    println!("    broker = \"mqtts://{hub}\"");
-    println!();
-    println!("to watch from a laptop that has {dir}/roots.pem; the password is shown this once:");
-    println!("    mosquitto_sub -h {host} -p {port} --cafile {dir}/roots.pem -u {watcher} -P {password} \\");
-    println!("        -v -t 'tidegate-json/v1/{fleet}/#'");
-    println!("and with a broker that wants certificates:");
-    println!("    tidegate fleet enroll laptop --role operator --dir {dir}");
-    println!("    mosquitto_sub -h BROKER -p {TLS_PORT} --cafile {dir}/{NODES}/laptop/roots.pem \\");
-    println!("        --cert {dir}/{NODES}/laptop/node.pem --key {dir}/{NODES}/laptop/node.key \\");
-    println!("        -v -t 'tidegate-json/v1/{fleet}/#'");
+    say!("founded the fleet {fleet} in {dir}; who has {dir}/root.key can let anyone in: keep it off the gateways");
+    say!();
+    say!("for each node:");
+    say!("    tidegate fleet enroll gateway-1 --dir {dir}");
+    say!();
+    say!("for a hub, a node whose broker serves the others:");
+    say!("    tidegate fleet enroll hub --host {host} --dir {dir}");
+    say!("copy {dir}/{USERS} to it as {ETC}/{USERS}, readable for tidegate alone, and set there");
+    say!("    [mqtt]");
+    say!("    listen_tls = \"0.0.0.0:{port}\"");
+    say!("    users_file = \"{ETC}/{USERS}\"");
+    say!("and at the other nodes");
+    say!("    [mqtt]");
+    say!("    broker = \"mqtts://{hub}\"");
+    say!();
+    say!("to watch from a laptop that has {dir}/roots.pem; the password is shown this once:");
+    say!("    mosquitto_sub -h {host} -p {port} --cafile {dir}/roots.pem -u {watcher} -P {password} \\");
+    say!("        -v -t 'tidegate-json/v1/{fleet}/#'");
+    say!("and with a broker that wants certificates:");
+    say!("    tidegate fleet enroll laptop --role operator --dir {dir}");
+    say!("    mosquitto_sub -h BROKER -p {TLS_PORT} --cafile {dir}/{NODES}/laptop/roots.pem \\");
+    say!("        --cert {dir}/{NODES}/laptop/node.pem --key {dir}/{NODES}/laptop/node.key \\");
+    say!("        -v -t 'tidegate-json/v1/{fleet}/#'");
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ fn work(next: &AtomicU64, last: u64, found: &Mutex<Found>) {
         let repeated = seed.is_multiple_of(REPEATED) && report.is_ok();
         let again = repeated.then(|| play(seed, Detail::Hash).hash);
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken_before = found.broken.len();
         match report {
             Ok(report) => {
                 found.coverage.add(&report.coverage);
@@ -66,6 +67,8 @@ fn work(next: &AtomicU64, last: u64, found: &Mutex<Found>) {
             }
             Err(_) => found.broken.push((seed, "a panic, said above".into())),
         }
+        // At once: the rest of a million takes hours.
+        found.broken[broken_before..].iter().for_each(|(seed, what)| println!("seed {seed} {what}"));
         if seed.is_multiple_of(SAID_EVERY) {
             println!("about {seed}: {} broken, {} unsteady", found.broken.len(), found.unsteady.len());
         }
