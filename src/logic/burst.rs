@@ -238,6 +238,10 @@ impl Engine {
 
     /// What to do now, and what the budget did.
     pub fn due(&mut self, now: Duration) -> (Vec<Task>, Vec<Event>) {
+        // What a time limit ends is not the budget's doing, and buys nothing any more.
+        for launch in self.fleet.expire(now) {
+            self.ledger.drain(&launch);
+        }
         let over_budget = self.ledger.renew(now);
         if std::mem::replace(&mut self.told_as_of, self.ledger.forgotten()) != self.ledger.forgotten() {
             self.told.retain(|launch, _| self.ledger.entry(launch).is_some());

@@ -211,9 +211,20 @@ impl Fleet {
         self.instances.get_mut(launch).map(|instance| steps::noticed(instance, why, now)).unwrap_or_default()
     }
 
+    /// Applies the time limits of each stage. Names those that it takes out of the route.
+    pub fn expire(&mut self, now: Duration) -> Vec<String> {
+        let ended = |instance: &mut Instance| {
+            let before = instance.stage;
+            steps::expire(instance, now);
+            let goes = before < Stage::Draining && instance.stage >= Stage::Draining;
+            goes.then(|| instance.launch.clone())
+        };
+        self.instances.values_mut().filter_map(ended).collect()
+    }
+
     /// The operations to carry out now. Each marks its instance busy until [`Fleet::done`].
     pub fn due(&mut self, now: Duration) -> Vec<(String, Operation)> {
-        self.instances.values_mut().for_each(|instance| steps::expire(instance, now));
+        self.expire(now);
         let mut calls = Calls::under_way(self.instances());
         let mut due = Vec::new();
         for instance in self.instances.values_mut().filter(|i| i.busy.is_none() && now >= i.next_at) {

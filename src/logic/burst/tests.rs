@@ -274,6 +274,35 @@ fn what_a_former_run_left_and_the_budget_does_not_bear_is_ended_when_it_is_found
 }
 
 #[test]
+fn what_nobody_reaches_any_more_is_not_drained_by_the_budget_too() {
+    let terms = settings().adapters["cloud"].terms;
+    // Far more than its lease and drain, which end it after 30 s, and less than the minute that it is watched for.
+    let caps = Caps { per_hour: Some(terms.cost(Duration::from_secs(75))), per_day: None };
+    let mut engine = Engine::new(settings(), Ledger::new(caps));
+    engine.recover(Vec::new(), Vec::new(), at(0.0));
+    let mut play = Play { engine, now: 0.0, alive: BTreeMap::new(), events: Vec::new(), ended: Vec::new() };
+    play.on(0.1);
+    play.order("l1").unwrap();
+    play.on(1.0);
+    assert_eq!(play.stage("l1"), Some(Stage::Ready));
+    // A renewal that is answered no more: the end waits for it.
+    let asked = |play: &mut Play| {
+        play.now += 0.5;
+        let (tasks, events) = play.engine.due(at(play.now));
+        play.events.extend(events);
+        tasks.contains(&Task::Instance("l1".into(), Operation::Renew))
+    };
+    while !asked(&mut play) {
+        assert!(play.now < 30.0, "it is renewed");
+    }
+    while play.now < 60.0 {
+        asked(&mut play);
+    }
+    assert_eq!(play.stage("l1"), Some(Stage::Ending));
+    assert!(!play.events.contains(&Event::OverBudget("l1".into())), "{:?}", play.events);
+}
+
+#[test]
 fn rows_of_an_adapter_that_is_down_cost_until_their_leases_end_and_no_longer() {
     let play = Play::new(settings(), vec![record("l1", Recorded::Ready)]);
     let mut engine = play.engine;
