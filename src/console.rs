@@ -114,6 +114,8 @@ pub trait Pulse: Send + Sync + 'static {
     fn broker_connected(&self) -> bool;
     /// How telemetry gets out.
     fn telemetry(&self) -> Telemetry;
+    /// Until when the node can prove who it is (RFC 3339).
+    fn credential_ends_at(&self) -> String;
     /// Seconds since the start.
     fn uptime_s(&self) -> u64;
 }
@@ -144,6 +146,7 @@ struct NodeAnswer<'a> {
     ready: bool,
     broker_connected: bool,
     telemetry: Telemetry,
+    credential_ends_at: String,
     uptime_s: u64,
     load: Option<crate::wire::LoadReport>,
 }
@@ -263,6 +266,7 @@ async fn node(State(console): State<Console>) -> Response {
         ready: console.pulse.is_ready(),
         broker_connected: console.pulse.broker_connected(),
         telemetry: console.pulse.telemetry(),
+        credential_ends_at: console.pulse.credential_ends_at(),
         uptime_s: console.pulse.uptime_s(),
         load: console.board.load(),
     };

@@ -19,13 +19,14 @@ use crate::actors::hearing::Hearing;
 use crate::actors::publisher::Way;
 use crate::console::{Console, Pulse, Telemetry, recorder};
 use crate::gateway::Gateway;
-use crate::host::clock::Clock;
+use crate::host::clock::{Clock, rfc3339_s};
 use crate::host::memory;
 use crate::host::service_manager::{PassedError, PassedSockets};
 use crate::journal::{Journal, JournalError, Spool, StateDir, StateDirError};
 use crate::logic::load::ServiceCounters;
 use crate::mqtt::broker::{Broker, BrokerError};
 use crate::tls::PeerAcceptor;
+use crate::trust::Signer;
 use crate::wire::board::Board;
 use crate::wire::registry::{Present, Registry};
 
@@ -191,6 +192,7 @@ impl Node {
             ways: ways.clone(),
             spool: spool.clone(),
             registry: trust.registry.clone(),
+            signer: trust.signer.clone(),
             stopping: AtomicBool::new(false),
             progress: Arc::default(),
         });
@@ -367,6 +369,7 @@ struct NodePulse {
     ways: Vec<Way>,
     spool: Option<Arc<Spool>>,
     registry: Arc<Registry>,
+    signer: Arc<Signer>,
     stopping: AtomicBool,
     progress: Arc<Progress>,
 }
@@ -402,6 +405,10 @@ impl Pulse for NodePulse {
 
     fn telemetry(&self) -> Telemetry {
         spooled::telemetry(&self.ways, self.spool.as_ref())
+    }
+
+    fn credential_ends_at(&self) -> String {
+        rfc3339_s(self.signer.credential().facts().not_after)
     }
 
     fn uptime_s(&self) -> u64 {

@@ -28,7 +28,7 @@ pub use accept::{Acceptor, KeyFilesError};
 pub use broker::{BrokerTls, BrokerTlsError, NodeCertificate};
 pub use channel::Channel;
 pub use dial::{DialError, Dialer, RootsError};
-pub use fleet::{FleetIdentity, FleetStream, FleetTls, Unwelcome};
+pub use fleet::{FleetIdentity, FleetStream, FleetTls, Unwelcome, is_for_certificate};
 pub use identity::{IdentityError, LaunchIdentity, launch_pin, launch_token};
 pub(crate) use identity::{PKCS8_BEFORE_SEED, pem};
 pub use peer::PeerAcceptor;

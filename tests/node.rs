@@ -110,7 +110,7 @@ fn the_console_has_the_members_that_others_rely_on() {
 }
 
 /// The names and labels that boards and alerts know; those of a burst are looked for where one happens.
-const METRICS: [(&str, &[&str]); 12] = [
+const METRICS: [(&str, &[&str]); 13] = [
     (
         "http_server_request_duration_seconds_bucket",
         &["http_request_method", "http_route", "http_response_status_code"],
@@ -126,6 +126,7 @@ const METRICS: [(&str, &[&str]); 12] = [
     ("tidegate_budget_remaining", &["window", "currency"]),
     ("tidegate_budget_reserved", &["window", "currency"]),
     ("tidegate_build_info", &["version"]),
+    ("tidegate_credential_expiry_timestamp_seconds", &[]),
 ];
 
 #[test]
@@ -166,7 +167,7 @@ fn status_says_in_five_lines_how_the_node_is() {
     let said = home.command(&["status", "--console", &node.console_url()]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(said.stdout.lines().count(), 5, "{}", said.stdout);
-    for word in ["gateway-t", "ready", "digits", "1 local", "EUR", &node.addresses.gateway] {
+    for word in ["gateway-t", "ready", "digits", "1 local", "EUR", "credential until 20", &node.addresses.gateway] {
         assert!(said.stdout.contains(word), "no {word:?} in: {}", said.stdout);
     }
     let said = home.command(&["status", "--json", "--console", &node.console_url()]);

@@ -232,6 +232,11 @@ impl Span {
     }
 
     pub(crate) fn text(value: Duration) -> String {
+        // The library has months, of 30.44 days.
+        let days = value.as_secs() / 86_400;
+        if days > 1 && value == Duration::from_hours(24 * days) {
+            return format!("{days}days");
+        }
         humantime::format_duration(value).to_string().replace(' ', "")
     }
 }

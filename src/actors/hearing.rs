@@ -33,6 +33,8 @@ pub const RIVAL_ADVICE: &str = "two words on the fleet's trust bear one version 
 /// What a broker keeps has been heard so long after the first connection, and a copy of this node that was there has been
 /// told apart by then, as it speaks every `mqtt.refresh` (30 s).
 const FIRST_LOOK: Duration = Duration::from_secs(30);
+/// Topics that a former run can have left: the services and instances of one node, twice over.
+const MOST_EARLY: usize = 256;
 /// A kind of rejected message is told once in this time, however many come.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
@@ -46,6 +48,8 @@ pub struct WrittenOver {
     pub payload: Vec<u8>,
     /// The broker kept it from before this connection.
     pub was_kept: bool,
+    /// It is nobody's fault: what this node said before, as far as can be told.
+    pub is_left_over: bool,
 }
 
 /// Another live node speaks with our credential.
@@ -173,6 +177,8 @@ pub struct Hearing {
     before: Mutex<Stamp>,
     /// A link came up, and nothing that a broker keeps of others or of us was heard since.
     hears_nothing_kept: AtomicBool,
+    /// What stood on topics of ours before anybody could be told.
+    early: Mutex<Vec<WrittenOver>>,
     /// When each kind of rejected message was last told, and how many came since.
     told: Mutex<BTreeMap<&'static str, (Duration, u64)>>,
 }
@@ -203,6 +209,7 @@ impl Hearing {
             first_connected: Default::default(),
             before: Mutex::default(),
             hears_nothing_kept: AtomicBool::new(false),
+            early: Mutex::default(),
             told: Mutex::default(),
         }
     }
@@ -215,6 +222,22 @@ impl Hearing {
         let Stamp { session, .. } = *self.before.lock().unwrap_or_else(PoisonError::into_inner);
         if session > self.signer.session() {
             self.tell(|listeners| tell(&listeners.outlived, Outlived { session }));
+        }
+        let early = std::mem::take(&mut *self.early());
+        early.into_iter().for_each(|over| self.tell(|listeners| tell(&listeners.written_over, over)));
+    }
+
+    fn early(&self) -> MutexGuard<'_, Vec<WrittenOver>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a broker keeps of a topic comes once, so that it waits for whoever mends it.
+    fn tell_written_over(&self, over: WrittenOver) {
+        let mut early = self.early();
+        match self.listeners.get() {
+            Some(listeners) => tell(&listeners.written_over, over),
+            None if early.len() < MOST_EARLY => early.push(over),
+            None => {}
         }
     }
 
@@ -333,17 +356,21 @@ impl Hearing {
     /// What stands on a topic of ours: our own word, or that of somebody who should not have written there.
     fn own(&self, topic: &Topic, incoming: &Incoming, ear: Ear) -> Result<(), Rejected> {
         let message = incoming.payload.as_slice();
-        let written_over =
-            || WrittenOver { topic: topic.clone(), payload: message.to_vec(), was_kept: incoming.retained };
+        let stood_there = incoming.retained && self.is_first_look(ear);
+        let written_over = |is_left_over: bool| WrittenOver {
+            topic: topic.clone(),
+            payload: message.to_vec(),
+            was_kept: incoming.retained,
+            is_left_over,
+        };
         if !topic.is_signed() || message.is_empty() {
             // Whoever publishes there knows whether it is what it said.
-            self.tell(|listeners| tell(&listeners.written_over, written_over()));
+            self.tell_written_over(written_over(stood_there));
             return Ok(());
         }
         let opened = self.verifier.open(topic, message, unix_now());
         let stamp = opened.as_ref().map_or_else(|_| Stamp::default(), |believed| believed.stamp);
         let last = Stamp { session: self.signer.session(), sequence: self.signer.signed() };
-        let stood_there = incoming.retained && self.is_first_look(ear);
         if stamp.session > last.session && stood_there && self.outlived(stamp) {
             return Ok(());
         }
@@ -360,7 +387,8 @@ impl Hearing {
             // What a broker kept while the link was down is older by right, and is said over now.
             && (incoming.retained || !self.is_replayed(topic, stamp));
         if !is_echo {
-            self.tell(|listeners| tell(&listeners.written_over, written_over()));
+            let is_left_over = incoming.retained && opened.is_ok();
+            self.tell_written_over(written_over(is_left_over));
         }
         // An old word of our own is nobody's fault.
         opened.map(drop)

@@ -11,7 +11,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient};
 use super::hearing::RenewalAsked;
 use super::publisher::{Identity, Publish, Report};
 use super::{MAILBOX, tell};
-use crate::host::clock::{Clock, rfc3339, unix_now};
+use crate::host::clock::{Clock, rfc3339_s, unix_now};
 use crate::logic::issuing::{Desk, Verdict};
 use crate::trust::{EARLIEST, Issuer as Hand, KEY_BYTES, UnixSeconds, Verifier};
 use crate::wire::{
@@ -167,6 +167,6 @@ pub(super) fn told(name: &str, chain: &[Vec<u8>]) -> String {
     let facts = chain.first().and_then(|leaf| crate::trust::Facts::read(leaf).ok());
     let (serial, until) =
         facts.map_or_else(Default::default, |facts| (Bytes(facts.serial).to_string(), facts.not_after));
-    let until = rfc3339(i64::try_from(until.saturating_mul(1_000)).unwrap_or(i64::MAX));
+    let until = rfc3339_s(until);
     format!("a certificate for {name}, number {serial}, until {until}")
 }

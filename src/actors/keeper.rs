@@ -15,7 +15,7 @@ pub use self::asking::Asking;
 use super::hearing::{Hearing, Outlived, RIVAL_ADVICE, TrustChanged, TrustOutdated};
 use super::publisher::{Identity, Publish, Relay, Report, SayAllAgain};
 use super::{MAILBOX, tell};
-use crate::host::clock::{Clock, rfc3339};
+use crate::host::clock::{Clock, rfc3339_s};
 use crate::journal::raise_session;
 use crate::logic::renewal::Life;
 use crate::trust::{Authority, Credential, CredentialFiles, EARLIEST, Signer, Subject, UnixSeconds, Update, Verifier};
@@ -193,6 +193,7 @@ impl Keeper {
         let facts = current.facts();
         let life = Life { not_before: facts.issued_at(), not_after: facts.not_after };
         let has_ended = now > facts.not_after;
+        tell_metric(facts.not_after);
         self.tell_end(has_ended.then_some(facts.not_after));
         // One of its own making that begins later is of a clock that was ahead: nobody takes it.
         let begins_later = self.own_fleet.is_some() && now < facts.not_before;
@@ -284,7 +285,8 @@ impl Keeper {
         if !is_ours {
             return self.not_renewed(format!("it is the credential of {}", credential.facts().name));
         }
-        let days = credential.facts().not_after.saturating_sub(self.now()) / 86_400;
+        // To the nearest: one of 90 days is some milliseconds old here.
+        let days = (credential.facts().not_after.saturating_sub(self.now()) + 43_200) / 86_400;
         self.signer.set_credential(credential);
         // What stands at the brokers was signed with the old one, which ends; and neighbours look for the new key.
         tell(&self.say_again, SayAllAgain);
@@ -331,7 +333,7 @@ impl Keeper {
         if std::mem::replace(&mut self.has_told_end, true) {
             return;
         }
-        let (name, ended_at, now) = (&self.identity.node, date(ended_at), date(self.now()));
+        let (name, ended_at, now) = (&self.identity.node, rfc3339_s(ended_at), rfc3339_s(self.now()));
         let error = Some(format!(
             "this node's credential ended at {ended_at}, and its clock shows {now}: set the clock if that is wrong, else make \
              a new credential with `tidegate fleet enroll {name}` and put its files in the place of the old ones; what has \
@@ -367,6 +369,12 @@ enum Renewing {
     Asked,
 }
 
+/// For boards that warn of certificates of all kinds.
+#[expect(clippy::cast_precision_loss, reason = "a date is far below 2^53")]
+fn tell_metric(ends_at: UnixSeconds) {
+    metrics::gauge!("tidegate_credential_expiry_timestamp_seconds").set(ends_at as f64);
+}
+
 /// Names for people; an event has a limit.
 fn listed(names: &[String]) -> String {
     let told = &names[..names.len().min(MAX_TOLD)];
@@ -374,10 +382,6 @@ fn listed(names: &[String]) -> String {
         0 => told.join(", "),
         more => format!("{} and {more} more", told.join(", ")),
     }
-}
-
-fn date(seconds: UnixSeconds) -> String {
-    rfc3339(i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX))
 }
 
 /// A new credential from the node's own fleet, on disk before it is used.

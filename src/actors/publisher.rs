@@ -229,7 +229,8 @@ impl Handler<SayAllAgain> for Publisher {
 impl Handler<WrittenOver> for Publisher {
     type Result = ();
 
-    fn handle(&mut self, WrittenOver { topic, payload, was_kept }: WrittenOver, _: &mut Self::Context) {
+    fn handle(&mut self, over: WrittenOver, _: &mut Self::Context) {
+        let WrittenOver { topic, payload, was_kept, is_left_over } = over;
         let now = self.clock.now();
         let held = self.retained.get(&topic);
         let is_ours = match held {
@@ -251,6 +252,9 @@ impl Handler<WrittenOver> for Publisher {
         self.repaired.insert(topic.clone(), now);
         self.say(&topic, &again);
         self.has_said(&topic);
+        if is_left_over {
+            return;
+        }
         let reason = Some(format!("{topic} was written by somebody else, {} bytes; it was said again", payload.len()));
         self.report(Report { kind: EventKind::TopicRepaired, data: EventData { reason, ..EventData::default() } });
     }

@@ -562,7 +562,7 @@ impl Scheduler {
                     state: word(replica.phase),
                     address: endpoint.map(|endpoint| endpoint.authority.clone()),
                     in_flight: endpoint.map_or(0, |endpoint| endpoint.counters.in_flight()),
-                    age_s: replica.age.as_secs(),
+                    age_s: Some(replica.age.as_secs()),
                     replica: replica.id,
                 }
             })
@@ -577,7 +577,7 @@ impl Scheduler {
                 state: word(Phase::Ready),
                 address: Some(peer.authority.clone()),
                 in_flight: peer.counters.in_flight(),
-                age_s: 0,
+                age_s: None,
             })
         });
         self.board.set_replicas(replicas.chain(peers).collect());

@@ -9,8 +9,8 @@ use clap::Subcommand;
 use edge_config::{FleetId, NodeId};
 
 use super::terminal::say;
-use crate::host::clock::{rfc3339, unix_now};
-use crate::trust::{Authority, CredentialFiles, EARLIEST, Role, Subject, UnixSeconds, is_fleet, issued};
+use crate::host::clock::{rfc3339_s, unix_now};
+use crate::trust::{Authority, CredentialFiles, EARLIEST, Issuer, Role, Subject, UnixSeconds, is_fleet, issued};
 
 mod prune;
 mod user;
@@ -152,7 +152,7 @@ fn now() -> Result<UnixSeconds> {
 }
 
 fn date(seconds: UnixSeconds) -> String {
-    rfc3339(i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX)).chars().take(10).collect()
+    rfc3339_s(seconds).chars().take(10).collect()
 }
 
 impl Init {
@@ -251,7 +251,8 @@ impl Folder {
     fn list(&self) -> Result<()> {
         let issued = issued(&self.dir)?;
         // An authority's folder lists what it has renewed; who is revoked only the fleet's knows.
-        let fleet = if !is_fleet(&self.dir) && !issued.is_empty() { None } else { Some(self.open()?) };
+        let is_an_authority_s = !is_fleet(&self.dir) && (!issued.is_empty() || Issuer::open(&self.dir).is_ok());
+        let fleet = if is_an_authority_s { None } else { Some(self.open()?) };
         say!("{:<40} {:<10} {:<12} SERIAL", "NAME", "ROLE", "UNTIL");
         for one in issued {
             let is_revoked = fleet.as_ref().is_some_and(|fleet| fleet.is_revoked(&one));

@@ -45,12 +45,13 @@ fn about(node: &Value) -> String {
     let ready = if flag(node, "ready") { "ready" } else { "not ready" };
     let uptime = std::time::Duration::from_secs(node["uptime_s"].as_u64().unwrap_or(0));
     format!(
-        "node     {} of fleet {}, session {}, version {}: {ready}, up {}",
+        "node     {} of fleet {}, session {}, version {}: {ready}, up {}, credential until {}",
         text(node, "node"),
         text(node, "fleet"),
         node["session"],
         text(node, "version"),
-        humantime::format_duration(uptime)
+        humantime::format_duration(uptime),
+        text(node, "credential_ends_at").split('T').next().unwrap_or_default()
     )
 }
 

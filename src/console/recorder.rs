@@ -55,6 +55,14 @@ fn describe() {
     describe_gauge!("tidegate_mqtt_connected", "Whether the link's broker is reached, 0 or 1");
     describe_counter!("tidegate_mqtt_reconnects_total", "Connections to the broker after the first one");
     describe_counter!("tidegate_mqtt_dropped_total", "Messages given up, by link and reason");
+    describe_gauge!(
+        "tidegate_credential_expiry_timestamp_seconds",
+        "When this node's credential ends, in seconds since 1970"
+    );
+    describe_counter!(
+        "tidegate_guest_requests_total",
+        "Requests that other nodes sent here, by service and status code"
+    );
     describe_gauge!("tidegate_mqtt_guests", "Clients that came in at mqtt.listen_tls");
     describe_counter!("tidegate_mqtt_refused_total", "Connections that mqtt.listen_tls did not let in, by reason");
     describe_counter!("tidegate_mqtt_sent_bytes_total", "Bytes of MQTT packets to the broker, without TCP and TLS");

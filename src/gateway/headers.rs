@@ -132,6 +132,10 @@ pub(super) fn toward_client(headers: &mut HeaderMap, endpoint: &Endpoint, queue:
         headers.insert(REPLICA, replica);
     }
     headers.insert(PLACEMENT, HeaderValue::from_static(endpoint.placement.as_str()));
+    if endpoint.placement == Placement::Peer {
+        // The other node's of the same names; both are within what is told here as upstream.
+        headers.remove(SERVER_TIMING);
+    }
     // Appended: a replica may have timings of its own to tell.
     headers.append(SERVER_TIMING, server_timing(queue, upstream));
 }

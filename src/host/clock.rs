@@ -67,6 +67,11 @@ pub fn rfc3339(unix_ms: i64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }
 
+/// The same of whole seconds, as certificates have them.
+pub fn rfc3339_s(unix_s: u64) -> String {
+    rfc3339(i64::try_from(unix_s.saturating_mul(1_000)).unwrap_or(i64::MAX))
+}
+
 /// The calendar now, as messages have it.
 pub fn rfc3339_now() -> String {
     rfc3339(unix_ms_now())

@@ -64,6 +64,12 @@ impl fmt::Display for Unwelcome {
     }
 }
 
+/// Whether a handshake failed because of the certificate that the client showed.
+pub fn is_for_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    matches!(cause, Some(Error::InvalidCertificate(_)))
+}
+
 /// Answers handshakes. TLS 1.3 alone: in it a client's certificate goes encrypted, and every library of today speaks it.
 #[derive(Clone)]
 pub struct FleetTls(TlsAcceptor);

@@ -33,7 +33,8 @@ pub struct Announcement {
     /// The version of the message set, [`crate::WIRE_VERSION`].
     #[serde(default)]
     pub wire: u32,
-    /// SHA-256 of the resolved configuration, in hex, so that differing nodes stand out.
+    /// The first digits (12) of the SHA-256 of the resolved configuration without `node.id`, in hex, so that differing nodes
+    /// stand out.
     #[serde(default)]
     pub config_digest: String,
     /// Where it listens.

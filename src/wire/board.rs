@@ -47,8 +47,8 @@ pub struct ReplicaStatus {
     pub address: Option<String>,
     /// Requests that it has now.
     pub in_flight: u32,
-    /// Seconds since it was asked for.
-    pub age_s: u64,
+    /// Seconds since it was asked for; not known of another node's.
+    pub age_s: Option<u64>,
 }
 
 /// One adapter, as an operator asks about it.

@@ -284,6 +284,9 @@ fn a_credential_that_does_not_fit_is_refused_at_the_start_with_what_to_do() {
     std::fs::remove_file(home.path().join("fleet/nodes/gw-b/node.key")).unwrap();
     refused(&path(&home, "fleet/nodes/gw-b"), &["lacks node.key", "fleet enroll"]);
 
+    run(&home, &["enroll", "issuer", "--role", "authority", "--dir", &path(&home, "fleet")]);
+    let listed = run(&home, &["list", "--dir", &path(&home, "fleet/nodes/issuer")]);
+    assert_eq!(listed.lines().count(), 1, "an authority that has renewed nothing yet: {listed}");
     let twice = home.command(&["fleet", "init", "test", "--dir", &path(&home, "fleet")]);
     assert!(twice.code == Some(1) && twice.stderr.contains("holds a fleet already"), "{}", twice.stderr);
     let unknown = home.command(&["fleet", "revoke", "gw-z", "--dir", &path(&home, "fleet")]);

@@ -134,6 +134,31 @@ fn an_old_word_of_the_nodes_own_that_is_played_again_is_written_over() {
 }
 
 #[test]
+fn what_a_former_run_left_at_a_broker_is_said_over_and_nobody_is_accused() {
+    let home = Home::new();
+    let broker = Broker::start(&home);
+    let spec = at_broker(&broker.address());
+    let own = format!("{CBOR}/discovery/gateway-t");
+    let node = home.start(&spec);
+    let old = retained(&broker.address(), &own);
+    node.kill9();
+    // As a run leaves it whose configuration had another service.
+    let gone = format!("{CBOR}/node/gateway-t/service/gone");
+    publish(&broker.address(), &gone, b"of a former run");
+
+    let node = home.start(&spec);
+    wait_until(PATIENCE, "its new word stands there", || (retained(&broker.address(), &own) != old).then_some(()));
+    wait_until(PATIENCE, "what nobody says any more is gone", || {
+        retained(&broker.address(), &gone).is_empty().then_some(())
+    });
+    publish(&broker.address(), &own, b"somebody");
+    wait_until(PATIENCE, "a foreign write is told", || (!node.events("topic.repaired").is_empty()).then_some(()));
+    let told = node.events("topic.repaired");
+    let reasons: Vec<_> = told.iter().map(|told| told["reason"].as_str().unwrap()).collect();
+    assert!(reasons.iter().all(|reason| reason.contains("8 bytes")), "{reasons:?}");
+}
+
+#[test]
 fn names_without_end_below_the_nodes_own_are_cleared_at_a_pace() {
     let home = Home::new();
     let broker = Broker::start(&home);

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::fleet::{Fleet, seen};
+use super::fleet::{Fleet, path, run, seen};
 use crate::support::{Node, PATIENCE, Spec, wait_until};
 
 /// Heard every few seconds, which a busy machine keeps up with, and not given up by the broker within this test.
@@ -91,6 +91,38 @@ fn a_peer_is_routable_from_its_first_live_word_to_one_heartbeat_after_its_last()
     // One that is asked to stop is left alone at once.
     assert_eq!(b.terminate().code, Some(0));
     wait_for_peers(&a, &[]);
+}
+
+#[test]
+fn who_is_put_out_is_no_peer_at_once_and_the_others_are_still() {
+    let fleet = Fleet::found();
+    let b = with_room(&fleet, "gw-b");
+    // Nothing that it says from here on can be why it is used: its next word is half a minute away.
+    let b = fleet.home.start(&b.with("[mqtt]\nrefresh = '30s'"));
+    let a_s = fleet.enroll("gw-a", "node");
+    let a = fleet.home.start(&fleet.spec("gw-a", &a_s).with(HEARTBEAT));
+    fleet.enroll("gw-z", "node");
+    wait_for_peers(&a, &["gw-b"]);
+    b.signal(Signal::SIGSTOP);
+    let revoke = |name: &str| {
+        run(&fleet.home, &["revoke", name, "--dir", &path(&fleet.home, "fleet")]);
+        std::fs::copy(path(&fleet.home, "fleet/trust.cbor"), a_s.join("trust.cbor")).unwrap();
+    };
+    let told = |count: usize| {
+        let changes = wait_until(PATIENCE, "the change is told", || {
+            Some(a.events("trust.changed")).filter(|changes| changes.len() == count)
+        });
+        changes[count - 1]["reason"].as_str().unwrap().to_owned()
+    };
+    revoke("gw-z");
+    assert!(told(1).ends_with("1 revoked certificates"), "nobody that was heard is put out");
+    assert_eq!(seen(&a, "gw-b").expect("known")["alive"], true);
+    revoke("gw-b");
+    let reason = told(2);
+    assert!(reason.ends_with("not believed any more: gw-b"), "{reason}");
+    wait_for_peers(&a, &[]);
+    assert!(seen(&a, "gw-b").is_none());
+    b.signal(Signal::SIGCONT);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use edge_config::{Config, Runtime};
 
 use super::Finding;
-use crate::host::clock::{rfc3339, unix_now};
+use crate::host::clock::{rfc3339_s, unix_now};
 use crate::trust::{CredentialFiles, EARLIEST};
 
 /// A certificate of a fleet is renewed at two thirds of its life, so one that is this close to its end was not.
@@ -18,7 +18,7 @@ const LATEST: u64 = 4_102_444_800;
 /// Leases and decisions count time since boot; what a wrong calendar spoils are signatures and dates.
 pub(super) fn clock() -> Option<Finding> {
     let now = unix_now();
-    let shown = rfc3339(i64::try_from(now.saturating_mul(1_000)).unwrap_or(i64::MAX));
+    let shown = rfc3339_s(now);
     let mend = "set it, or let it be set: timedatectl set-ntp true (or chrony); the node serves meanwhile";
     if now < EARLIEST {
         let what = format!("it says {shown}: signed commands wait until it is set");
@@ -54,7 +54,7 @@ pub(super) fn credentials(config: &Config) -> Option<Finding> {
     let mend = "enroll this node (tidegate fleet enroll), and put what it writes there";
     let (credential, _) = CredentialFiles::new(config.node.credentials.as_ref()?).load().ok().flatten()?;
     let (name, ends) = (&credential.facts().name, credential.facts().not_after);
-    let shown = rfc3339(i64::try_from(ends.saturating_mul(1_000)).unwrap_or(i64::MAX));
+    let shown = rfc3339_s(ends);
     let what = format!("{name}, until {shown}");
     Some(match ends.checked_sub(unix_now()) {
         None => Finding::problem(about, format!("{what}: expired"), mend),

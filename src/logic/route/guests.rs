@@ -44,7 +44,8 @@ impl Spare {
     #[must_use]
     pub fn update(&mut self, own: u32, capacity: u32, now: Duration) -> u32 {
         let most = most_guests(capacity);
-        if own >= most {
+        // Nothing that runs here yet is no load.
+        if most > 0 && own >= most {
             *self = Self { is_closed: true, low_since: None };
         } else if own * 2 > most {
             self.low_since = None;
@@ -109,6 +110,9 @@ mod tests {
 
     #[test]
     fn a_node_without_a_local_replica_has_no_room() {
-        assert_eq!(Spare::default().update(0, 0, Duration::ZERO), 0);
+        let mut starting = Spare::default();
+        let at = Duration::from_secs;
+        assert_eq!(starting.update(0, 0, at(0)), 0);
+        assert_eq!(starting.update(0, 8, at(1)), 4, "the first replica brings room at once");
     }
 }

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use super::BrokerError;
 use super::gate::Gate;
 use super::room::{Place, Room};
-use crate::tls::FleetTls;
+use crate::tls::{FleetTls, is_for_certificate};
 
 /// Filters of one guest; a node has eight.
 const MAX_SUBSCRIPTIONS: usize = 64;
@@ -188,7 +188,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, place: 
     let (stream, chain) = match shared.tls.accept(stream).await {
         Ok(accepted) => accepted,
         Err(error) => {
-            refused("handshake");
+            refused(if is_for_certificate(&error) { "certificate" } else { "handshake" });
             return tracing::debug!(%error, %from, "no TLS with who came to the hub");
         }
     };

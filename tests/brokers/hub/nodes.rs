@@ -48,6 +48,7 @@ fn a_hub_and_a_node_see_each_other_until_the_node_is_put_out() {
     wait_until(PATIENCE, "it is not let in again", || {
         node.log().lines().any(|line| line.contains("CertificateRevoked")).then_some(())
     });
+    assert!(hub.refused("certificate") > 0 && hub.refused("handshake") == 0);
     wait_until(PATIENCE, "it is forgotten", || seen(&hub.node, "gateway-1").is_none().then_some(()));
     assert_eq!(guests(), 1, "the watcher");
     assert_eq!(node.get_json("/api/v1/node")["broker_connected"], false);
