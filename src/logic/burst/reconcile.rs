@@ -10,9 +10,6 @@ use crate::logic::fleet::{Address, Timing};
 /// Instances that end within this time are confirmed by one list: a thousand orphans must not cost a thousand lists.
 const CONFIRM_TOGETHER: Duration = Duration::from_millis(50);
 
-/// No start timeout is longer.
-const LONGEST_START: Duration = Duration::from_hours(1);
-
 /// The recorded stages of a launch, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Recorded {
@@ -274,7 +271,7 @@ impl Engine {
     }
 
     /// Why an instance is not to be taken over, whatever its provider says of it.
-    fn why_not(&self, adapter: &str, service: &str) -> Option<&'static str> {
+    pub(super) fn why_not(&self, adapter: &str, service: &str) -> Option<&'static str> {
         let may_use = self.settings.services.get(service);
         if self.ending {
             Some("the node stops")
@@ -363,10 +360,11 @@ impl Engine {
         self.adapters.get(adapter).map_or(lease_ttl + drain_timeout + step, |adapter| adapter.tail(step))
     }
 
-    /// A calendar that was set in between makes a start of years, or one in the future: neither teaches anything.
+    /// No start takes longer than the time after which it is given up. What says so was written at an adoption, in the place of
+    /// a record that was lost in a crash, or the calendar was set in between: neither teaches anything.
     fn learn(&mut self, record: &Record, now: Duration) {
-        let Some(took) = record.start_took.filter(|took| *took <= LONGEST_START) else { return };
-        if let Some(adapter) = self.adapters.get_mut(&record.adapter) {
+        let (Some(took), Some(adapter)) = (record.start_took, self.adapters.get_mut(&record.adapter)) else { return };
+        if took <= adapter.settings.start_timeout {
             adapter.starts.observe(took, (record.started_at + took).min(now));
         }
     }

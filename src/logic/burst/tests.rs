@@ -476,11 +476,18 @@ fn a_row_whose_adapter_is_gone_is_closed_at_the_price_of_the_longest_lease() {
 fn a_lease_without_a_setting_outlasts_what_starts_take() {
     let mut settings = settings();
     settings.adapters.get_mut("cloud").unwrap().lease_ttl = None;
-    let slow =
-        |n: u32| Record { start_took: Some(Duration::from_secs(600)), ..record(&format!("l{n}"), Recorded::Closed) };
-    assert_eq!(Play::new(settings.clone(), Vec::new()).engine.adapters()["cloud"].timing().lease_ttl.as_secs(), 180);
-    let play = Play::new(settings, (0..10).map(slow).collect());
-    assert!(play.engine.adapters()["cloud"].timing().lease_ttl >= Duration::from_secs(600));
+    let lease = |start_timeout: u64, starts: u32| {
+        let mut settings = settings.clone();
+        settings.adapters.get_mut("cloud").unwrap().start_timeout = Duration::from_secs(start_timeout);
+        let slow = |n: u32| Record {
+            start_took: Some(Duration::from_secs(600)),
+            ..record(&format!("l{n}"), Recorded::Closed)
+        };
+        Play::new(settings, (0..starts).map(slow).collect()).engine.adapters()["cloud"].timing().lease_ttl
+    };
+    assert_eq!(lease(900, 0), Duration::from_secs(180));
+    assert!(lease(900, 10) >= Duration::from_secs(600));
+    assert_eq!(lease(60, 10), Duration::from_secs(180), "a start that was given up long before is none");
 }
 
 #[test]
