@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod adapter;
+mod apply;
 pub mod ask;
 pub mod broker;
 pub mod burst;

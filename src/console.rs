@@ -35,8 +35,6 @@ pub struct About {
     pub session: u64,
     /// Tidegate's version.
     pub version: &'static str,
-    /// Digest of the resolved configuration.
-    pub config_digest: String,
     /// Process id.
     pub pid: u32,
     /// Where the gateway listens.
@@ -102,6 +100,19 @@ pub struct Telemetry {
     pub spool: Option<SpoolView>,
 }
 
+/// The configuration in force, and what became of the last attempt to change it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConfigView {
+    /// The first digits of its SHA-256, as announcements have it.
+    pub digest: String,
+    /// Changes that were asked for since the start, applied or not.
+    pub attempts: u64,
+    /// When one was last applied (RFC 3339).
+    pub applied_at: Option<String>,
+    /// Why the last one was not.
+    pub problems: Vec<String>,
+}
+
 /// What changes, read at each request.
 pub trait Pulse: Send + Sync + 'static {
     /// Whether requests can be answered.
@@ -114,6 +125,8 @@ pub trait Pulse: Send + Sync + 'static {
     fn broker_connected(&self) -> bool;
     /// How telemetry gets out.
     fn telemetry(&self) -> Telemetry;
+    /// The configuration in force.
+    fn config(&self) -> ConfigView;
     /// Until when the node can prove who it is (RFC 3339).
     fn credential_ends_at(&self) -> String;
     /// Seconds since the start.
@@ -146,6 +159,8 @@ struct NodeAnswer<'a> {
     ready: bool,
     broker_connected: bool,
     telemetry: Telemetry,
+    config_digest: String,
+    config: ConfigView,
     credential_ends_at: String,
     uptime_s: u64,
     load: Option<crate::wire::LoadReport>,
@@ -261,11 +276,14 @@ async fn metrics(State(console): State<Console>) -> Response {
 }
 
 async fn node(State(console): State<Console>) -> Response {
+    let config = console.pulse.config();
     let answer = NodeAnswer {
         about: &console.about,
         ready: console.pulse.is_ready(),
         broker_connected: console.pulse.broker_connected(),
         telemetry: console.pulse.telemetry(),
+        config_digest: config.digest.clone(),
+        config,
         credential_ends_at: console.pulse.credential_ends_at(),
         uptime_s: console.pulse.uptime_s(),
         load: console.board.load(),

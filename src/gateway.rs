@@ -144,6 +144,15 @@ impl Gateway {
         }
     }
 
+    /// Treats the requests of these services so from the next one on. A service that the gateway was not made with is left out.
+    pub fn reconfigure(&self, services: Vec<ServiceOptions>) {
+        for options in services {
+            if let Some(service) = self.services.get(&options.name) {
+                service.reconfigure(options);
+            }
+        }
+    }
+
     /// The counters of a service; `None` for one that the gateway was not made with.
     #[must_use]
     pub fn counters(&self, service: &str) -> Option<Arc<ServiceCounters>> {

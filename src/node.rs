@@ -13,11 +13,11 @@ use std::time::Duration;
 use edge_config::Config;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::actors::hearing::Hearing;
 use crate::actors::publisher::Way;
-use crate::console::{Console, Pulse, Telemetry, recorder};
+use crate::console::{ConfigView, Console, Pulse, Telemetry, recorder};
 use crate::gateway::Gateway;
 use crate::host::clock::{Clock, rfc3339_s};
 use crate::host::memory;
@@ -31,6 +31,7 @@ use crate::wire::board::Board;
 use crate::wire::registry::{Present, Registry};
 
 use progress::{Progress, Rhythm};
+use reload::{ORDERS, Reload};
 
 mod access;
 mod check;
@@ -44,6 +45,7 @@ mod parts;
 mod peers;
 mod progress;
 mod providers;
+mod reload;
 mod spooled;
 pub mod trial;
 mod trust;
@@ -115,6 +117,7 @@ pub struct Node {
     addresses: Addresses,
     board: Arc<Board>,
     counters: BTreeMap<String, Arc<ServiceCounters>>,
+    reload: Arc<Reload>,
     stop: Option<oneshot::Sender<()>>,
     control: Option<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
@@ -184,8 +187,11 @@ impl Node {
             let asked = ways.iter().filter(|way| links::brings_requests(way.root.encoding, way.ear));
             infer.leave_at_stop(asked.map(|way| way.link.clone()).collect(), stopping.subscribe());
         }
+        let (orders, taken) = mpsc::channel(ORDERS);
+        let reload = Arc::new(Reload::new(config.clone(), options.clone(), gateway.clone(), orders));
         let pulse = Arc::new(NodePulse {
             clock,
+            reload: reload.clone(),
             tick: config.node.tick,
             board: board.clone(),
             gateway: gateway.clone(),
@@ -231,7 +237,7 @@ impl Node {
             io: io.handle().clone(),
             pulse,
         };
-        let (stop, control) = control::start(control)?;
+        let (stop, control) = control::start(control, taken)?;
         io.spawn(async {
             tokio::time::sleep(STARTED_AFTER).await;
             let bytes = memory::give_back_start_up_pages();
@@ -241,6 +247,7 @@ impl Node {
             addresses,
             board,
             counters,
+            reload,
             stop: Some(stop),
             control: Some(control),
             stopping,
@@ -267,6 +274,20 @@ impl Node {
     /// What the gateway counts, by service.
     pub fn counters(&self) -> &BTreeMap<String, Arc<ServiceCounters>> {
         &self.counters
+    }
+
+    /// Takes a changed configuration up while it runs: all of it, with the keys that changed, or nothing, with what stands in
+    /// the way. Both are told as an event.
+    ///
+    /// # Errors
+    /// What it has only at its start would change.
+    pub fn apply(&self, config: &Config) -> Result<Vec<String>, Vec<String>> {
+        self.reload.apply(config)
+    }
+
+    /// Tells that a configuration was found wrong before it came here.
+    pub fn reject(&self, problems: Vec<String>) -> Vec<String> {
+        self.reload.reject(problems)
     }
 
     /// Drains, ends the instances that it owns, says goodbye, and frees everything, within the drain timeout.
@@ -363,6 +384,7 @@ fn serve_console(
 
 struct NodePulse {
     clock: Clock,
+    reload: Arc<Reload>,
     tick: Duration,
     board: Arc<Board>,
     gateway: Arc<Gateway>,
@@ -405,6 +427,10 @@ impl Pulse for NodePulse {
 
     fn telemetry(&self) -> Telemetry {
         spooled::telemetry(&self.ways, self.spool.as_ref())
+    }
+
+    fn config(&self) -> ConfigView {
+        self.reload.view()
     }
 
     fn credential_ends_at(&self) -> String {

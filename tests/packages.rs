@@ -95,6 +95,19 @@ fn a_deb_is_installed_started_upgraded_removed_and_purged() {
     assert!(node.contains("\"node\":\"gateway-7\""), "{node}");
     assert!(machine.out("tail -1 /etc/tidegate/tidegate.toml").contains("# mine"));
 
+    // A changed configuration is taken up without a restart, and a wrong one leaves the former in force.
+    let before = main_pid(&machine);
+    let drop_in = "/etc/tidegate/conf.d/15-limits.toml";
+    machine.out(&format!("printf '[gateway]\\nqueue = 7\\n' > {drop_in} && systemctl reload tidegate"));
+    let in_force = "curl --silent --fail http://127.0.0.1:8081/api/v1/node";
+    machine.wait("it is taken up", &format!("{in_force} | grep -q '\"attempts\":1,\"applied_at\":\"2'"));
+    machine.out(&format!("printf '[gateway]\\nqueue = -7\\n' > {drop_in}"));
+    let told = said(&machine.run("systemctl reload tidegate; journalctl -u tidegate --no-pager -n 20"));
+    assert!(told.contains("the former configuration stays in force") && told.contains("gateway.queue"), "{told}");
+    assert!(!machine.succeeds("systemctl reload tidegate") && machine.succeeds("systemctl is-active tidegate"));
+    machine.out(&format!("rm {drop_in} && tidegate config apply"));
+    assert_eq!(main_pid(&machine), before);
+
     // A version that does not take the configuration leaves the running node alone, and says what to do.
     machine.out("printf '[gatewy]\\nqueue = 1\\n' > /etc/tidegate/conf.d/20-wrong.toml");
     let before = main_pid(&machine);

@@ -48,6 +48,7 @@ use std::path::PathBuf;
 
 mod adapter;
 mod budget;
+mod change;
 mod layers;
 mod listen;
 mod model_layer;
@@ -69,6 +70,7 @@ mod toml_layer;
 
 pub use adapter::{Adapter, AdapterKind, Docker, Exec, Kubernetes, KubernetesReach, Process, Ssh, Toleration};
 pub use budget::Budget;
+pub use change::Change;
 pub use listen::{Balance, Console, Gateway};
 pub use mqtt::{Broker, BrokerAddress, BrokerTls, Credentials, Hub, Inference, Mqtt, Uplink};
 pub use name::{AdapterName, FleetId, NAME_BYTES_MAX, NameError, NodeId, ServiceName};

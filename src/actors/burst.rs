@@ -13,7 +13,7 @@ use super::publisher::{Identity, Publish, Report};
 use super::{MAILBOX, tell};
 use crate::host::clock::Clock;
 use crate::journal::{Journal, Stage as Recorded};
-use crate::logic::budget::Ledger;
+use crate::logic::budget::{Caps, Ledger, Window};
 use crate::logic::burst::{AdapterSettings, Engine, Event, NotLaunched, Order, RENEWAL_DEADLINE, Settings, Task};
 use crate::logic::fleet::{Address, Event as FleetEvent, Instance, Operation, Stage};
 use crate::logic::plan::{AdapterView, Phase};
@@ -86,6 +86,18 @@ pub struct Release {
 pub struct EndAll {
     /// Why, in words.
     pub reason: String,
+}
+
+/// Takes up what a changed configuration says.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reconfigure {
+    /// Its adapters, by name.
+    pub adapters: BTreeMap<String, AdapterSettings>,
+    /// The adapters that each service may use.
+    pub services: BTreeMap<String, BTreeSet<String>>,
+    /// The budget's.
+    pub caps: Caps,
 }
 
 /// All instances and adapters as they are now.
@@ -268,6 +280,19 @@ impl Handler<Release> for Burst {
     fn handle(&mut self, Release { launch }: Release, context: &mut Self::Context) {
         self.engine.release(&launch, self.parts.clock.now());
         self.step(context);
+    }
+}
+
+impl Handler<Reconfigure> for Burst {
+    type Result = ();
+
+    fn handle(&mut self, Reconfigure { adapters, services, caps }: Reconfigure, context: &mut Self::Context) {
+        let before = self.engine.ledger().caps();
+        let is_lifted = |window: &Window| before.limit(*window).is_some() && caps.limit(*window).is_none();
+        Window::ALL.into_iter().filter(is_lifted).for_each(|window| self.lift(window));
+        self.engine.reconfigure(adapters, services, caps, self.parts.clock.now());
+        self.step(context);
+        self.tell_scheduler();
     }
 }
 

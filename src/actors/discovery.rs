@@ -50,7 +50,17 @@ pub struct InstanceOffer {
 #[rtype(result = "()")]
 pub struct Withdraw;
 
-/// What an offer says of its service that does not change while the node runs.
+/// Takes up what a changed configuration says.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reconfigure {
+    /// Of each service.
+    pub facts: BTreeMap<String, ServiceFacts>,
+    /// Digest of it.
+    pub config_digest: String,
+}
+
+/// What the configuration says of a service, for its offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceFacts {
     /// `oip-v2`, or `http` for a server whose API is its own.
@@ -114,6 +124,15 @@ impl Handler<Offers> for Discovery {
             self.offers = offers;
             self.announce_node();
         }
+    }
+}
+
+impl Handler<Reconfigure> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, Reconfigure { facts, config_digest }: Reconfigure, _: &mut Self::Context) {
+        (self.facts, self.config_digest) = (facts, config_digest);
+        self.announce_node();
     }
 }
 

@@ -7,12 +7,20 @@ use clap::Subcommand;
 use edge_config::{Config, ModelSource, Runtime, Sources};
 
 use super::EXIT_USAGE;
+use super::apply::ApplyArgs;
 use super::terminal::say;
 use crate::node;
 
 /// Check a configuration, show what it resolves to, or what may stand in one.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Let the running node on this box take up its changed configuration, as a whole, without a restart.
+    ///
+    /// The same as SIGHUP or `systemctl reload tidegate`, and says what came of it: the keys that changed, or why the former
+    /// configuration stays in force.
+    ///
+    /// Example: tidegate config apply
+    Apply(ApplyArgs),
     /// Report every problem with its key, value, place and what is allowed.
     ///
     /// Example: tidegate config check /etc/tidegate/tidegate.toml
@@ -41,6 +49,7 @@ impl Command {
                 say!("{:#}", edge_config::schema());
                 return ExitCode::SUCCESS;
             }
+            Self::Apply(args) => return args.run(),
             Self::Check(args) => (args, false),
             Self::Show(args) => (args, true),
         };

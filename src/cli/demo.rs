@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::run::{StopSignals, options};
+use super::run::{Signals, options};
 use super::terminal;
 use crate::node::trial::Trial;
 
@@ -115,7 +115,7 @@ fn watch_for_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let seen = interrupted.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut signals = runtime.block_on(async { StopSignals::listen() })?;
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(signals.next());
         eprintln!("interrupted: ending what was started (a second signal forces the end)");

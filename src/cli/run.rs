@@ -1,9 +1,10 @@
 //! `tidegate run`: a node until it is told to stop.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use edge_config::{Config, Runtime};
+use edge_config::{Config, Runtime, Sources};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::terminal::mention;
@@ -29,7 +30,7 @@ pub struct Args {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        let config = match config::load(self.config, self.model) {
+        let config = match config::load(self.config.clone(), self.model.clone()) {
             Ok(config) => config,
             Err(code) => return code,
         };
@@ -38,7 +39,7 @@ impl Args {
             return code;
         }
         match Node::start(&config, &options()) {
-            Ok(node) => until_stopped(&config, node),
+            Ok(node) => self.until_stopped(&config, node),
             Err(error @ (NodeError::Setting(_) | NodeError::Passed(_))) => {
                 eprintln!("error: {error}");
                 ExitCode::from(EXIT_USAGE)
@@ -49,6 +50,67 @@ impl Args {
             }
         }
     }
+
+    fn until_stopped(&self, config: &Config, node: Node) -> ExitCode {
+        announce(config, node.addresses());
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("error: cannot wait for signals: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let mut signals = match runtime.block_on(async { Signals::listen() }) {
+            Ok(signals) => signals,
+            Err(error) => {
+                eprintln!("error: cannot wait for signals: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let status = format!("{} services at http://{}", config.services.len(), node.addresses().gateway);
+        service_manager::ready(&status);
+        let has_terminal = std::io::stdin().is_terminal();
+        while runtime.block_on(signals.next()) == Asked::Reload {
+            if has_terminal && !std::io::stdin().is_terminal() {
+                // The terminal that it ran in was closed.
+                break;
+            }
+            service_manager::reloading();
+            let told = match self.reload(&node) {
+                Ok(told) => told,
+                Err(problems) => format!("the former configuration stays in force: {}", problems.join("; ")),
+            };
+            terminal::notify(&told);
+            service_manager::ready(&status);
+        }
+        service_manager::stopping();
+        terminal::notify("stopping: requests finish, instances end (a second signal forces the end)");
+        std::thread::spawn(move || {
+            while runtime.block_on(signals.next()) == Asked::Reload {}
+            terminal::notify("forced: instances end themselves when their lease expires");
+            std::process::exit(1);
+        });
+        node.stop();
+        ExitCode::SUCCESS
+    }
+
+    /// Reads the configuration again and takes it up.
+    fn reload(&self, node: &Node) -> Result<String, Vec<String>> {
+        let sources = Sources::for_run(self.config.clone(), self.model.clone());
+        let config = edge_config::load(sources);
+        let config =
+            config.map_err(|errors| node.reject(errors.problems().iter().map(ToString::to_string).collect()))?;
+        let problems = config::problems(&config).unwrap_or_else(|error| vec![error.to_string()]);
+        if !problems.is_empty() {
+            return Err(node.reject(problems));
+        }
+        let changed = node.apply(&config)?;
+        terminal::change_log(&config.node.log);
+        Ok(match changed.len() {
+            0 => "the configuration is as it was".to_owned(),
+            _ => format!("took up {}", changed.join(", ")),
+        })
+    }
 }
 
 /// What the environment adds to a configuration.
@@ -57,52 +119,36 @@ pub fn options() -> Options {
     Options { no_cloud: forbidden.then(|| format!("{NO_CLOUD} is set")) }
 }
 
-fn until_stopped(config: &Config, node: Node) -> ExitCode {
-    announce(config, node.addresses());
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot wait for signals: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let mut signals = match runtime.block_on(async { StopSignals::listen() }) {
-        Ok(signals) => signals,
-        Err(error) => {
-            eprintln!("error: cannot wait for signals: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    service_manager::ready(&format!("{} services at http://{}", config.services.len(), node.addresses().gateway));
-    runtime.block_on(signals.next());
-    service_manager::stopping();
-    terminal::notify("stopping: requests finish, instances end (a second signal forces the end)");
-    std::thread::spawn(move || {
-        runtime.block_on(signals.next());
-        terminal::notify("forced: instances end themselves when their lease expires");
-        std::process::exit(1);
-    });
-    node.stop();
-    ExitCode::SUCCESS
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGTERM and SIGINT; both mean the same.
+    Stop,
+    /// SIGHUP.
+    Reload,
 }
 
-/// SIGTERM and SIGINT; both mean the same. One listener for the first and the second, so that none is missed between.
-pub struct StopSignals {
+/// One listener for all of them, so that none is missed between.
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
-impl StopSignals {
+impl Signals {
     /// Listens from now on, inside a tokio runtime.
     pub fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
     }
 
-    /// The next one.
-    pub async fn next(&mut self) {
+    /// What the next one asks for.
+    pub async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }

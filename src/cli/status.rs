@@ -37,7 +37,8 @@ impl Args {
         if self.json {
             return Ok(serde_json::json!({ "node": node, "services": services, "spend": spend }).to_string());
         }
-        Ok([about(&node), reach(&node), load(&node), scaling(&services), money(&node, &spend)].join("\n"))
+        let lines = [about(&node), reach(&node), load(&node), scaling(&services), money(&node, &spend)];
+        Ok(lines.into_iter().chain(not_taken_up(&node)).collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -53,6 +54,13 @@ fn about(node: &Value) -> String {
         humantime::format_duration(uptime),
         text(node, "credential_ends_at").split('T').next().unwrap_or_default()
     )
+}
+
+/// Only where somebody has changed the configuration, and in vain.
+fn not_taken_up(node: &Value) -> Option<String> {
+    let problems = node["config"]["problems"].as_array().filter(|problems| !problems.is_empty())?;
+    let told: Vec<&str> = problems.iter().filter_map(Value::as_str).collect();
+    Some(format!("config   NOT taken up, the former stays in force: {}", told.join("; ")))
 }
 
 fn reach(node: &Value) -> String {

@@ -2,6 +2,7 @@
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
@@ -17,23 +18,47 @@ fn colours() -> bool {
 
 /// Logs to standard error by a filter as in `info,tidegate=debug`; `TIDEGATE_LOG` overrides it.
 pub fn log(filter: &str) {
-    // The embedded broker tells of every client at info, and warns of each that is refused something, which at a hub anybody
-    // can make it do without end; those are counted. Who names it in the filter still hears it.
-    let quiet = "mqtt5=warn,mqtt5::broker::client_handler=error";
-    let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| format!("{quiet},{filter}"));
-    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
-        notify(&format!("the log filter {filter:?} is not one ({error}); logging at info"));
-        EnvFilter::new("info")
-    });
+    let filter = parsed(filter);
     // A line that cannot be written is lost. Complaining of it on standard error would fail in the same way, and panic.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours())
-        .log_internal_errors(false);
+        .log_internal_errors(false)
+        .with_filter_reloading();
+    let reload = subscriber.reload_handle();
+    let change = move |filter: &str| {
+        // Fails only where the log is gone.
+        let _ = reload.reload(parsed(filter));
+    };
     // A second node in one process keeps the first one's log.
-    let _ = subscriber.try_init();
+    if subscriber.try_init().is_ok() {
+        let _ = CHANGE.set(Box::new(change));
+    }
 }
+
+fn parsed(filter: &str) -> EnvFilter {
+    // The embedded broker tells of every client at info, and warns of each that is refused something, which at a hub anybody
+    // can make it do without end; those are counted. Who names it in the filter still hears it.
+    let quiet = "mqtt5=warn,mqtt5::broker::client_handler=error";
+    let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| format!("{quiet},{filter}"));
+    EnvFilter::try_new(&filter).unwrap_or_else(|error| {
+        notify(&format!("the log filter {filter:?} is not one ({error}); logging at info"));
+        EnvFilter::new("info")
+    })
+}
+
+/// Logs by another filter from now on.
+pub fn change_log(filter: &str) {
+    if let Some(change) = CHANGE.get() {
+        change(filter);
+    }
+}
+
+/// How the filter of the log is changed.
+static CHANGE: OnceLock<Change> = OnceLock::new();
+
+type Change = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Tells whoever looks at standard error, and goes on where nobody can: `eprintln!` panics when the log's disk is full.
 pub fn notify(line: &str) {

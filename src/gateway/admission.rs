@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
 use super::ServiceOptions;
@@ -48,7 +48,8 @@ pub(super) enum NoSlot {
 /// One service in the data plane.
 #[derive(Debug)]
 pub(super) struct Service {
-    pub(super) options: ServiceOptions,
+    pub(super) name: String,
+    options: ArcSwap<ServiceOptions>,
     pub(super) counters: Arc<ServiceCounters>,
     /// Of requests that other nodes sent.
     pub(super) guests: Arc<ServiceCounters>,
@@ -65,7 +66,8 @@ impl Service {
     pub(super) fn new(options: ServiceOptions, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             meters: ServiceMeters::new(&options.name),
-            options,
+            name: options.name.clone(),
+            options: ArcSwap::from_pointee(options),
             counters: Arc::default(),
             guests: Arc::default(),
             clock,
@@ -74,6 +76,16 @@ impl Service {
             waiting: AtomicUsize::new(0),
             line: Mutex::default(),
         })
+    }
+
+    /// How its requests are treated now.
+    pub(super) fn options(&self) -> Guard<Arc<ServiceOptions>> {
+        self.options.load()
+    }
+
+    /// Treats requests so from the next one on.
+    pub(super) fn reconfigure(&self, options: ServiceOptions) {
+        self.options.store(Arc::new(options));
     }
 
     pub(super) fn install(self: &Arc<Self>, route: Arc<ServiceRoute>) {
@@ -147,7 +159,7 @@ impl Service {
         let ask = Ask { placement: *placement, peers: *peers, avoid: avoid.as_ref(), now, random: fastrand::u64(..) };
         // Another request may take the last slot between the choice and the taking; then the choice is made again.
         loop {
-            let endpoint = route::pick(self.options.balance, &self.rotation, &route.endpoints, &ask)?;
+            let endpoint = route::pick(self.options().balance, &self.rotation, &route.endpoints, &ask)?;
             if endpoint.try_take(now) {
                 return Some(Arc::clone(endpoint));
             }
@@ -166,7 +178,7 @@ impl Service {
         if line.is_closed {
             return Err(NoSlot::Stopping);
         }
-        if line.has_no_room(class, self.options.queue) {
+        if line.has_no_room(class, self.options().queue) {
             return Err(NoSlot::QueueFull);
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);

@@ -110,7 +110,7 @@ impl Forwarding<'_> {
         self.service.meters.queue_duration.record(queue_time.as_secs_f64());
         let mut last = self.attempt().await;
         if let Some(slot) = self.second_slot(&last).await {
-            tracing::debug!(service = %self.service.options.name, failed = %last.endpoint.replica,
+            tracing::debug!(service = %self.service.name, failed = %last.endpoint.replica,
                 other = %slot.endpoint().replica, why = last.end.word(), "a second try");
             self.passage.hold(slot);
             last = self.attempt().await;
@@ -119,7 +119,7 @@ impl Forwarding<'_> {
     }
 
     async fn first_slot(&self) -> Result<Slot, Refusal> {
-        let service = || self.service.options.name.clone();
+        let service = || self.service.name.clone();
         if self.outgoing.is_guest {
             let slot = self.service.take_for_guest(&self.outgoing.demand);
             return slot.ok_or_else(|| Refusal::NoRoomForGuest { service: service() });
@@ -129,7 +129,7 @@ impl Forwarding<'_> {
             return Err(Refusal::NoLocalReplica { service: service() });
         }
         self.service.admit(&self.outgoing.demand, self.outgoing.deadline).await.map_err(|reason| match reason {
-            NoSlot::QueueFull => Refusal::QueueFull { service: service(), waiting: self.service.options.queue },
+            NoSlot::QueueFull => Refusal::QueueFull { service: service(), waiting: self.service.options().queue },
             NoSlot::Stopping => Refusal::Stopping { service: service() },
             NoSlot::Expired => Refusal::QueueExpired { service: service(), allowed: self.outgoing.allowed },
         })
@@ -217,7 +217,7 @@ impl Forwarding<'_> {
             End::Declined => Verdict::Full,
             End::Unsent(_) | End::Broken(_) => Verdict::Failed,
             // The operator's own limit says that it hangs; a client's deadline only says that it is slow.
-            End::Late if taken >= self.service.options.request_timeout / 2 => Verdict::Failed,
+            End::Late if taken >= self.service.options().request_timeout / 2 => Verdict::Failed,
             End::Late => Verdict::TooLate,
             End::Body(_) => Verdict::Nothing,
         }
@@ -234,10 +234,10 @@ impl Forwarding<'_> {
             }
             End::Unsent(why) => Err(Refusal::Unreachable { replica: replica(), why }),
             End::Draining => Err(Refusal::Draining { replica: replica() }),
-            End::Declined => Err(Refusal::Declined { node: replica(), service: self.service.options.name.clone() }),
+            End::Declined => Err(Refusal::Declined { node: replica(), service: self.service.name.clone() }),
             End::Broken(why) => Err(Refusal::Broken { replica: replica(), why }),
             End::Late => Err(Refusal::DeadlineExceeded { replica: replica(), allowed: self.outgoing.allowed }),
-            End::Body(Fault::TooLarge) => Err(Refusal::BodyTooLarge { limit: self.service.options.max_body_bytes }),
+            End::Body(Fault::TooLarge) => Err(Refusal::BodyTooLarge { limit: self.service.options().max_body_bytes }),
             End::Body(Fault::Broken) => Err(Refusal::BodyBroken),
         }
     }

@@ -141,14 +141,14 @@ async fn to_service(
     passage: &mut Passage,
 ) -> Result<Reply, Refusal> {
     let is_guest = asked.visitor.guest.is_some();
-    let found = gateway.services.get(target.service).filter(|service| !is_guest || service.options.guests);
+    let found = gateway.services.get(target.service).filter(|service| !is_guest || service.options().guests);
     let service = found.ok_or_else(|| unknown_service(gateway, target.service))?;
     passage.visit(service, is_guest);
     let allowed = allowed_time(&asked.headers, service, is_guest)?;
     let placement = if is_guest { Some(Placement::Local) } else { headers::placement(&asked.headers)? };
     let was_passed_on = is_guest || headers::was_passed_on(&asked.headers);
     if target.kind == Kind::Readiness && !service.has_replica() {
-        return Err(Refusal::NoReplica { service: service.options.name.clone() });
+        return Err(Refusal::NoReplica { service: service.name.clone() });
     }
     let is_repeatable = is_repeatable(&asked, target.kind, service);
     let deadline = passage.arrived_at + allowed;
@@ -171,7 +171,7 @@ async fn to_service(
     };
     let forwarding = Forwarding { upstream: &gateway.upstream, service, clock: gateway.clock, passage, outgoing };
     let answer = forwarding.run().await?;
-    Ok(Reply::Replica { answer, max_pause: service.options.request_timeout })
+    Ok(Reply::Replica { answer, max_pause: service.options().request_timeout })
 }
 
 fn unknown_service(gateway: &Gateway, name: &str) -> Refusal {
@@ -186,14 +186,14 @@ fn unknown_service(gateway: &Gateway, name: &str) -> Refusal {
 /// The client's deadline where it gives one, but never more than the service's own: that is the operator's limit. A guest comes
 /// with that of its own node.
 fn allowed_time(headers: &HeaderMap, service: &Service, is_guest: bool) -> Result<Duration, Refusal> {
-    let most = service.options.request_timeout;
+    let most = service.options().request_timeout;
     let asked = headers::deadline(headers)?;
     Ok(asked.map_or(most, |asked| if is_guest { asked } else { asked.min(most) }))
 }
 
 /// Whether a request that a replica may have seen can be sent to another one.
 fn is_repeatable(asked: &Asked, kind: Kind, service: &Service) -> bool {
-    service.options.repeatable
+    service.options().repeatable
         || kind == Kind::Infer
         || asked.method.is_idempotent()
         || asked.headers.contains_key(headers::IDEMPOTENCY_KEY)
@@ -206,7 +206,7 @@ async fn receive(
     deadline: Duration,
     allowed: Duration,
 ) -> Result<Upload, Refusal> {
-    let limit = service.options.max_body_bytes;
+    let limit = service.options().max_body_bytes;
     let body = match body {
         AskedBody::Arriving(incoming) => incoming,
         AskedBody::Whole(bytes) if bytes.len() as u64 > limit => return Err(Refusal::BodyTooLarge { limit }),

@@ -18,6 +18,13 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// The node takes up a changed configuration; [`ready`] follows.
+pub fn reloading() {
+    let now = sd_notify::NotifyState::monotonic_usec_now();
+    let reloading = [NotifyState::Reloading, NotifyState::Status("taking up a changed configuration")];
+    tell(&reloading.into_iter().chain(now.ok()).collect::<Vec<_>>());
+}
+
 /// The node ends.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining: requests finish, instances end")]);

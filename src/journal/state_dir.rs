@@ -13,6 +13,9 @@ use crate::host::file;
 /// Length of the node secret in bytes: as strong as the SHA-256 that derives from it.
 const SECRET_BYTES: usize = 32;
 
+/// The file that the live node of a directory holds locked, with its process id in it.
+const LOCK: &str = "lock";
+
 /// The session counter's file.
 const SESSION: &str = "session";
 
@@ -80,7 +83,7 @@ impl StateDir {
 fn lock(path: &Path) -> Result<Flock<File>, StateDirError> {
     let unusable = |reason: String| StateDirError::Unusable { path: path.to_owned(), reason };
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"));
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
     let file = file.map_err(|error| unusable(error.to_string()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
@@ -95,6 +98,19 @@ fn lock(path: &Path) -> Result<Flock<File>, StateDirError> {
             Err(StateDirError::Held { path: path.to_owned(), holder })
         }
         Err((_, errno)) => Err(unusable(errno.to_string())),
+    }
+}
+
+/// The process of the node that holds the lock, if one does.
+pub fn holder(path: &Path) -> Option<String> {
+    let file = File::open(path.join(LOCK)).ok()?;
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => None,
+        Err((mut file, _)) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).ok()?;
+            Some(pid.trim().to_owned())
+        }
     }
 }
 

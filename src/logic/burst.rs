@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::breaker::Backoff;
-use super::budget::{Ledger, Money, Refusal, Terms};
+use super::budget::{Caps, Ledger, Money, Refusal, Terms};
 use super::fleet::{Event as FleetEvent, Failure, Fleet, Instance, Operation, Outcome, Seen, Stage, Timing};
 
 mod adapter;
@@ -34,7 +34,7 @@ pub const RECORD_DEADLINE: Duration = Duration::from_secs(5);
 /// A list that failed is asked for again: soon, then ever more slowly.
 const LIST_RETRY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
-/// What does not change while the node runs.
+/// What it is made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// This run's number.
@@ -213,6 +213,32 @@ impl Engine {
         self.known.insert(&order.launch, self.settings.session);
         self.fleet.launch(&order.launch, &order.service, &order.adapter, &order.reason, adapter.timing(), now);
         Ok(())
+    }
+
+    /// Takes up other settings of its adapters and services, and other caps. What runs keeps the lease and the price that it
+    /// was launched with; what may not run where it does any more drains, and so does what the caps no longer bear.
+    pub fn reconfigure(
+        &mut self,
+        adapters: BTreeMap<String, AdapterSettings>,
+        services: BTreeMap<String, BTreeSet<String>>,
+        caps: Caps,
+        now: Duration,
+    ) {
+        for (name, settings) in &adapters {
+            if let Some(adapter) = self.adapters.get_mut(name) {
+                adapter.reconfigure(settings.clone());
+            }
+        }
+        self.ledger.set_caps(caps);
+        self.settings = Settings { adapters, services, ..self.settings.clone() };
+        let unwanted = |instance: &Instance| {
+            let why = self.why_not(&instance.adapter, &instance.service)?;
+            Some((instance.launch.clone(), why))
+        };
+        let unwanted: Vec<_> = self.fleet.instances().filter_map(unwanted).collect();
+        for (launch, why) in unwanted {
+            self.drain(&launch, why, now);
+        }
     }
 
     /// Takes an instance out of use; [`Engine::release`] follows when no request is left.

@@ -8,7 +8,7 @@ use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaVie
 use super::policy::{Bounds, Change, Decision, Observation, Policy, PolicyState, utilisation};
 use super::route::{PeerRule, Placement};
 
-/// What does not change while the node runs.
+/// What the configuration says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceSettings {
     /// The service's name.
@@ -79,6 +79,14 @@ impl ServiceScaling {
     /// Begins without a wish: the first step begins at what is alive, so that a restart in mid-burst ends nothing.
     pub fn new(settings: ServiceSettings) -> Self {
         Self { settings, state: None, decision: None, draining: BTreeMap::new() }
+    }
+
+    /// Takes up other settings. Another policy begins at what is alive; the same one goes on where it was.
+    pub fn reconfigure(&mut self, settings: ServiceSettings) {
+        if settings.policy != self.settings.policy {
+            self.state = None;
+        }
+        self.settings = settings;
     }
 
     /// What it was made from.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Recipient};
 use edge_config::Config;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use super::reload::{Order, Reconfigured};
 use super::trust::Trust;
 use super::{Addresses, NodeError, NodePulse, Options, hub, links, panic, parts};
 use crate::actors::burst::{Burst, BurstParts, EndAll};
@@ -20,6 +21,7 @@ use crate::actors::local_runner::{LocalRunner, StopAll};
 use crate::actors::monitor::{Last, Monitor};
 use crate::actors::publisher::{Identity, Publish, Publisher, Report, Way};
 use crate::actors::scheduler::{Connect, Disconnect, Outputs, Scheduler};
+use crate::actors::tell;
 use crate::gateway::Gateway;
 use crate::host::clock::{Clock, unix_now};
 use crate::host::probe::Probe;
@@ -64,8 +66,26 @@ struct Actors {
     local: Addr<LocalRunner>,
 }
 
+impl Actors {
+    async fn follow(&self, order: Order) {
+        match order {
+            Order::Tell(report) => tell(&self.publisher.clone().recipient(), *report),
+            Order::Reconfigure(reconfigured) => {
+                let Reconfigured { burst, scheduler, discovery } = *reconfigured;
+                // Waits where a mailbox is full: a configuration is not taken up by halves. The actors are ours, so none is gone.
+                let _ = self.burst.send(burst).await;
+                let _ = self.scheduler.send(scheduler).await;
+                let _ = self.discovery.send(discovery).await;
+            }
+        }
+    }
+}
+
 /// Starts the thread. The node stops when the sender is used or dropped.
-pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>), NodeError> {
+pub(super) fn start(
+    parts: Parts,
+    mut orders: mpsc::Receiver<Order>,
+) -> Result<(oneshot::Sender<()>, JoinHandle<()>), NodeError> {
     let own = std::env::current_exe()?;
     let adapters = parts::adapters(&parts.config, &own)?;
     let caps = parts::caps(&parts.config)?;
@@ -93,8 +113,16 @@ pub(super) fn start(parts: Parts) -> Result<(oneshot::Sender<()>, JoinHandle<()>
                 board: parts.board.clone(),
             };
             let actors = start_actors(&parts, &own, burst_parts);
-            // An error means that the node was dropped, which is a stop too.
-            let _ = wait.await;
+            let follow = async {
+                while let Some(order) = orders.recv().await {
+                    actors.follow(order).await;
+                }
+            };
+            tokio::select! {
+                // An error means that the node was dropped, which is a stop too.
+                _ = wait => {}
+                () = follow => {}
+            }
             shut_down(&parts, actors).await;
         });
     })?;
@@ -205,7 +233,7 @@ fn start_actors(
         install: Box::new(move |table| gateway.install(table)),
         decided: Box::new(move || progress.made(Part::Scheduler)),
     };
-    crate::actors::tell(&scheduler.clone().recipient(), Connect(outputs));
+    tell(&scheduler.clone().recipient(), Connect(outputs));
     Monitor {
         clock: parts.clock,
         tick: config.node.tick,
@@ -255,7 +283,7 @@ fn start_publisher(parts: &Parts) -> Addr<Publisher> {
     say_state(parts, &publisher, NodeStateKind::Online, "started");
     let reason = Some(format!("session {}", parts.identity.session));
     let data = EventData { reason, ..EventData::default() };
-    crate::actors::tell(&publisher.clone().recipient(), Report { kind: EventKind::NodeStarted, data });
+    tell(&publisher.clone().recipient(), Report { kind: EventKind::NodeStarted, data });
     publisher
 }
 
@@ -263,7 +291,7 @@ fn say_state(parts: &Parts, publisher: &Addr<Publisher>, state: NodeStateKind, r
     match Topic::state(&parts.identity.node) {
         Ok(topic) => {
             let message = links::state(&parts.identity, state, reason, 0);
-            crate::actors::tell(&publisher.clone().recipient(), Publish { topic, message });
+            tell(&publisher.clone().recipient(), Publish { topic, message });
         }
         Err(error) => tracing::error!(%error, "the node's state has no topic"),
     }
@@ -277,7 +305,7 @@ async fn shut_down(parts: &Parts, actors: Actors) {
     parts.pulse.stopping();
     say_state(parts, &actors.publisher, NodeStateKind::Draining, "the node stops");
     let data = EventData { reason: Some("asked to stop".to_owned()), ..EventData::default() };
-    crate::actors::tell(&actors.publisher.clone().recipient(), Report { kind: EventKind::NodeStopping, data });
+    tell(&actors.publisher.clone().recipient(), Report { kind: EventKind::NodeStopping, data });
     // From here on every answer is an actor's that we still hold, so that none can fail.
     let _ = actors.scheduler.send(Disconnect).await;
     let patience = parts.config.node.drain_timeout.mul_f64(0.4).max(LEAST_PATIENCE);
@@ -325,6 +353,6 @@ async fn flush_spool(parts: &Parts, patience: Duration) {
 fn clear_statuses(parts: &Parts, publisher: &Addr<Publisher>) {
     let node = &parts.identity.node;
     for topic in parts.config.services.keys().filter_map(|service| Topic::service(node, service.as_str()).ok()) {
-        crate::actors::tell(&publisher.clone().recipient(), Publish { topic, message: Message::Cleared });
+        tell(&publisher.clone().recipient(), Publish { topic, message: Message::Cleared });
     }
 }

@@ -65,7 +65,6 @@ pub(super) fn about(config: &Config, options: &Options, identity: &Identity, add
         fleet: identity.fleet.clone(),
         session: identity.session,
         version: env!("CARGO_PKG_VERSION"),
-        config_digest: config.digest(),
         pid: std::process::id(),
         gateway: Some(addresses.gateway),
         console: Some(addresses.console),
@@ -347,28 +346,35 @@ pub(super) fn adapters(config: &Config, own: &Path) -> Result<BTreeMap<String, A
     slots.collect()
 }
 
+/// What the engine is to know of each adapter.
+pub(super) fn adapter_settings(config: &Config) -> Result<BTreeMap<String, AdapterSettings>, NodeError> {
+    let adapters = config.adapters.iter();
+    adapters.map(|(name, adapter)| Ok((name.to_string(), settings_of(config, name.as_str(), adapter)?))).collect()
+}
+
 fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<AdapterSlot, NodeError> {
     let provider = providers::provider(config, name, adapter, own)?;
     let provider: Arc<dyn CloudAdapter> = Arc::new(deadline::with_deadline(provider, ADAPTER_DEADLINE));
-    Ok(AdapterSlot {
-        adapter: provider,
-        settings: AdapterSettings {
-            terms: Terms {
-                price_per_hour: money(&format!("adapter.{name}.price_per_hour"), adapter.price_per_hour)?,
-                minimum_billing: adapter.minimum_billing,
-                billing_step: adapter.billing_step,
-            },
-            lease_ttl: adapter.lease_ttl,
-            start_timeout: adapter.start_timeout,
-            drain_timeout: config.node.drain_timeout.mul_f64(0.5),
-            max: adapter.max_instances.unwrap_or(u32::MAX),
-            spot: adapter.spot,
-            // Every instance is a wrapper, whose lease ends it; a bound of the provider can only come earlier.
-            max_life: None,
-            circuit: CIRCUIT,
-            full: FULL,
-            list_every: if adapter.spot { LIST_SPOT_EVERY } else { LIST_EVERY },
+    Ok(AdapterSlot { adapter: provider, settings: settings_of(config, name, adapter)? })
+}
+
+fn settings_of(config: &Config, name: &str, adapter: &Adapter) -> Result<AdapterSettings, NodeError> {
+    Ok(AdapterSettings {
+        terms: Terms {
+            price_per_hour: money(&format!("adapter.{name}.price_per_hour"), adapter.price_per_hour)?,
+            minimum_billing: adapter.minimum_billing,
+            billing_step: adapter.billing_step,
         },
+        lease_ttl: adapter.lease_ttl,
+        start_timeout: adapter.start_timeout,
+        drain_timeout: config.node.drain_timeout.mul_f64(0.5),
+        max: adapter.max_instances.unwrap_or(u32::MAX),
+        spot: adapter.spot,
+        // Every instance is a wrapper, whose lease ends it; a bound of the provider can only come earlier.
+        max_life: None,
+        circuit: CIRCUIT,
+        full: FULL,
+        list_every: if adapter.spot { LIST_SPOT_EVERY } else { LIST_EVERY },
     })
 }
 

@@ -184,6 +184,10 @@ numbered_enum! {
         CredentialIssued = 27 "credential.issued",
         /// The node was outlived by what it said before it lost its state directory, and goes on in a later session.
         SessionRaised = 28 "session.raised",
+        /// A changed configuration was taken up while the node ran.
+        ConfigApplied = 29 "config.applied",
+        /// A changed configuration was not taken up: it is wrong, or changes what a node has only at its start.
+        ConfigRejected = 30 "config.rejected",
     }
 }
 

@@ -14,6 +14,7 @@ const SERVICE_KEYS: &[&str] = &[
     "User",
     "Group",
     "ExecStart",
+    "ExecReload",
     "Restart",
     "RestartSec",
     "RestartPreventExitStatus",
@@ -49,6 +50,9 @@ const SERVICE_KEYS: &[&str] = &[
     "LockPersonality",
     "SystemCallArchitectures",
 ];
+
+/// How systemd lets a service take up its changed configuration.
+const HANGUP: &str = "/bin/kill -HUP $MAINPID";
 
 const INSTALL_KEYS: &[&str] = &["WantedBy"];
 
@@ -104,9 +108,9 @@ impl Unit {
         found.next().is_none().then_some(value)
     }
 
-    /// The command lines of all `Exec…` settings.
+    /// The command lines of all `Exec…` settings, but for the one that sends a signal.
     pub(crate) fn commands(&self) -> Vec<String> {
-        let is_command = |(_, key, _): &&(String, String, String)| key.starts_with("Exec");
+        let is_command = |(_, key, value): &&(String, String, String)| key.starts_with("Exec") && value != HANGUP;
         self.settings.iter().filter(is_command).map(|(_, _, value)| value.clone()).collect()
     }
 
@@ -126,6 +130,7 @@ impl Unit {
             found.push("[Install] WantedBy is missing: the unit could not be enabled".to_owned());
         }
         found.extend(self.start_problems());
+        found.extend(self.reload_problems());
         found
     }
 
@@ -151,6 +156,17 @@ impl Unit {
         let is_good =
             start.is_some_and(|call| call.subcommands == ["run"] && call.options == ["-c"] && call.file.is_some());
         (!is_good).then(|| "[Service] ExecStart is `run -c FILE`".to_owned())
+    }
+
+    /// The node is told first, so that it says on MQTT what came of it; the check makes the reload fail where the file is wrong.
+    fn reload_problems(&self) -> Option<String> {
+        let start = self.one("Service", "ExecStart").and_then(Call::parse);
+        let check = start.and_then(|call| call.file).map(|file| format!("/usr/bin/tidegate config check {file}"));
+        let reload = self.settings.iter().filter(|(_, key, _)| key == "ExecReload");
+        let reload: Vec<&str> = reload.map(|(_, _, value)| value.as_str()).collect();
+        let is_good = check.is_some_and(|check| reload == [HANGUP, &check]);
+        (!is_good)
+            .then(|| "[Service] ExecReload is SIGHUP, then `config check` of the file that ExecStart names".to_owned())
     }
 }
 

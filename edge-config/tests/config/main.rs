@@ -1,5 +1,6 @@
 //! The configuration from outside: files on disk, variables and arguments in; a `Config` or its problems out.
 
+mod change;
 mod layers;
 mod problems;
 mod settings;

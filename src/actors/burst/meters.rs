@@ -23,7 +23,7 @@ impl Burst {
     pub(super) fn show_budget(&self, now: Duration) {
         let ledger = self.engine.ledger();
         for window in Window::ALL {
-            let labels = || labelled([("window", window.as_str()), ("currency", &self.parts.currency)]);
+            let labels = || self.budget_labels(window);
             let reserved = ledger.committed(now, window).minus(ledger.spent(now, window));
             gauge!("tidegate_budget_reserved", labels()).set(reserved.units());
             if let (Some(limit), Some(remaining)) = (ledger.caps().limit(window), ledger.remaining(now, window)) {
@@ -31,6 +31,17 @@ impl Burst {
                 gauge!("tidegate_budget_remaining", labels()).set(remaining.units());
             }
         }
+    }
+
+    fn budget_labels(&self, window: Window) -> Vec<Label> {
+        labelled([("window", window.as_str()), ("currency", &self.parts.currency)])
+    }
+
+    /// A cap that is gone bounds nothing any more, and its gauges must not stand at what it was.
+    pub(super) fn lift(&self, window: Window) {
+        let labels = || self.budget_labels(window);
+        gauge!("tidegate_budget_limit", labels()).set(f64::INFINITY);
+        gauge!("tidegate_budget_remaining", labels()).set(f64::INFINITY);
     }
 
     /// Instances by service, adapter and state; the spend of each pair stands at zero from the beginning.

@@ -19,7 +19,9 @@ pub(super) fn look(config: &Config, node_runs: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     if node_runs {
         found.extend(health(config.console.listen));
-        found.extend(links(config.console.listen));
+        let node = node(config.console.listen);
+        found.extend(in_force(config, &node));
+        found.extend(links(&node));
     } else {
         let mqtt = config.mqtt.embedded_listen().map(|address| ("mqtt.listen", address));
         let hub = config.mqtt.hub().map(|hub| ("mqtt.listen_tls", hub.listen));
@@ -65,10 +67,14 @@ fn health(console: SocketAddr) -> Vec<Finding> {
     .collect()
 }
 
-/// Whether it speaks with its brokers: a port that takes connections may still let nobody in.
-fn links(console: SocketAddr) -> Vec<Finding> {
+/// What the node says of itself, where it answers.
+fn node(console: SocketAddr) -> Value {
     let answer = ask(&console.to_string(), "/api/v1/node").ok().filter(|(status, _)| *status == StatusCode::OK);
-    let node: Value = answer.and_then(|(_, said)| serde_json::from_slice(&said).ok()).unwrap_or_default();
+    answer.and_then(|(_, said)| serde_json::from_slice(&said).ok()).unwrap_or_default()
+}
+
+/// Whether it speaks with its brokers: a port that takes connections may still let nobody in.
+fn links(node: &Value) -> Vec<Finding> {
     let links = node["telemetry"]["links"].as_array();
     let down = links.into_iter().flatten().filter(|link| link["connected"] == false);
     down.map(|link| {
@@ -79,6 +85,22 @@ fn links(console: SocketAddr) -> Vec<Finding> {
         Finding::problem("broker", what, "mend what it says; serving goes on, and events wait on disk meanwhile")
     })
     .collect()
+}
+
+/// Whether it runs by what stands in the files now.
+fn in_force(config: &Config, node: &Value) -> Option<Finding> {
+    let about = "configuration";
+    let problems: Vec<&str> = node["config"]["problems"].as_array()?.iter().filter_map(Value::as_str).collect();
+    if !problems.is_empty() {
+        let what = format!("the running node did not take it up: {}", problems.join("; "));
+        let mend = "mend it and run `tidegate config apply`, or restart the node";
+        return Some(Finding::problem(about, what, mend));
+    }
+    let differs = node["config"]["digest"].as_str().is_some_and(|digest| digest != config.digest());
+    differs.then(|| {
+        let what = "the running node has another than this one, whose files were changed since, or which is another's";
+        Finding::warning(about, what, "tidegate config apply")
+    })
 }
 
 fn brokers(config: &Config) -> Vec<BrokerAddress> {

@@ -1,15 +1,14 @@
 //! The state directory: whose it is, whether it can be written, how much room there is, and who lives in it.
 
-use std::fs::{self, File, Metadata};
-use std::io::Read;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Uid, User, geteuid};
 
 use super::Finding;
+use crate::journal::holder;
 
 const ABOUT: &str = "state directory";
 /// A journal of 20,000 launches and a spool at its limit take some 30 MB, and an older one is copied before it is converted.
@@ -86,18 +85,5 @@ fn room(path: &Path) -> Option<Finding> {
         Some(Finding::warning(ABOUT, what, mend))
     } else {
         None
-    }
-}
-
-/// The process of the node that holds the lock, if one does.
-fn holder(path: &Path) -> Option<String> {
-    let file = File::open(path.join("lock")).ok()?;
-    match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        Ok(_) => None,
-        Err((mut file, _)) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).ok()?;
-            Some(pid.trim().to_owned())
-        }
     }
 }

@@ -14,7 +14,7 @@ const LEASE_AT_LEAST: Duration = Duration::from_secs(180);
 /// A lease counts from the launch, so it must outlast nearly every start.
 const LEASE_OUTLASTS: f64 = 0.99;
 
-/// What does not change while the node runs.
+/// What the configuration says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterSettings {
     /// What an instance costs.
@@ -74,6 +74,12 @@ impl Adapter {
             list_error: None,
             reconciled: false,
         }
+    }
+
+    /// Takes up other settings. Somebody has changed something, so launches that could not work are tried again.
+    pub(super) fn reconfigure(&mut self, settings: AdapterSettings) {
+        self.settings = settings;
+        self.misconfigured.clear();
     }
 
     /// What it was made from.

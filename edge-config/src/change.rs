@@ -1,0 +1,100 @@
+//! What changed from one configuration to the next, and which of that a running node can take up.
+
+use std::collections::BTreeMap;
+
+use crate::Config;
+use crate::show::Setting;
+
+/// From the configuration in force to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Keys that a running node takes up, as in `service.digits.scaling.threshold`.
+    pub live: Vec<String>,
+    /// Keys that it has only at its start: sockets, identities, programs that run. Of a service or an adapter that is new or
+    /// gone its table alone.
+    pub at_start: Vec<String>,
+}
+
+impl Change {
+    /// Whether both say the same.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.at_start.is_empty()
+    }
+}
+
+impl Config {
+    /// What differs in another configuration.
+    pub fn change_to(&self, other: &Self) -> Change {
+        let (before, after) = (by_key(&self.settings), by_key(&other.settings));
+        let mut change = Change::default();
+        for key in before.keys().chain(after.keys()).filter(|key| before.get(*key) != after.get(*key)) {
+            let (keys, told) = match whole_table(key, [self, other]) {
+                Some(table) => (&mut change.at_start, table),
+                None if is_live(key) => (&mut change.live, key.join(".")),
+                None => (&mut change.at_start, key.join(".")),
+            };
+            if !keys.contains(&told) {
+                keys.push(told);
+            }
+        }
+        let environments = self.changed_environments(other, &change.at_start);
+        change.at_start.extend(environments);
+        change
+    }
+
+    /// Values of environments are not among the settings, since they may be secrets.
+    fn changed_environments(&self, other: &Self, told: &[String]) -> Vec<String> {
+        let services = self.services.iter().filter_map(|(name, before)| {
+            let after = other.services.get(name)?;
+            (before.local.env != after.local.env).then(|| format!("service.{name}.local.env"))
+        });
+        let adapters = self.adapters.iter().filter_map(|(name, before)| {
+            let after = other.adapters.get(name)?;
+            (before.kind != after.kind).then(|| format!("adapter.{name}"))
+        });
+        let is_new = |key: &String| !told.iter().any(|known| known == key || known.starts_with(&format!("{key}.")));
+        services.chain(adapters).filter(is_new).collect()
+    }
+}
+
+type Key = Vec<String>;
+
+fn by_key(settings: &[Setting]) -> BTreeMap<Key, Option<&str>> {
+    let keyed = settings.iter().map(|setting| {
+        let key = setting.table.iter().cloned().chain([setting.key.to_string()]).collect();
+        (key, setting.value.as_deref())
+    });
+    keyed.collect()
+}
+
+/// The table of a service or an adapter that only one of the two has.
+fn whole_table(key: &Key, configs: [&Config; 2]) -> Option<String> {
+    let [section, name, ..] = key.as_slice() else { return None };
+    let [before, after] = configs.map(|config| match section.as_str() {
+        "service" => config.services.keys().any(|service| service.as_str() == name),
+        "adapter" => config.adapters.keys().any(|adapter| adapter.as_str() == name),
+        _ => true,
+    });
+    (before != after).then(|| format!("{section}.{name}"))
+}
+
+/// What decisions are made from, and how requests are treated. Whatever is bound, connected, launched or written by a key was
+/// so at the start.
+fn is_live(key: &Key) -> bool {
+    let words: Vec<&str> = key.iter().map(String::as_str).collect();
+    matches!(
+        words.as_slice(),
+        ["node", "log"]
+            | ["budget", "per_hour" | "per_day"]
+            | ["gateway", "queue" | "request_timeout" | "balance" | "max_body_bytes"]
+            | ["service", _, "scaling", _]
+            | [
+                "service",
+                _,
+                "queue" | "request_timeout" | "repeatable" | "balance" | "peers" | "placement" | "residency"
+            ]
+            | ["service", _, "local", "max_replicas"]
+            | ["service", _, "burst", "adapters" | "max_replicas" | "on_demand_floor"]
+            | ["adapter", _, "price_per_hour" | "free" | "minimum_billing" | "billing_step" | "lease_ttl" | "spot"]
+    )
+}

@@ -1,0 +1,80 @@
+//! What a running node can take up of another configuration, and what it is told to restart for.
+
+use edge_config::{Change, load};
+
+use super::Folder;
+
+const BASE: &str = "
+[node]
+id = 'gw'
+[service.digits.local]
+runtime = 'onnx'
+model = 'builtin:digits'
+max_replicas = 2
+[service.digits.local.env]
+SECRET = 'one'
+[service.digits.burst]
+adapters = ['cloud']
+max_replicas = 2
+[service.digits.scaling]
+threshold = 0.5
+[adapter.cloud]
+kind = 'process'
+price_per_hour = 1.0
+[budget]
+per_hour = 5.0
+per_day = 20.0
+";
+
+fn change(from: &str, to: &str) -> Change {
+    let folder = Folder::new();
+    let load = |text: &str| load(folder.sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
+    load(from).change_to(&load(to))
+}
+
+fn replaced(what: &str, by: &str) -> Change {
+    assert!(BASE.contains(what), "{what}");
+    change(BASE, &BASE.replace(what, by))
+}
+
+#[test]
+fn what_decisions_are_made_from_is_live_and_each_key_is_named() {
+    assert_eq!(change(BASE, BASE), Change::default());
+    let cases = [
+        ("threshold = 0.5", "threshold = 0.5\nscale_factor = 3.0", "service.digits.scaling.scale_factor"),
+        ("per_hour = 5.0", "", "budget.per_hour"),
+        ("price_per_hour = 1.0", "price_per_hour = 2.0", "adapter.cloud.price_per_hour"),
+        ("id = 'gw'", "id = 'gw'\nlog = 'debug'", "node.log"),
+    ];
+    for (what, by, key) in cases {
+        assert_eq!(replaced(what, by), Change { live: vec![key.into()], at_start: Vec::new() });
+    }
+}
+
+#[test]
+fn a_default_that_services_take_over_is_named_with_each_of_them() {
+    let change = replaced("[service.digits.local]", "[gateway]\nqueue = 7\n[service.digits.local]");
+    assert_eq!(change.live, ["gateway.queue", "service.digits.queue"]);
+    assert!(change.at_start.is_empty());
+}
+
+#[test]
+fn what_was_bound_launched_or_written_at_the_start_is_told_apart() {
+    let cases = [
+        ("id = 'gw'", "id = 'other'", "node.id"),
+        ("[budget]", "[mqtt]\nrefresh = '5s'\n[budget]", "mqtt.refresh"),
+        ("[budget]", "[budget]\ncurrency = 'USD'", "budget.currency"),
+        ("model = 'builtin:digits'", "model = 'builtin:digits'\nconcurrency = 3", "service.digits.local.concurrency"),
+        ("'one'", "'two'", "service.digits.local.env"),
+        ("[budget]", "[adapter.other]\nkind = 'process'\nprice_per_hour = 1.0\n[budget]", "adapter.other"),
+        ("[budget]", "[service.more.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\n[budget]", "service.more"),
+    ];
+    for (what, by, key) in cases {
+        assert_eq!(replaced(what, by), Change { live: Vec::new(), at_start: vec![key.into()] }, "{key}");
+    }
+    let gone = change(
+        &BASE.replace("[budget]", "[service.more.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\n[budget]"),
+        BASE,
+    );
+    assert_eq!(gone.at_start, ["service.more"]);
+}

@@ -1,0 +1,136 @@
+//! A changed configuration, taken up while the node runs: all of it or nothing, and in both cases said.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use edge_config::Config;
+use tokio::sync::mpsc;
+
+use super::{NodeError, Options, parts};
+use crate::actors::publisher::Report;
+use crate::actors::{burst, discovery, scheduler};
+use crate::console::ConfigView;
+use crate::gateway::Gateway;
+use crate::host::clock::rfc3339_now;
+use crate::wire::{EventData, EventKind};
+
+/// What a changed configuration is to the control plane, and what is told of it.
+pub(super) enum Order {
+    /// Take this up.
+    Reconfigure(Box<Reconfigured>),
+    /// Tell this.
+    Tell(Box<Report>),
+}
+
+/// For each actor what it has of a configuration.
+pub(super) struct Reconfigured {
+    pub(super) burst: burst::Reconfigure,
+    pub(super) scheduler: scheduler::Reconfigure,
+    pub(super) discovery: discovery::Reconfigure,
+}
+
+/// Orders that may wait for the control thread: an operator sends one at a time.
+pub(super) const ORDERS: usize = 8;
+/// What an event says of one attempt; a file may be wrong in every line.
+const MOST_TOLD: usize = 20;
+
+/// The configuration in force, and the last attempt to change it.
+pub(super) struct Reload {
+    options: Options,
+    gateway: Arc<Gateway>,
+    orders: mpsc::Sender<Order>,
+    state: Mutex<State>,
+}
+
+struct State {
+    config: Config,
+    attempts: u64,
+    applied_at: Option<String>,
+    problems: Vec<String>,
+}
+
+impl Reload {
+    pub(super) fn new(config: Config, options: Options, gateway: Arc<Gateway>, orders: mpsc::Sender<Order>) -> Self {
+        let state = State { config, attempts: 0, applied_at: None, problems: Vec::new() };
+        Self { options, gateway, orders, state: Mutex::new(state) }
+    }
+
+    /// Takes all of it up, or nothing; names the keys that changed.
+    pub(super) fn apply(&self, config: &Config) -> Result<Vec<String>, Vec<String>> {
+        let change = self.state().config.change_to(config);
+        if !change.at_start.is_empty() {
+            let told = change.at_start.iter().map(|key| format!("{key} changes only with a restart of the node"));
+            return Err(self.reject(told.collect()));
+        }
+        let reconfigured = match reconfigured(config, &self.options) {
+            Ok(reconfigured) => reconfigured,
+            Err(error) => return Err(self.reject(vec![error.to_string()])),
+        };
+        // Full where the control thread stands still, and then nothing is taken up by halves.
+        if self.orders.try_send(Order::Reconfigure(Box::new(reconfigured))).is_err() {
+            return Err(self.reject(vec!["the control plane takes no orders; try again".to_owned()]));
+        }
+        self.gateway.reconfigure(parts::service_options(config));
+        let mut state = self.state();
+        state.config = config.clone();
+        state.attempts += 1;
+        (state.applied_at, state.problems) = (Some(rfc3339_now()), Vec::new());
+        drop(state);
+        let reason = match listed(&change.live) {
+            keys if keys.is_empty() => "nothing has changed".to_owned(),
+            keys => format!("changed: {keys}"),
+        };
+        self.tell(EventKind::ConfigApplied, EventData { reason: Some(reason), ..EventData::default() });
+        Ok(change.live)
+    }
+
+    /// Notes and tells that a configuration was not taken up, and why.
+    pub(super) fn reject(&self, problems: Vec<String>) -> Vec<String> {
+        let mut state = self.state();
+        state.attempts += 1;
+        state.problems = problems.clone();
+        drop(state);
+        let error = Some(format!("the former configuration stays in force: {}", listed(&problems)));
+        self.tell(EventKind::ConfigRejected, EventData { error, ..EventData::default() });
+        problems
+    }
+
+    pub(super) fn view(&self) -> ConfigView {
+        let state = self.state();
+        ConfigView {
+            digest: state.config.digest(),
+            attempts: state.attempts,
+            applied_at: state.applied_at.clone(),
+            problems: state.problems.clone(),
+        }
+    }
+
+    fn tell(&self, kind: EventKind, data: EventData) {
+        if self.orders.try_send(Order::Tell(Box::new(Report { kind, data }))).is_err() {
+            tracing::warn!(kind = kind.as_str(), "an event was not told: the control plane takes no orders");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reconfigured(config: &Config, options: &Options) -> Result<Reconfigured, NodeError> {
+    Ok(Reconfigured {
+        burst: burst::Reconfigure {
+            adapters: parts::adapter_settings(config)?,
+            services: parts::services_with_adapters(config),
+            caps: parts::caps(config)?,
+        },
+        scheduler: scheduler::Reconfigure(parts::scaling(config, options)),
+        discovery: discovery::Reconfigure { facts: parts::facts(config), config_digest: config.digest() },
+    })
+}
+
+fn listed(all: &[String]) -> String {
+    let told = &all[..all.len().min(MOST_TOLD)];
+    match all.len() - told.len() {
+        0 => told.join("; "),
+        more => format!("{}; and {more} more", told.join("; ")),
+    }
+}

@@ -1,0 +1,153 @@
+//! A changed configuration is taken up while the node serves, as a whole; a wrong one leaves the former in force. Both are said:
+//! at the command, on MQTT, in the API.
+
+mod support;
+
+use std::path::PathBuf;
+
+use edge_config::models::heldout;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{Finished, Home, Node, PATIENCE, Spec, free_port, wait_until};
+
+/// One node whose file can be written anew.
+struct Box {
+    home: Home,
+    console: u16,
+    file: PathBuf,
+}
+
+impl Box {
+    fn start() -> (Self, Node) {
+        let (home, console) = (Home::new(), free_port());
+        let spec = base(console);
+        let node = home.start(&spec);
+        let file = home.config(&spec);
+        (Self { home, console, file }, node)
+    }
+
+    /// What `config apply` says once the file has this beside.
+    fn apply(&self, more: &str) -> Finished {
+        self.write(more);
+        self.home.command(&["config", "apply", "--console", &format!("http://127.0.0.1:{}", self.console)])
+    }
+
+    fn write(&self, more: &str) {
+        let written = self.home.config(&base(self.console).with(more));
+        assert_eq!(written, self.file, "the node's own file is written over");
+    }
+}
+
+/// Two local replicas at most, no limit in the way.
+fn base(console: u16) -> Spec {
+    Spec::new().with(&format!(
+        "[console]\nlisten = '127.0.0.1:{console}'\n[service.digits.local]\nmax_replicas = 2\n\
+         [service.digits.scaling]\nmin_replicas = 1"
+    ))
+}
+
+fn config(node: &Node) -> Value {
+    node.get_json("/api/v1/node")["config"].clone()
+}
+
+fn ready_local(node: &Node) -> u64 {
+    node.service("digits")["ready_local"].as_u64().unwrap_or_default()
+}
+
+#[test]
+fn what_decisions_are_made_from_changes_while_the_node_serves() {
+    let (home, node) = Box::start();
+    wait_until(PATIENCE, "one replica is there", || (ready_local(&node) == 1).then_some(()));
+    let (pid, digest) = (node.get_json("/api/v1/node")["pid"].clone(), config(&node)["digest"].clone());
+    let load = node.load(2);
+    let applied = home.apply("[service.digits.scaling]\nmin_replicas = 2");
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    wait_until(PATIENCE, "the second replica that is the fewest now", || (ready_local(&node) == 2).then_some(()));
+    let told = node.wait_for_event(PATIENCE, "config.applied");
+    assert_eq!(told["reason"], "changed: service.digits.scaling.min_replicas");
+    load.stop().assert_sound();
+    let after = node.get_json("/api/v1/node");
+    assert_eq!((&after["pid"], &after["session"]), (&pid, &Value::from(1)), "the same node");
+    assert_ne!(after["config"]["digest"], digest);
+    assert_eq!(after["config_digest"], after["config"]["digest"]);
+    assert!(applied.stdout.contains(after["config"]["digest"].as_str().unwrap()), "{applied:?}");
+    wait_until(PATIENCE, "the fleet reads the new digest", || {
+        let all = node.get_json("/api/v1/discovery");
+        let own = all.as_array()?.iter().find(|one| one["own"] == true)?.clone();
+        (own["config_digest"] == after["config_digest"]).then_some(())
+    });
+
+    // And the way back; the same once more changes nothing.
+    assert_eq!(home.apply("").code, Some(0));
+    assert_eq!(config(&node)["digest"], digest);
+    assert_eq!(home.apply("").code, Some(0));
+    let reasons: Vec<_> = node.events("config.applied").iter().map(|told| told["reason"].clone()).collect();
+    assert_eq!(reasons.last(), Some(&"nothing has changed".into()), "{reasons:?}");
+    assert_eq!(config(&node)["attempts"], 3);
+}
+
+#[test]
+fn requests_are_treated_by_the_new_limits_from_the_next_one_on() {
+    let (home, node) = Box::start();
+    let image = heldout().next().unwrap().0;
+    assert_eq!(node.infer(image).status, 200);
+    assert_eq!(home.apply("[gateway]\nmax_body_bytes = 64").code, Some(0));
+    assert_eq!(node.infer(image).status, 413);
+    assert_eq!(home.apply("[node]\nlog = 'info,tidegate=debug'").code, Some(0));
+    assert_eq!(node.infer(image).status, 200);
+    wait_until(PATIENCE, "the log speaks at debug", || node.log().contains("DEBUG").then_some(()));
+}
+
+#[test]
+fn a_wrong_file_leaves_the_former_in_force_and_says_so() {
+    let (home, node) = Box::start();
+    let before = config(&node)["digest"].clone();
+    let wrong = home.apply("[service.digits.scaling]\nthreshold = -3");
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    assert!(wrong.stderr.contains("the former configuration stays in force"), "{wrong:?}");
+    assert!(wrong.stderr.contains("service.digits.scaling.threshold"), "{wrong:?}");
+    let told = node.wait_for_event(PATIENCE, "config.rejected");
+    assert!(told["error"].as_str().unwrap().contains("service.digits.scaling.threshold"), "{told}");
+    let missing = home.apply("[service.digits.local]\nmodel = '/nowhere.onnx'");
+    assert!(missing.code == Some(2) && missing.stderr.contains("/nowhere.onnx"), "{missing:?}");
+    assert_eq!(config(&node)["digest"], before);
+    let status = home.home.command(&["status", "--console", &node.console_url()]);
+    assert!(status.stdout.contains("NOT taken up") && status.stdout.contains("/nowhere.onnx"), "{status:?}");
+    let doctor = home.home.command(&["doctor", "-c", home.file.to_str().unwrap()]);
+    assert_eq!(doctor.code, Some(1), "{doctor:?}");
+
+    assert_eq!(home.apply("").code, Some(0));
+    assert_eq!(config(&node)["problems"], Value::Array(Vec::new()), "what was mended is not told any more");
+    assert_eq!(node.infer(heldout().next().unwrap().0).status, 200);
+}
+
+#[test]
+fn what_a_node_has_only_at_its_start_is_named_and_nothing_of_the_file_is_taken_up() {
+    let (home, node) = Box::start();
+    wait_until(PATIENCE, "one is wanted", || (node.service("digits")["wanted"] == 1).then_some(()));
+    let mixed = "[service.digits.scaling]\nmin_replicas = 2\n[service.digits.local]\nconcurrency = 3\n\
+                 [adapter.more]\nkind = 'process'\nprice_per_hour = 1.0";
+    let refused = home.apply(mixed);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    for key in ["service.digits.local.concurrency", "adapter.more"] {
+        assert!(refused.stderr.contains(&format!("{key} changes only with a restart of the node")), "{refused:?}");
+    }
+    assert!(!refused.stderr.contains("min_replicas"), "that alone could be: {refused:?}");
+    node.wait_for_event(PATIENCE, "config.rejected");
+    assert_eq!((config(&node)["attempts"].clone(), node.service("digits")["wanted"].clone()), (1.into(), 1.into()));
+}
+
+#[test]
+fn a_hangup_reads_the_file_again_and_a_node_elsewhere_is_not_signalled() {
+    let (home, node) = Box::start();
+    home.write("[budget]\nper_hour = 7.5");
+    node.signal(Signal::SIGHUP);
+    let told = node.wait_for_event(PATIENCE, "config.applied");
+    assert_eq!(told["reason"], "changed: budget.per_hour");
+    let cap = |line: &str| {
+        line.starts_with("tidegate_budget_limit{") && line.contains("\"60 minutes\"") && line.ends_with(" 7.5")
+    };
+    wait_until(PATIENCE, "the cap is the new one", || node.console("/metrics").text().lines().any(cap).then_some(()));
+    let nobody = home.home.command(&["config", "apply", "--console", &format!("http://127.0.0.1:{}", free_port())]);
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("no node answers"), "{nobody:?}");
+}
