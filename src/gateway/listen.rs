@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -28,6 +28,8 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// After the system refused to accept (no file descriptors left, mostly), this long is waited for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// At the end, a connection that was just made gets so long to say what it came for.
+const FIRST_WORDS: Duration = Duration::from_secs(2);
 /// Before the drain timeout, requests without a replica are turned away: enough to write an answer to each of a full queue.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -144,7 +146,9 @@ async fn connection(
     let address = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
     let visitor = Visitor { address, guest: guest.map(Arc::new), route: None };
     let header_read_timeout = gateway.options.header_read_timeout;
-    let stream = StallLimited::new(channel, gateway.options.write_stall_timeout);
+    let first_byte = Arc::new(Notify::new());
+    let stream = StallLimited::new(channel, gateway.options.write_stall_timeout, first_byte.clone());
+    let first_words = FIRST_WORDS.min(gateway.options.drain_timeout / 4);
     let service = service_fn(move |request| {
         let (head, body) = http::Request::into_parts(request);
         let answer = request::answer(Arc::clone(&gateway), head, AskedBody::Arriving(body), visitor.clone());
@@ -160,10 +164,15 @@ async fn connection(
     let ended = tokio::select! {
         biased;
         ended = served.as_mut() => ended,
-        _ = closing.changed() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
+        _ = closing.changed() => tokio::select! {
+            biased;
+            ended = served.as_mut() => ended,
+            // The library closes at once what has not said anything yet; its request may be on its way.
+            _ = tokio::time::timeout(first_words, first_byte.notified()) => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        },
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");

@@ -3,11 +3,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use crate::tls::Channel;
@@ -20,11 +22,13 @@ pub(super) struct StallLimited {
     /// Made at the first stall; most clients read as fast as they are written to.
     patience: Option<Pin<Box<Sleep>>>,
     is_stalled: bool,
+    /// Told of the first byte, once.
+    first_byte: Option<Arc<Notify>>,
 }
 
 impl StallLimited {
-    pub(super) fn new(channel: Channel, limit: Duration) -> Self {
-        Self { io: TokioIo::new(channel), limit, patience: None, is_stalled: false }
+    pub(super) fn new(channel: Channel, limit: Duration, first_byte: Arc<Notify>) -> Self {
+        Self { io: TokioIo::new(channel), limit, patience: None, is_stalled: false, first_byte: Some(first_byte) }
     }
 
     fn limited<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -44,7 +48,13 @@ impl StallLimited {
 
 impl Read for StallLimited {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, into)
+        let read = Pin::new(&mut self.io).poll_read(cx, into);
+        if read.is_ready()
+            && let Some(first_byte) = self.first_byte.take()
+        {
+            first_byte.notify_one();
+        }
+        read
     }
 }
 

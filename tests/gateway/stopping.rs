@@ -36,6 +36,22 @@ async fn a_shutdown_answers_what_is_in_flight_and_closes_what_is_idle() {
     assert_eq!(within(node.served).await.expect("it ended"), 0);
 }
 
+/// The library would close it: what came in the same moment as the end must not be lost.
+#[tokio::test]
+async fn a_connection_that_was_just_made_is_answered_though_the_end_came_before_its_request() {
+    let node = Node::serving("d", &[endpoint("d-1", named("d-1").await, 1)]).await;
+    let mut fresh = TcpStream::connect(node.addr).await.expect("a connection");
+    // Accepted after it, so that it is too.
+    assert_eq!(node.get("/v2").await.status, 200);
+    node.shutdown.send(()).expect("it serves");
+    eventually("no new connection", || std::net::TcpStream::connect(node.addr).is_err()).await;
+    fresh.write_all(b"GET /services/d/ HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    let mut said = Vec::new();
+    within(fresh.read_to_end(&mut said)).await.expect("an answer");
+    assert!(said.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&said));
+    assert_eq!(within(node.served).await.expect("it ended"), 0);
+}
+
 /// One that waits cannot know whether a replica has seen it; a status tells it that none has.
 #[tokio::test]
 async fn who_still_waits_for_a_replica_shortly_before_the_end_is_told_to_send_it_again() {
