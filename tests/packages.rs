@@ -16,15 +16,20 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn make_package(target: &str, program: &str, out: &Path, version: &str) -> Output {
+fn make_package(target: &str, program: &str, out: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(root().join("firmware-targets/package"));
-    command.args([target, program]).arg(out).args(["--version", version, "--compression", "none"]);
+    command.args([target, program]).arg(out).args(["--compression", "none"]).args(more);
     command.output().expect("firmware-targets/package starts")
 }
 
 /// The package of the program under test, as if it were of that version.
 fn package(out: &TempDir, version: &str) -> PathBuf {
-    let made = make_package("x86_64-gateway", env!("CARGO_BIN_EXE_tidegate"), out.path(), version);
+    package_as("deb", out, version)
+}
+
+fn package_as(format: &str, out: &TempDir, version: &str) -> PathBuf {
+    let more = ["--version", version, "--format", format];
+    let made = make_package("x86_64-gateway", env!("CARGO_BIN_EXE_tidegate"), out.path(), &more);
     assert!(made.status.success(), "{}", said(&made));
     PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
 }
@@ -199,6 +204,125 @@ fn connections_wait_while_the_node_restarts_where_systemd_holds_its_port() {
     assert!(answers.trim().ends_with(" 200") && answers.lines().count() == 1, "{answers}");
 }
 
+/// Unpacks an archive on the machine; the folder with the script.
+fn unpack(machine: &Machine, archive: &Path) -> String {
+    let inside = machine.bring(archive);
+    machine.out(&format!("cd /tmp && tar --extract --file {inside} && rm {inside}"));
+    format!("/tmp/{}", archive.file_stem().unwrap().to_str().unwrap())
+}
+
+#[test]
+fn an_archive_installs_itself_upgrades_and_goes_without_a_trace() {
+    let Some((machine, out)) = fresh_machine() else { return };
+    let first = unpack(&machine, &package_as("tar", &out, "0.1.0"));
+    let told = machine.out(&format!("{first}/install"));
+    assert!(told.contains("installed and started"), "{told}");
+    assert_eq!(machine.out("systemctl is-active tidegate; systemctl is-enabled tidegate"), "active\nenabled");
+    wait_serving(&machine);
+    let examined = machine.run("/usr/local/bin/tidegate doctor");
+    assert!(examined.status.success(), "{}", said(&examined));
+    assert!(machine.out("ps -o user= -p $(systemctl show -P MainPID tidegate)").contains("tidegate"));
+
+    // The same once more, of the next version: what an administrator wrote stays, and the new program runs.
+    machine.out("printf '# mine\\n' >> /etc/tidegate/tidegate.toml");
+    let before = main_pid(&machine);
+    let second = unpack(&machine, &package_as("tar", &out, "0.1.1"));
+    machine.out(&format!("{second}/install"));
+    assert_ne!(main_pid(&machine), before);
+    assert!(machine.out("tail -1 /etc/tidegate/tidegate.toml").contains("# mine"));
+    wait_serving(&machine);
+
+    // A program that does not take the configuration leaves the running node alone.
+    machine.out("printf '[gatewy]\\nqueue = 1\\n' > /etc/tidegate/conf.d/20-wrong.toml");
+    let before = main_pid(&machine);
+    let told = machine.out(&format!("{second}/install 2>&1"));
+    assert!(told.contains("gatewy") && told.contains("systemctl restart tidegate"), "{told}");
+    assert_eq!(main_pid(&machine), before);
+
+    // Another machine's archive, and two installations, are refused with what to do.
+    let foreign =
+        format!("cp -r {second} /tmp/foreign && printf 'no program' > /tmp/foreign/tidegate && /tmp/foreign/install");
+    let refused = machine.run(&foreign);
+    assert!(
+        refused.status.code() == Some(2) && said(&refused).contains("take the archive for this machine"),
+        "{}",
+        said(&refused)
+    );
+
+    machine.out(&format!("{second}/install --remove"));
+    assert!(!machine.succeeds("systemctl is-active tidegate") && !machine.succeeds("test -e /usr/local/bin/tidegate"));
+    assert!(machine.succeeds("test -s /var/lib/tidegate/session && test -e /etc/tidegate/tidegate.toml"));
+    machine.out(&format!("{second}/install --remove --purge"));
+    machine.out("rm -r /tmp/tidegate-* /tmp/foreign");
+    assert_eq!(traces(&machine), [""; 0]);
+    assert!(!machine.succeeds("getent passwd tidegate"));
+
+    install(&machine, &package(&out, "0.1.2"));
+    let third = unpack(&machine, &package_as("tar", &out, "0.1.3"));
+    let refused = machine.run(&format!("{third}/install"));
+    assert!(
+        refused.status.code() == Some(2) && said(&refused).contains("apt-get remove tidegate"),
+        "{}",
+        said(&refused)
+    );
+}
+
+/// No system here reads OpenWrt's packages, so what its format asks for is looked at by hand.
+#[test]
+fn an_ipk_has_what_opkg_reads_and_its_files_in_their_places() {
+    let out = tempfile::tempdir().unwrap();
+    let package = package_as("ipk", &out, "0.1.0");
+    let list = |archive: &str| {
+        let command = format!(
+            "tar --extract --gzip --to-stdout --file {} ./{archive} | tar --list --verbose --gzip",
+            package.display()
+        );
+        let listed = Command::new("sh").args(["-ec", &command]).output().unwrap();
+        assert!(listed.status.success(), "{}", said(&listed));
+        String::from_utf8(listed.stdout).unwrap()
+    };
+    let outer = Command::new("tar").args(["--list", "--gzip", "--file"]).arg(&package).output().unwrap();
+    assert_eq!(String::from_utf8(outer.stdout).unwrap(), "./debian-binary\n./control.tar.gz\n./data.tar.gz\n");
+    let (control, data) = (list("control.tar.gz"), list("data.tar.gz"));
+    for file in ["control", "conffiles", "preinst", "postinst", "prerm"] {
+        assert!(control.lines().any(|line| line.ends_with(&format!(" ./{file}"))), "{file}: {control}");
+    }
+    for file in ["usr/bin/tidegate", "etc/init.d/tidegate"] {
+        let is_there = |line: &str| line.starts_with("-rwxr-xr-x root/root ") && line.ends_with(&format!(" ./{file}"));
+        assert!(data.lines().any(is_there), "{file}: {data}");
+    }
+    for script in ["preinst", "postinst", "prerm", "tidegate.init"] {
+        let path = root().join("firmware-targets/packaging/openwrt").join(script);
+        assert!(Command::new("sh").arg("-n").arg(&path).status().unwrap().success(), "{script}");
+    }
+    let preinst = Command::new("sh").arg(root().join("firmware-targets/packaging/openwrt/preinst")).output().unwrap();
+    assert!(preinst.status.code() == Some(1) && said(&preinst).contains("take the one for this machine"));
+}
+
+#[test]
+fn the_same_files_make_the_same_archive() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let made = [&one, &other].map(|out| std::fs::read(package_as("tar", out, "0.1.0")).unwrap());
+    assert!(made[0] == made[1], "two archives of the same files differ");
+}
+
+#[test]
+fn a_release_is_all_packages_with_their_checksums() {
+    let out = tempfile::tempdir().unwrap();
+    let release = out.path().join("release");
+    let built = format!("x86_64-gateway={}", env!("CARGO_BIN_EXE_tidegate"));
+    let mut command = Command::new(root().join("firmware-targets/make-dist"));
+    command.arg(&release).arg(&built).args(["--version", "0.1.0", "--compression", "none", "--no-sbom"]);
+    let made = command.output().unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    let checked = Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(&release).output().unwrap();
+    let expected = "tidegate-0.1.0-x86_64-unknown-linux-gnu.tar: OK\ntidegate_0.1.0_amd64.deb: OK\n";
+    assert_eq!(String::from_utf8(checked.stdout).unwrap(), expected);
+    let unknown =
+        Command::new(root().join("firmware-targets/make-dist")).arg(&release).arg("toaster").output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2), "{}", said(&unknown));
+}
+
 /// A word for the shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
@@ -208,7 +332,7 @@ fn quoted(text: &str) -> String {
 fn a_program_that_does_not_fit_the_target_is_not_packaged() {
     let out = tempfile::tempdir().unwrap();
     let refused = |target: &str, program: &str| {
-        let made = make_package(target, program, out.path(), "0.1.0");
+        let made = make_package(target, program, out.path(), &[]);
         assert_eq!(made.status.code(), Some(2), "{}", said(&made));
         said(&made)
     };
