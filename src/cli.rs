@@ -10,10 +10,12 @@ pub mod ask;
 pub mod broker;
 pub mod burst;
 pub mod config;
+#[cfg(all(feature = "broker", feature = "onnx"))]
 pub mod demo;
 pub mod doctor;
 pub mod fleet;
 pub mod init;
+#[cfg(feature = "onnx")]
 pub mod model;
 pub mod run;
 pub mod service;
@@ -37,6 +39,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(all(feature = "broker", feature = "onnx"))]
     Demo(demo::Args),
     Init(init::Args),
     Run(run::Args),
@@ -54,6 +57,7 @@ enum Command {
     Doctor(doctor::Args),
     #[command(subcommand)]
     Fleet(fleet::FleetCommand),
+    #[cfg(feature = "onnx")]
     Model(model::Args),
     Wrap(Box<wrap::Args>),
     Version(version::Args),
@@ -74,6 +78,7 @@ impl Cli {
     /// Runs the chosen command and returns the process's exit code.
     pub fn run(self) -> ExitCode {
         match self.command {
+            #[cfg(all(feature = "broker", feature = "onnx"))]
             Command::Demo(args) => args.run(),
             Command::Init(args) => args.run(),
             Command::Run(args) => args.run(),
@@ -86,6 +91,7 @@ impl Cli {
             Command::Config(command) => command.run(),
             Command::Doctor(args) => args.run(),
             Command::Fleet(command) => command.run(),
+            #[cfg(feature = "onnx")]
             Command::Model(args) => args.run(),
             Command::Wrap(args) => args.run(),
             Command::Version(args) => args.run(),

@@ -24,6 +24,7 @@ pub mod host;
 pub mod infer;
 pub mod journal;
 pub mod logic;
+#[cfg(feature = "onnx")]
 pub mod model;
 pub mod mqtt;
 pub mod node;

@@ -5,6 +5,7 @@
 
 mod backlog;
 mod backoff;
+#[cfg(feature = "broker")]
 pub mod broker;
 pub mod link;
 

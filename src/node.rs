@@ -24,19 +24,28 @@ use crate::host::memory;
 use crate::host::service_manager::{PassedError, PassedSockets};
 use crate::journal::{Journal, JournalError, Spool, StateDir, StateDirError};
 use crate::logic::load::ServiceCounters;
-use crate::mqtt::broker::{Broker, BrokerError};
+#[cfg(feature = "broker")]
+use crate::mqtt::broker::BrokerError;
 use crate::tls::PeerAcceptor;
 use crate::trust::Signer;
 use crate::wire::board::Board;
 use crate::wire::registry::{Present, Registry};
 
+use embedded::Embedded;
 use progress::{Progress, Rhythm};
 use reload::{ORDERS, Reload};
 
 mod access;
+mod announced;
 mod check;
 mod control;
+#[cfg(feature = "broker")]
+mod embedded;
+#[cfg(not(feature = "broker"))]
+#[path = "node/no_broker.rs"]
+mod embedded;
 mod entrance;
+#[cfg(feature = "broker")]
 mod hub;
 mod infer;
 mod links;
@@ -62,6 +71,7 @@ pub enum NodeError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The embedded broker cannot listen.
+    #[cfg(feature = "broker")]
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// The gateway or the console cannot listen.
@@ -124,7 +134,7 @@ pub struct Node {
     console_stop: watch::Sender<bool>,
     gateway_done: Option<oneshot::Receiver<usize>>,
     console_done: Option<oneshot::Receiver<()>>,
-    broker: Option<Broker>,
+    broker: Option<Embedded>,
     drain_timeout: Duration,
     data: Option<Runtime>,
     io: Option<Runtime>,
@@ -160,15 +170,13 @@ impl Node {
         };
         let console_listener = io.block_on(entrance::CONSOLE.listen(config.console.listen, &mut passed))?;
         entrance::refuse_unclaimed(&passed)?;
-        let mut broker = match config.mqtt.embedded_listen().filter(|_| config.mqtt.enabled) {
-            Some(address) => Some(io.block_on(Broker::start(address))?),
-            None => None,
-        };
+        let mut broker = Embedded::start(config, &io)?;
+        let mqtt_tls = broker.as_mut().map(|broker| broker.open_hub(config, &io, &trust, clock)).transpose()?.flatten();
         let addresses = Addresses {
             gateway: gateway_listener.local_addr()?,
             console: console_listener.local_addr()?,
-            mqtt: broker.as_ref().map(Broker::address),
-            mqtt_tls: hub::open(config, &io, broker.as_mut(), &trust, clock)?,
+            mqtt: broker.as_ref().map(Embedded::address),
+            mqtt_tls,
             peers: peer_listener.as_ref().map(TcpListener::local_addr).transpose()?,
         };
 
@@ -310,7 +318,7 @@ impl Node {
             tracing::error!("the control plane ended in a panic");
         }
         if let Some(broker) = self.broker.take() {
-            io.block_on(broker.stop());
+            broker.stop(&io);
         }
         self.console_stop.send_replace(true);
         if let Some(done) = self.console_done.take() {

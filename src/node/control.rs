@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::reload::{Order, Reconfigured};
 use super::trust::Trust;
-use super::{Addresses, NodeError, NodePulse, Options, hub, links, panic, parts};
+use super::{Addresses, NodeError, NodePulse, Options, announced, links, panic, parts};
 use crate::actors::burst::{Burst, BurstParts, EndAll};
 use crate::actors::discovery::{Discovery, Withdraw};
 use crate::actors::hearing::{Hearing, Listeners, RenewalAsked};
@@ -144,7 +144,7 @@ fn start_actors(
         endpoints: Endpoints {
             gateway: Some(parts.addresses.gateway.to_string()),
             console: Some(parts.addresses.console.to_string()),
-            mqtt: hub::announced(&parts.addresses, &parts.trust),
+            mqtt: announced::broker(&parts.addresses, &parts.trust),
             peers: parts.addresses.peers.map(|address| super::peers::announced(config, address)),
         },
         site: config.node.site.clone(),

@@ -11,7 +11,7 @@ use crate::host::clock::unix_now;
 use crate::tls::Unwelcome;
 use crate::trust::{
     Anchors, Authority, Credential, CredentialFiles, EARLIEST, Issuer, Rejected, Role, Signer, Subject, UnixSeconds,
-    Verifier,
+    UsersFile, Verifier,
 };
 use crate::wire::registry::Registry;
 use crate::wire::{Encoding, Root};
@@ -96,6 +96,13 @@ pub(super) fn check_authority(config: &Config) -> Result<(), NodeError> {
         return Err(wrong(format!("it is of the fleet {}, and this node is of {fleet}", issuer.fleet())));
     }
     Ok(())
+}
+
+/// Who may watch by a password, where a file says so.
+pub(super) fn users(config: &Config) -> Result<Option<UsersFile>, NodeError> {
+    let file = config.mqtt.hub().and_then(|hub| hub.users_file.as_deref());
+    let users = file.map(UsersFile::open).transpose();
+    users.map_err(|error| NodeError::Setting(format!("mqtt.users_file: {error}")))
 }
 
 /// It may be renewed while the node runs, and the clock may be wrong.
