@@ -109,6 +109,8 @@ pub struct ConfigView {
     pub attempts: u64,
     /// When one was last applied (RFC 3339).
     pub applied_at: Option<String>,
+    /// The keys that it changed.
+    pub changed: Vec<String>,
     /// Why the last one was not.
     pub problems: Vec<String>,
 }

@@ -19,7 +19,7 @@ use calendar::Moment;
 
 pub use crate::logic::burst::Recorded as Stage;
 pub use spool::{Letter, Outlet, Releases, Spool, SpoolStatus};
-pub use state_dir::{StateDir, StateDirError, holder, raise_session};
+pub use state_dir::{StateDir, StateDirError, holder, holds_lock, raise_session};
 use store::Store;
 
 /// Why a journal call failed.

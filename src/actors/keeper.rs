@@ -217,8 +217,11 @@ impl Keeper {
                 if found.credential.is_some() {
                     return Ok(found);
                 }
-                let renewed = asking::renew_here(&authority, &files, &current, &verifier.anchors(), now)?;
-                Ok(Found { credential: Some(renewed), ..found })
+                // What was found on disk is believed already, and has to be told whatever becomes of the renewal.
+                match asking::renew_here(&authority, &files, &current, &verifier.anchors(), now) {
+                    Ok(renewed) => Ok(Found { credential: Some(renewed), ..found }),
+                    Err(why) => Ok(Found { not_renewed: Some(why), ..found }),
+                }
             }
             Renewing::Asked | Renewing::Not => Ok(on_disk(&files, &current, &verifier, unsettled.as_deref())),
         };
@@ -268,6 +271,7 @@ impl Keeper {
             self.not_written = Some(why);
         }
         found.credential.into_iter().for_each(|credential| self.promote(credential));
+        found.not_renewed.into_iter().for_each(|why| self.not_renewed(why));
     }
 
     /// Signs with a credential from now on, once it is proven that the fleet believes it.
@@ -413,6 +417,8 @@ struct Found {
     has_rival_trust: bool,
     /// Why what is believed does not stand there.
     not_written: Option<String>,
+    /// Why the credential was not renewed, where it is due.
+    not_renewed: Option<String>,
     /// What stands in its place and cannot be read, for the first time.
     unsettled: Option<Vec<u8>>,
 }
@@ -444,7 +450,8 @@ fn on_disk(files: &CredentialFiles, current: &Credential, verifier: &Verifier, b
         }
     };
     let not_written = stored.err().map(|error| error.to_string());
-    Found { credential, has_newer_trust, has_rival_trust, not_written, unsettled: (!is_settled).then_some(there) }
+    let unsettled = (!is_settled).then_some(there);
+    Found { credential, has_newer_trust, has_rival_trust, not_written, unsettled, not_renewed: None }
 }
 
 /// The signed word on what is believed, with what it says.

@@ -100,14 +100,14 @@ impl CheckArgs {
         };
         let found = trial.check();
         if !self.json {
-            found.iter().for_each(|finding| say!("{}", line(finding)));
+            found.iter().for_each(|finding| mention(&line(finding)));
         }
         let sound = found.iter().all(|finding| finding.verdict != Verdict::Bad);
         let keep = self.keep.unwrap_or_default();
         let say = |step: &trial::Step| self.say(&step.to_string());
         let launched = (sound && self.launch).then(|| trial.launch(self.service.as_deref(), keep, &options(), say));
         if self.json {
-            say!("{}", as_json(&found, launched.as_ref()));
+            mention(&as_json(&found, launched.as_ref()).to_string());
         }
         match launched {
             _ if !sound => ExitCode::FAILURE,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::EXIT_USAGE;
 use super::ask::{Target, failed};
 use super::terminal::say;
-use crate::journal::holder;
+use crate::journal::holds_lock;
 
 /// A model is loaded once to be checked, which takes seconds where it is large.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,8 +31,8 @@ pub struct ApplyArgs {
 impl ApplyArgs {
     pub(super) fn run(&self) -> ExitCode {
         match self.apply() {
-            Ok(Ok(digest)) => {
-                say!("taken up; the configuration in force is {digest}");
+            Ok(Ok(told)) => {
+                say!("{told}");
                 ExitCode::SUCCESS
             }
             Ok(Err(problems)) => {
@@ -44,10 +44,13 @@ impl ApplyArgs {
         }
     }
 
-    /// The digest of what is in force now, or why that did not change.
+    /// What changed, or why nothing did.
     fn apply(&self) -> Result<Result<String, Vec<String>>> {
         let node: Value = self.target.get("/api/v1/node")?;
         let before = attempts(&node);
+        if before.is_none() {
+            bail!("the node that runs is of a version that takes nothing up; restart it: systemctl restart tidegate");
+        }
         let pid = own_process(&node)?;
         kill(pid, Signal::SIGHUP)
             .with_context(|| format!("the node (process {pid}) cannot be signalled; try as its user"))?;
@@ -72,19 +75,28 @@ fn attempts(node: &Value) -> Option<u64> {
 fn outcome(node: &Value) -> Result<String, Vec<String>> {
     let problems = node["config"]["problems"].as_array().into_iter().flatten();
     let problems: Vec<String> = problems.filter_map(Value::as_str).map(str::to_owned).collect();
-    let digest = node["config"]["digest"].as_str().unwrap_or_default().to_owned();
-    if problems.is_empty() { Ok(digest) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let changed = node["config"]["changed"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let changed = changed.collect::<Vec<_>>().join(", ");
+    let digest = node["config"]["digest"].as_str().unwrap_or_default();
+    Ok(match changed.is_empty() {
+        true => format!("nothing has changed; the configuration in force is {digest}"),
+        false => format!("taken up: {changed}; the configuration in force is {digest}"),
+    })
 }
 
-/// The node's process, where it is one of this box: on another, that number is somebody else's.
+/// The node's process, where the kernel says that it holds the lock of its state directory here: on another box, or in a container, the
+/// number that a console tells is somebody else's.
 fn own_process(node: &Value) -> Result<Pid> {
-    let (pid, state_dir) = (&node["pid"], node["state_dir"].as_str().unwrap_or_default());
-    let here = holder(Path::new(state_dir));
-    match (pid.as_i64().and_then(|pid| i32::try_from(pid).ok()), here) {
-        (Some(pid), Some(here)) if here == pid.to_string() => Ok(Pid::from_raw(pid)),
-        _ => bail!(
-            "the node at that console lives on another box, or its state directory ({state_dir}) cannot be read; run this \
-             there, as its user or as root"
+    let state_dir = node["state_dir"].as_str().unwrap_or_default();
+    let pid = node["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
+    match pid.filter(|pid| holds_lock(Path::new(state_dir), *pid)) {
+        Some(pid) => Ok(Pid::from_raw(pid)),
+        None => bail!(
+            "the node at that console lives on another box or in a container, or its state directory ({state_dir}) cannot be \
+             read; run this there, as its user or as root"
         ),
     }
 }

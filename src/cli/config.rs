@@ -100,7 +100,11 @@ fn model_problem(file: &Path) -> std::io::Result<Option<String>> {
     let checked = process::Command::new(std::env::current_exe()?).args(["model", "check"]).arg(file).output()?;
     let said = String::from_utf8_lossy(&checked.stderr);
     let said = said.trim();
-    Ok((!checked.status.success()).then(|| said.strip_prefix("error: ").unwrap_or(said).to_owned()))
+    let problem = || match said.strip_prefix("error: ").unwrap_or(said) {
+        "" => format!("the model {} cannot be checked: {}", file.display(), checked.status),
+        said => said.to_owned(),
+    };
+    Ok((!checked.status.success()).then(problem))
 }
 
 /// Loads as `run` does; prints the problems and gives the exit code otherwise.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::run::{Signals, options};
 use super::terminal;
 use crate::node::trial::Trial;
@@ -115,11 +117,11 @@ fn watch_for_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let seen = interrupted.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut signals = runtime.block_on(async { Signals::listen() })?;
+    let mut signals = runtime.block_on(async { Signals::listen(signal(SignalKind::hangup())?) })?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(signals.next());
-        eprintln!("interrupted: ending what was started (a second signal forces the end)");
         seen.store(true, Ordering::Relaxed);
+        terminal::notify("interrupted: ending what was started (a second signal forces the end)");
         runtime.block_on(signals.next());
         std::process::exit(1);
     })?;

@@ -7,7 +7,7 @@ use edge_config::{Config, Sources};
 use serde_json::json;
 
 use super::config::problems;
-use super::terminal::say;
+use super::terminal::mention;
 
 mod box_checks;
 mod network;
@@ -81,9 +81,9 @@ impl Args {
     pub(super) fn run(self) -> ExitCode {
         let found = self.look();
         if self.json {
-            say!("{:#}", json!(found.iter().map(as_json).collect::<Vec<_>>()));
+            mention(&format!("{:#}", json!(found.iter().map(as_json).collect::<Vec<_>>())));
         } else {
-            found.iter().for_each(|finding| say!("{}", finding.line()));
+            found.iter().for_each(|finding| mention(&finding.line()));
         }
         let problems = found.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
         if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use edge_config::{Config, Runtime, Sources};
+use edge_config::{Config, Runtime as ReplicaRuntime, Sources};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::terminal::mention;
 use super::{EXIT_USAGE, config, terminal};
 use crate::host::service_manager;
-use crate::node::{Addresses, Node, NodeError, Options};
+use crate::node::{self, Addresses, Node, NodeError, Options};
 
 /// Forbids every instance, whatever the configuration says.
 pub const NO_CLOUD: &str = "TIDEGATE_NO_CLOUD";
@@ -38,8 +39,18 @@ impl Args {
         if let Err(code) = config::check(&config) {
             return code;
         }
+        // Before the start: it answers from within that, and whoever asks it to take something up must not end it. What ends it
+        // does so at once until it has started.
+        let listening = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+            let hangup = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+            Ok((runtime, hangup))
+        });
+        let (runtime, hangup) = match listening {
+            Ok(listening) => listening,
+            Err(error) => return cannot_listen(&error),
+        };
         match Node::start(&config, &options()) {
-            Ok(node) => self.until_stopped(&config, node),
+            Ok(node) => self.until_stopped(&config, node, runtime, hangup),
             Err(error @ (NodeError::Setting(_) | NodeError::Passed(_))) => {
                 eprintln!("error: {error}");
                 ExitCode::from(EXIT_USAGE)
@@ -51,21 +62,11 @@ impl Args {
         }
     }
 
-    fn until_stopped(&self, config: &Config, node: Node) -> ExitCode {
+    fn until_stopped(&self, config: &Config, node: Node, runtime: Runtime, hangup: Signal) -> ExitCode {
         announce(config, node.addresses());
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                eprintln!("error: cannot wait for signals: {error}");
-                return ExitCode::FAILURE;
-            }
-        };
-        let mut signals = match runtime.block_on(async { Signals::listen() }) {
+        let mut signals = match runtime.block_on(async { Signals::listen(hangup) }) {
             Ok(signals) => signals,
-            Err(error) => {
-                eprintln!("error: cannot wait for signals: {error}");
-                return ExitCode::FAILURE;
-            }
+            Err(error) => return cannot_listen(&error),
         };
         let status = format!("{} services at http://{}", config.services.len(), node.addresses().gateway);
         service_manager::ready(&status);
@@ -100,17 +101,25 @@ impl Args {
         let config = edge_config::load(sources);
         let config =
             config.map_err(|errors| node.reject(errors.problems().iter().map(ToString::to_string).collect()))?;
-        let problems = config::problems(&config).unwrap_or_else(|error| vec![error.to_string()]);
+        // No model is loaded for it: another one takes a restart, and this thread is who hears of a stop.
+        let problems = node::problems(&config).unwrap_or_else(|error| vec![error.to_string()]);
         if !problems.is_empty() {
             return Err(node.reject(problems));
         }
         let changed = node.apply(&config)?;
-        terminal::change_log(&config.node.log);
+        if changed.iter().any(|key| key == "node.log") {
+            terminal::change_log(&config.node.log);
+        }
         Ok(match changed.len() {
             0 => "the configuration is as it was".to_owned(),
             _ => format!("took up {}", changed.join(", ")),
         })
     }
+}
+
+fn cannot_listen(error: &std::io::Error) -> ExitCode {
+    terminal::notify(&format!("error: cannot wait for signals: {error}"));
+    ExitCode::FAILURE
 }
 
 /// What the environment adds to a configuration.
@@ -137,10 +146,9 @@ pub struct Signals {
 
 impl Signals {
     /// Listens from now on, inside a tokio runtime.
-    pub fn listen() -> std::io::Result<Self> {
-        let [terminate, interrupt, hangup] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
+    pub fn listen(hangup: Signal) -> std::io::Result<Self> {
+        let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup })
     }
 
     /// What the next one asks for.
@@ -169,7 +177,7 @@ fn announce(config: &Config, addresses: Addresses) {
     }
     for (name, service) in &config.services {
         let path = match &service.local.runtime {
-            Runtime::Onnx { .. } => format!("/v2/models/{name}"),
+            ReplicaRuntime::Onnx { .. } => format!("/v2/models/{name}"),
             _ => format!("/services/{name}/"),
         };
         mention(&format!("service  {name} at http://{}{path}", addresses.gateway));

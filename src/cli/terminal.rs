@@ -53,6 +53,9 @@ pub fn change_log(filter: &str) {
     if let Some(change) = CHANGE.get() {
         change(filter);
     }
+    if std::env::var_os("TIDEGATE_LOG").is_some() {
+        notify("TIDEGATE_LOG is set, and goes before node.log");
+    }
 }
 
 /// How the filter of the log is changed.

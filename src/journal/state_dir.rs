@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -99,6 +99,19 @@ fn lock(path: &Path) -> Result<Flock<File>, StateDirError> {
         }
         Err((_, errno)) => Err(unusable(errno.to_string())),
     }
+}
+
+/// Whether a process holds the lock of a state directory, by the kernel's own list of locks.
+pub fn holds_lock(path: &Path, pid: i32) -> bool {
+    let Ok(lock) = fs::symlink_metadata(path.join(LOCK)) else { return false };
+    let (pid, inode) = (pid.to_string(), format!(":{}", lock.ino()));
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    // As in `1: FLOCK ADVISORY WRITE 4711 fe:00:1234 0 EOF`.
+    let is_its = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words.as_slice(), [_, "FLOCK", .., holder, file, _, _] if *holder == pid && file.ends_with(&inode))
+    };
+    lock.is_file() && locks.lines().any(is_its)
 }
 
 /// The process of the node that holds the lock, if one does.

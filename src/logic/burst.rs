@@ -196,6 +196,9 @@ impl Engine {
         }
         let alive = self.alive(&order.adapter);
         let unknown = || NotLaunched::HeldBack(format!("there is no adapter {}", order.adapter));
+        if let Some(why) = self.why_not(&order.adapter, &order.service) {
+            return Err(NotLaunched::HeldBack(why.to_owned()));
+        }
         let adapter = self.adapters.get_mut(&order.adapter).ok_or_else(unknown)?;
         if let Some(why) = adapter.held_back(&order.service, now) {
             return Err(NotLaunched::HeldBack(why));
@@ -324,6 +327,11 @@ impl Engine {
     pub fn terms(&self, adapter: &str) -> Terms {
         let free = Terms { price_per_hour: Money::ZERO, minimum_billing: Duration::ZERO, billing_step: Duration::ZERO };
         self.adapters.get(adapter).map_or(free, |adapter| adapter.settings.terms)
+    }
+
+    /// What an instance is billed at: as it was launched, whatever its adapter's price is now.
+    pub fn terms_of(&self, instance: &Instance) -> Terms {
+        self.ledger.entry(&instance.launch).map_or_else(|| self.terms(&instance.adapter), |entry| entry.terms)
     }
 
     /// Draws the consequences of what happened to one instance.

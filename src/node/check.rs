@@ -32,7 +32,6 @@ fn check_engine(service: &str, runtime: &Runtime) -> Result<(), NodeError> {
 pub fn problems(config: &Config) -> io::Result<Vec<String>> {
     let own = std::env::current_exe()?;
     let parts = [
-        parts::adapters(config, &own).map(drop),
         parts::caps(config).map(drop),
         parts::dialer(config).map(drop),
         trust::check_credentials(config),
@@ -46,6 +45,7 @@ pub fn problems(config: &Config) -> io::Result<Vec<String>> {
         .into_iter()
         .chain(brokers)
         .chain(engines)
+        .chain(parts::check_adapters(config, &own))
         .filter_map(Result::err)
         .map(|problem: NodeError| problem.to_string())
         .collect())

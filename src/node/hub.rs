@@ -16,6 +16,7 @@ use crate::mqtt::broker::door::{DoorOptions, Doorman, Guest, Refusal, network};
 use crate::tls::{FleetIdentity, FleetTls, Unwelcome};
 use crate::trust::{Facts, PasswordHash, Rejected, Role, Signer, UsersFile, Verifier};
 use crate::wire::access::{Access, Caller, grants};
+use crate::wire::{Root, Topic};
 
 /// Opens the embedded broker's TLS listener, where one is configured; returns where it listens.
 pub(super) fn open(
@@ -138,6 +139,12 @@ impl Guest for Known {
 
     fn may_be(&self, client_id: &str) -> bool {
         self.may(Access::Be(client_id))
+    }
+
+    fn is_own_state(&self, topic: &str) -> bool {
+        let Proof::Certificate { facts, .. } = &self.proof else { return false };
+        let said = Root::parse(topic).ok().map(|(_, topic)| topic);
+        facts.role.is_node() && matches!(said, Some(Topic::State { node }) if node.as_str() == facts.name)
     }
 
     fn may_write(&self, topic: &str) -> bool {

@@ -346,6 +346,11 @@ pub(super) fn adapters(config: &Config, own: &Path) -> Result<BTreeMap<String, A
     slots.collect()
 }
 
+/// What stands in the way of each.
+pub(super) fn check_adapters(config: &Config, own: &Path) -> Vec<Result<(), NodeError>> {
+    config.adapters.iter().map(|(name, adapter)| slot(config, name.as_str(), adapter, own).map(drop)).collect()
+}
+
 /// What the engine is to know of each adapter.
 pub(super) fn adapter_settings(config: &Config) -> Result<BTreeMap<String, AdapterSettings>, NodeError> {
     let adapters = config.adapters.iter();

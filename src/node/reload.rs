@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use edge_config::Config;
 use tokio::sync::mpsc;
 
-use super::{NodeError, Options, parts};
+use super::{NodeError, Options, parts, peers};
 use crate::actors::publisher::Report;
 use crate::actors::{burst, discovery, scheduler};
 use crate::console::ConfigView;
@@ -33,6 +33,9 @@ pub(super) const ORDERS: usize = 8;
 /// What an event says of one attempt; a file may be wrong in every line.
 const MOST_TOLD: usize = 20;
 
+/// Characters of one problem: what a program says of a model may be of any length, and an event is under 64 KiB.
+const LONGEST_PROBLEM: usize = 500;
+
 /// The configuration in force, and the last attempt to change it.
 pub(super) struct Reload {
     options: Options,
@@ -45,12 +48,13 @@ struct State {
     config: Config,
     attempts: u64,
     applied_at: Option<String>,
+    changed: Vec<String>,
     problems: Vec<String>,
 }
 
 impl Reload {
     pub(super) fn new(config: Config, options: Options, gateway: Arc<Gateway>, orders: mpsc::Sender<Order>) -> Self {
-        let state = State { config, attempts: 0, applied_at: None, problems: Vec::new() };
+        let state = State { config, attempts: 0, applied_at: None, changed: Vec::new(), problems: Vec::new() };
         Self { options, gateway, orders, state: Mutex::new(state) }
     }
 
@@ -70,10 +74,12 @@ impl Reload {
             return Err(self.reject(vec!["the control plane takes no orders; try again".to_owned()]));
         }
         self.gateway.reconfigure(parts::service_options(config));
+        peers::warn_of_no_guests(config);
         let mut state = self.state();
         state.config = config.clone();
         state.attempts += 1;
         (state.applied_at, state.problems) = (Some(rfc3339_now()), Vec::new());
+        state.changed.clone_from(&change.live);
         drop(state);
         let reason = match listed(&change.live) {
             keys if keys.is_empty() => "nothing has changed".to_owned(),
@@ -85,6 +91,7 @@ impl Reload {
 
     /// Notes and tells that a configuration was not taken up, and why.
     pub(super) fn reject(&self, problems: Vec<String>) -> Vec<String> {
+        let problems: Vec<String> = problems.into_iter().map(|problem| cut(&problem)).collect();
         let mut state = self.state();
         state.attempts += 1;
         state.problems = problems.clone();
@@ -100,6 +107,7 @@ impl Reload {
             digest: state.config.digest(),
             attempts: state.attempts,
             applied_at: state.applied_at.clone(),
+            changed: state.changed.clone(),
             problems: state.problems.clone(),
         }
     }
@@ -125,6 +133,13 @@ fn reconfigured(config: &Config, options: &Options) -> Result<Reconfigured, Node
         scheduler: scheduler::Reconfigure(parts::scaling(config, options)),
         discovery: discovery::Reconfigure { facts: parts::facts(config), config_digest: config.digest() },
     })
+}
+
+fn cut(problem: &str) -> String {
+    match problem.char_indices().nth(LONGEST_PROBLEM) {
+        Some((at, _)) => format!("{}…", &problem[..at]),
+        None => problem.to_owned(),
+    }
 }
 
 fn listed(all: &[String]) -> String {

@@ -221,8 +221,9 @@ impl Anchors {
     }
 
     /// Whether what was proven by another word on the fleet's trust is so by this one: as long as it is not over.
-    pub(super) fn still_hold(&self, Proof { numbers, root, .. }: &Proof) -> bool {
-        self.roots.iter().any(|one| digest(one) == *root) && !numbers.iter().any(|number| self.is_revoked(number))
+    pub(super) fn still_hold(&self) -> impl Fn(&Proof) -> bool {
+        let roots: Vec<_> = self.roots.iter().map(|root| digest(root)).collect();
+        move |Proof { numbers, root, .. }| roots.contains(root) && !numbers.iter().any(|number| self.is_revoked(number))
     }
 
     fn root_of(&self, leaf: &[u8], between: &[Vec<u8>], now: UnixSeconds) -> Result<[u8; 32], Rejected> {

@@ -186,11 +186,12 @@ impl Verifier {
     /// What to think, after a change of the fleet's trust, of those whose words were believed before, by their keys.
     pub fn standings(&self) -> impl Fn(&KeyDigest) -> Standing + use<> {
         let anchors = self.anchors();
+        let still_holds = anchors.still_hold();
         let mut standings = HashMap::new();
         for Passed { proof, .. } in self.known().values() {
             // One key may be in several certificates, as after a renewal.
             let is_believed = standings.entry(proof.facts.pin().0).or_insert(false);
-            *is_believed |= anchors.still_hold(proof);
+            *is_believed |= still_holds(proof);
         }
         move |key| match standings.get(key) {
             Some(true) => Standing::Believed,

@@ -253,16 +253,21 @@ impl Registry {
     /// routable once they were heard again. Names the nodes that are put out.
     pub fn judge(&self, standing: impl Fn(&KeyDigest) -> Standing) -> Vec<String> {
         let mut put_out = Vec::new();
-        for (name, node) in self.nodes().iter_mut() {
-            if let Some(itself) = &mut node.itself {
-                match standing(&itself.key) {
-                    Standing::Believed => {}
-                    Standing::Unknown => itself.alive_at = None,
-                    Standing::PutOut => put_out.push(name.clone()),
+        self.nodes().retain(|name, node| {
+            let itself = node.itself.as_mut().map(|itself| (standing(&itself.key), itself));
+            match itself {
+                // All of it, also how far it had come: another box may be let in under its name, which begins anew, and nobody
+                // believes what is played again of this one.
+                Some((Standing::PutOut, _)) => {
+                    put_out.push(name.clone());
+                    return false;
                 }
+                Some((Standing::Unknown, itself)) => itself.alive_at = None,
+                Some((Standing::Believed, _)) | None => {}
             }
             node.forget_where(|said| standing(&said.key) == Standing::PutOut);
-        }
+            true
+        });
         put_out
     }
 

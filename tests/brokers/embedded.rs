@@ -122,6 +122,10 @@ impl Guest for Anyone {
         true
     }
 
+    fn is_own_state(&self, _: &str) -> bool {
+        false
+    }
+
     fn may_write(&self, _: &str) -> bool {
         true
     }

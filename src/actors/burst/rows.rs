@@ -70,7 +70,7 @@ fn terms_of(row: &LaunchRow) -> Terms {
 
 /// The row that an instance's life begins with.
 pub(super) fn intent(engine: &Engine, instance: &Instance, clock: Clock, currency: &str) -> LaunchRow {
-    let terms = engine.terms(&instance.adapter);
+    let terms = engine.terms_of(instance);
     LaunchRow {
         launch: instance.launch.clone(),
         service: instance.service.clone(),

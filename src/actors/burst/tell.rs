@@ -78,7 +78,7 @@ impl Burst {
             phase: phase(instance),
             address: instance.address.clone().filter(|_| instance.is_routable()),
             bearer: Bearer::new(launch_token(&self.parts.secret, &instance.launch)),
-            price_per_hour: self.price(&instance.adapter),
+            price_per_hour: self.engine.terms_of(instance).price_per_hour.units(),
             since: instance.intended_at,
         }
     }
@@ -139,7 +139,7 @@ impl Burst {
             ended_at: None,
             cost: self.engine.cost(instance, clock.now()).units(),
             currency: Some(self.parts.currency.clone()),
-            price_per_hour: Some(self.price(&instance.adapter)),
+            price_per_hour: Some(self.engine.terms_of(instance).price_per_hour.units()),
             lease_remaining_s: instance.lease_left(clock.now()).map(|left| left.as_secs()),
             ..BurstStatus::default()
         }

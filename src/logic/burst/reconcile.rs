@@ -360,11 +360,11 @@ impl Engine {
         self.adapters.get(adapter).map_or(lease_ttl + drain_timeout + step, |adapter| adapter.tail(step))
     }
 
-    /// No start takes longer than the time after which it is given up. What says so was written at an adoption, in the place of
-    /// a record that was lost in a crash, or the calendar was set in between: neither teaches anything.
+    /// No start takes longer than the times after which its launch and its readiness are given up. What says so was written at an
+    /// adoption, in the place of a record that was lost in a crash, or the calendar was set in between: neither teaches anything.
     fn learn(&mut self, record: &Record, now: Duration) {
         let (Some(took), Some(adapter)) = (record.start_took, self.adapters.get_mut(&record.adapter)) else { return };
-        if took <= adapter.settings.start_timeout {
+        if took <= adapter.settings.start_timeout * 2 {
             adapter.starts.observe(took, (record.started_at + took).min(now));
         }
     }

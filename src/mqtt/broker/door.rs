@@ -40,6 +40,8 @@ pub trait Guest: Send + Sync + 'static {
     fn name(&self) -> &str;
     /// Whether they may be connected under this client id.
     fn may_be(&self, client_id: &str) -> bool;
+    /// Whether a word on this topic says of them whether they are there.
+    fn is_own_state(&self, topic: &str) -> bool;
     /// Whether they may publish on this topic.
     fn may_write(&self, topic: &str) -> bool;
     /// Whether they may subscribe to this filter.
@@ -228,7 +230,7 @@ fn both_ends(stream: TcpStream) -> io::Result<(TcpStream, std::net::TcpStream)> 
     Ok((TcpStream::from_std(stream)?, socket))
 }
 
-/// Cuts the connections of those who may not be here any more. All that the gate still lets through is their Last Will.
+/// Cuts the connections of those who may not be here any more. All that the gate still lets through is a node's Last Will.
 async fn look_around(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(LOOK);
     loop {

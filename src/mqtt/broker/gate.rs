@@ -3,6 +3,7 @@
 use std::future::{Future, ready};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -30,9 +31,9 @@ pub(super) struct Gate {
     waiting: Mutex<Option<(Place, TcpStream)>>,
     /// Once it is let in.
     guest: OnceLock<Arc<dyn Guest>>,
-    /// Where its Last Will goes. It may be said also of one who is put out: that they are gone is true, and whoever watches
-    /// has no other way to see it.
-    last_will: OnceLock<String>,
+    /// Whether its connection was cut, since it may not be here any more: all that the broker says on it from then on is its Last
+    /// Will.
+    is_cut: Arc<AtomicBool>,
 }
 
 impl Gate {
@@ -50,7 +51,7 @@ impl Gate {
             shown,
             waiting: Mutex::new(Some(waiting)),
             guest: OnceLock::new(),
-            last_will: OnceLock::new(),
+            is_cut: Arc::default(),
         }
     }
 
@@ -68,13 +69,11 @@ impl Gate {
         if connect.will.as_ref().is_some_and(|will| !guest.may_write(&will.topic)) {
             return Err((ReasonCode::NotAuthorized, "last_will"));
         }
-        if let Some(will) = &connect.will {
-            // A second CONNECT is a breach of the protocol, which the broker answers before it comes here.
-            let _ = self.last_will.set(will.topic.clone());
-        }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let has_entered = waiting.is_some_and(|(_, socket)| self.shared.room.enter(self.number, &guest, socket));
+        let enter = |socket| self.shared.room.enter(self.number, &guest, socket, self.is_cut.clone());
+        let has_entered = waiting.is_some_and(|(_, socket)| enter(socket));
         let name = guest.name().to_owned();
+        // A second CONNECT is a breach of the protocol, which the broker answers before it comes here.
         if !has_entered || self.guest.set(guest).is_err() {
             return Err((ReasonCode::ServerBusy, "full"));
         }
@@ -135,8 +134,10 @@ impl AuthProvider for Gate {
     }
 
     fn authorize_publish<'a>(&'a self, _: &str, _: Option<&'a str>, topic: &'a str) -> Answer<'a, bool> {
-        let is_last_will = || self.last_will.get().is_some_and(|last_will| last_will == topic);
-        let may = self.guest().is_some_and(|guest| guest.may_write(topic) && (guest.is_welcome() || is_last_will()));
+        // That a node which was put out is gone is true, and whoever watches has no other way to see it.
+        let is_last_will = |guest: &Arc<dyn Guest>| self.is_cut.load(Ordering::Relaxed) && guest.is_own_state(topic);
+        let may =
+            self.guest().is_some_and(|guest| guest.may_write(topic) && (guest.is_welcome() || is_last_will(guest)));
         Box::pin(ready(may))
     }
 

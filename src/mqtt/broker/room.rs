@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -34,6 +35,7 @@ struct State {
 struct Inside {
     guest: Arc<dyn Guest>,
     socket: TcpStream,
+    is_cut: Arc<AtomicBool>,
 }
 
 /// A place among those who wait; given back when dropped.
@@ -63,13 +65,19 @@ impl Room {
     }
 
     /// Lets a guest in, if there is room.
-    pub(super) fn enter(&self, number: u64, guest: &Arc<dyn Guest>, socket: TcpStream) -> bool {
+    pub(super) fn enter(
+        &self,
+        number: u64,
+        guest: &Arc<dyn Guest>,
+        socket: TcpStream,
+        is_cut: Arc<AtomicBool>,
+    ) -> bool {
         let mut state = self.state();
         let of_one = state.inside.values().filter(|inside| inside.guest.name() == guest.name()).count();
         if state.inside.len() >= MAX_INSIDE || of_one >= MAX_INSIDE_OF_ONE {
             return false;
         }
-        state.inside.insert(number, Inside { guest: guest.clone(), socket });
+        state.inside.insert(number, Inside { guest: guest.clone(), socket, is_cut });
         gauge(state.inside.len());
         true
     }
@@ -87,6 +95,7 @@ impl Room {
         let unwelcome = inside.into_iter().filter(|(_, guest)| !guest.is_welcome());
         let cut_off = unwelcome.filter(|(number, _)| match self.state().inside.get(number) {
             Some(inside) => {
+                inside.is_cut.store(true, Ordering::Relaxed);
                 cut(&inside.socket);
                 true
             }
@@ -156,6 +165,9 @@ mod tests {
         fn may_be(&self, _: &str) -> bool {
             true
         }
+        fn is_own_state(&self, _: &str) -> bool {
+            false
+        }
         fn may_write(&self, _: &str) -> bool {
             true
         }
@@ -202,10 +214,13 @@ mod tests {
         let room = Arc::new(Room::default());
         let (one, other): (Arc<dyn Guest>, Arc<dyn Guest>) = (Arc::new(Named("one")), Arc::new(Named("other")));
         let numbers = 0..MAX_INSIDE_OF_ONE as u64;
-        assert!(numbers.clone().all(|number| room.enter(number, &one, connection())));
-        assert!(!room.enter(1_000, &one, connection()) && room.enter(1_001, &other, connection()));
+        assert!(numbers.clone().all(|number| room.enter(number, &one, connection(), Arc::default())));
+        assert!(
+            !room.enter(1_000, &one, connection(), Arc::default())
+                && room.enter(1_001, &other, connection(), Arc::default())
+        );
         drop(room.leaves(0));
-        assert!(room.enter(1_000, &one, connection()));
+        assert!(room.enter(1_000, &one, connection(), Arc::default()));
     }
 
     #[test]
@@ -219,7 +234,7 @@ mod tests {
         };
         let ((mut out, out_far), (stays, stays_far)) = (connect(), connect());
         let (put_out, welcome): (Arc<dyn Guest>, Arc<dyn Guest>) = (Arc::new(Named("put out")), Arc::new(Named("in")));
-        assert!(room.enter(1, &put_out, out_far) && room.enter(2, &welcome, stays_far));
+        assert!(room.enter(1, &put_out, out_far, Arc::default()) && room.enter(2, &welcome, stays_far, Arc::default()));
         assert_eq!(room.cut_unwelcome(), ["put out"]);
         assert_eq!(out.read(&mut [0]).unwrap(), 0, "its end is closed");
         stays.set_nonblocking(true).unwrap();
