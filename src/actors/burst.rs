@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::WrapFuture;
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use cloud_adapters::CloudAdapter;
 
 use super::hearing::Duplicated;
@@ -34,6 +34,8 @@ pub use rows::status as status_of_row;
 
 /// How often the state machine is asked what is due: fine enough for a start of a tenth of a second.
 pub const STEP: Duration = Duration::from_millis(25);
+/// The same while there are none: lists are due every few seconds, and a launch looks at once.
+const STEP_WITHOUT_INSTANCES: Duration = Duration::from_millis(500);
 /// How often the scheduler is told everything, changed or not.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -194,6 +196,8 @@ pub struct Burst {
     is_catching_up: bool,
     /// The scheduler has to hear of something that came of an operation.
     has_news: bool,
+    /// The timer of the steps, and the time between two.
+    pace: Option<(SpawnHandle, Duration)>,
 }
 
 impl Burst {
@@ -231,6 +235,7 @@ impl Burst {
             waiting_for_none: Vec::new(),
             is_catching_up: false,
             has_news: false,
+            pace: None,
         }
     }
 }
@@ -241,7 +246,7 @@ impl Actor for Burst {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         self.recover(context);
-        context.run_interval(STEP, Self::step);
+        self.keep_pace(context);
         // Circuits close and budgets free themselves with time, and a dropped snapshot is said again.
         context.run_interval(TELL, |burst, _| burst.tell_scheduler());
         // What a live instance costs grows; its status says so anew.
@@ -369,9 +374,23 @@ impl Burst {
             }
         }
         self.publish_changes();
+        self.keep_pace(context);
         if self.engine.nothing_is_left() {
             self.waiting_for_none.drain(..).for_each(|waiting| waiting.send(()).unwrap_or_default());
         }
+    }
+
+    /// Looks often while there are instances, and seldom while there are none: most of what an idle node uses of its processor
+    /// would be this.
+    fn keep_pace(&mut self, context: &mut Context<Self>) {
+        let every = if self.engine.fleet().is_empty() { STEP_WITHOUT_INSTANCES } else { STEP };
+        if self.pace.is_some_and(|(_, now)| now == every) {
+            return;
+        }
+        if let Some((handle, _)) = self.pace.take() {
+            context.cancel_future(handle);
+        }
+        self.pace = Some((context.run_interval(every, Self::step), every));
     }
 
     fn list(&mut self, adapter: String, context: &mut Context<Self>) {
