@@ -10,6 +10,8 @@ use crate::{Instance, InstanceState, Reach};
 
 /// The exit code of a process that SIGKILL ended, as shells and the daemon count: 128 + 9.
 const KILLED: i64 = 137;
+/// How the wrapper tells that its server was.
+const SERVER_KILLED: &str = "its server ended with 137";
 
 /// How a container is, apart from what it says itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,10 @@ fn end_reason(state: Option<&ContainerState>, last_line: Option<&str>) -> String
         (Some(true), _) => "out of memory: the kernel killed it at its memory limit".to_owned(),
         (_, Some(error)) => format!("failed ({error})"),
         _ if code == KILLED => format!("killed (exit code {code})"),
+        // The daemon hears of the kernel's kill by another way, which may be the slower one; the wrapper saw its server go.
+        _ if last_line.is_some_and(|line| line.ends_with(SERVER_KILLED)) => {
+            format!("exited with {code}, its server killed: out of memory, unless somebody did it")
+        }
         _ => format!("exited with {code}"),
     };
     match last_line {
@@ -139,6 +145,8 @@ mod tests {
         assert_eq!(ended(|_| {}, None), "killed (exit code 137)");
         assert_eq!(ended(|state| state.exit_code = Some(1), Some("boom")), "exited with 1: boom");
         assert!(ended(|state| state.oom_killed = Some(true), None).starts_with("out of memory"));
+        let told = ended(|state| state.exit_code = Some(1), Some("its server ended with 137"));
+        assert!(told.contains("out of memory, unless somebody did it"), "{told}");
         assert_eq!(ended(|state| state.error = Some("no such device".into()), None), "failed (no such device)");
         assert!(ended(|state| state.status = Some(Status::DEAD), None).starts_with("killed"));
     }

@@ -14,7 +14,11 @@ pub(crate) fn takeover(site: &mut dyn Site) -> Finding {
     owner.wait_connected(1);
     stranger::connect_as(&door, &client_id);
     let status = owner.wait_connected(2);
-    let ups: Vec<bool> = owner.changes().iter().map(|change| change.connected).collect();
+    // Each change is told after it shows in the status.
+    let ups: Vec<bool> = wait_until(PATIENCE, "the changes are told", || {
+        let ups: Vec<bool> = owner.changes().iter().map(|change| change.connected).collect();
+        (ups.len() >= 3).then_some(ups)
+    });
     assert_eq!(ups[..3], [true, false, true], "{status:?}");
     owner.publish(live(&topic, "still here"));
     owner.wait_for_payload(&topic, "still here");
