@@ -53,10 +53,7 @@ free = true
 
 def read_arguments():
     """The options of this area."""
-    parser = arguments("burst", __doc__)
-    parser.add_argument(
-        "--only", action="append", choices=PARTS, metavar="PART", help=f"one part, repeatable: {', '.join(PARTS)}"
-    )
+    parser = arguments("burst", __doc__, PARTS)
     return parser.parse_args()
 
 

@@ -36,11 +36,8 @@ PARTS = ("size", "start", "idle")
 
 def read_arguments():
     """The options of this area."""
-    parser = arguments("deploy", __doc__)
+    parser = arguments("deploy", __doc__, PARTS)
     parser.add_argument("--minimal", type=pathlib.Path, metavar="PATH", help="this program has no default feature")
-    parser.add_argument(
-        "--only", action="append", choices=PARTS, metavar="PART", help=f"one part, repeatable: {', '.join(PARTS)}"
-    )
     return parser.parse_args()
 
 

@@ -126,10 +126,7 @@ def remembered(report, found):
 
 
 def main():
-    parser = arguments("mqtt", __doc__)
-    parser.add_argument(
-        "--only", action="append", choices=PARTS, metavar="PART", help=f"one part, repeatable: {', '.join(PARTS)}"
-    )
+    parser = arguments("mqtt", __doc__, PARTS)
     options = parser.parse_args()
     report = Report("mqtt")
     for part in PARTS:

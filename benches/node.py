@@ -28,11 +28,8 @@ PARTS = ("start", "memory", "burst", "build", "overhead")
 
 def read_arguments():
     """The options of this area."""
-    parser = arguments("node", __doc__)
+    parser = arguments("node", __doc__, PARTS)
     parser.add_argument("--build", action="store_true", help="time a release build of a fresh clone too")
-    parser.add_argument(
-        "--only", action="append", choices=PARTS, metavar="PART", help=f"one part, repeatable: {', '.join(PARTS)}"
-    )
     return parser.parse_args()
 
 

@@ -100,8 +100,8 @@ def progress(text):
     print(f"... {text}", file=sys.stderr, flush=True)
 
 
-def arguments(area, description):
-    """The options that every area knows; an area adds its own."""
+def arguments(area, description, parts):
+    """The options that every area knows, and that for one of its parts; an area adds its own."""
     parser = argparse.ArgumentParser(
         prog=f"benches/run {area}",
         description=description,
@@ -112,6 +112,9 @@ def arguments(area, description):
         "--bin", type=pathlib.Path, metavar="PATH", help="measure this program; without it, cargo build --release"
     )
     parser.add_argument("--quick", action="store_true", help="shorter and fewer measurements, to see that all works")
+    parser.add_argument(
+        "--only", action="append", choices=parts, metavar="PART", help=f"one part, repeatable: {', '.join(parts)}"
+    )
     return parser
 
 

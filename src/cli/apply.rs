@@ -15,7 +15,7 @@ use super::ask::{Target, failed};
 use super::terminal::say;
 use crate::journal::holds_lock;
 
-/// A model is loaded once to be checked, which takes seconds where it is large.
+/// The node reads the files that its configuration names, and a disk may be slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at what came of it.
 const LOOK: Duration = Duration::from_millis(50);

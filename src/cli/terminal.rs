@@ -93,7 +93,8 @@ pub fn mention(line: &str) {
     let _unheard = print(format_args!("{line}"));
 }
 
-fn print(line: Arguments<'_>) -> std::io::Result<()> {
+/// Prints a line at once, or says why nobody has it.
+pub fn print(line: Arguments<'_>) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()

@@ -79,7 +79,8 @@ impl Args {
         while self.count.is_none_or(|count| printed < count) {
             match seen.recv().await {
                 Some(Seen::Message(message)) => {
-                    if !print(&self.line(&message)) {
+                    // Nobody reads any more, as behind `head`.
+                    if terminal::print(format_args!("{}", self.line(&message))).is_err() {
                         return ExitCode::SUCCESS;
                     }
                     printed += 1;
@@ -114,11 +115,4 @@ impl Args {
 /// Topics and payloads are whoever's: what would steer the terminal is shown and not obeyed.
 fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_unicode().collect() } else { vec![c] }).collect()
-}
-
-/// False when nobody reads any more, as behind `head`.
-fn print(line: &str) -> bool {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }

@@ -1,5 +1,5 @@
 //! What a start would refuse, known without starting: everything that this build, this box's files and the configuration do
-//! not make possible together. Nothing is made, opened for writing or connected.
+//! not make possible together. Nothing is started or connected; of files, an interrupted renewal of the credential is finished.
 
 use std::io;
 
