@@ -15,13 +15,6 @@ pub struct Change {
     pub at_start: Vec<String>,
 }
 
-impl Change {
-    /// Whether both say the same.
-    pub fn is_empty(&self) -> bool {
-        self.live.is_empty() && self.at_start.is_empty()
-    }
-}
-
 impl Config {
     /// What differs in another configuration.
     pub fn change_to(&self, other: &Self) -> Change {
