@@ -4,7 +4,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 use nix::unistd::{Uid, User, geteuid};
 
 use super::Finding;
@@ -69,6 +69,11 @@ fn name_of(uid: Uid) -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| format!("user {uid}"), |user| user.name)
 }
 
+#[allow(clippy::useless_conversion, reason = "the C library counts in 32 bits on a machine of 32 bits")]
+fn free_bytes(disk: &Statvfs) -> u64 {
+    u64::from(disk.blocks_available()) * u64::from(disk.fragment_size())
+}
+
 fn room(path: &Path) -> Option<Finding> {
     let shown = path.display();
     let disk = statvfs(path).ok()?;
@@ -76,7 +81,7 @@ fn room(path: &Path) -> Option<Finding> {
         let mend = "mount it writable, or set node.state_dir to a place that is";
         return Some(Finding::problem(ABOUT, format!("{shown} is on a disk that is mounted read-only"), mend));
     }
-    let free = disk.blocks_available() * disk.fragment_size();
+    let free = free_bytes(&disk);
     let what = format!("{} MiB are free at {shown}", free >> 20);
     let mend = "make room: without it nothing is launched, and events are lost";
     if free < ROOM_NEEDED {
