@@ -16,9 +16,10 @@ struct Mapping {
 
 /// Unmaps the clean pages of our own program and of its libraries' code; what is used again is mapped again from the page cache, without reading the
 /// disk. Parsing arguments and configuration, opening databases and the like touch most of a program once, in windows of
-/// 64 KiB, and would count as resident for ever. Returns how many bytes were advised.
+/// 64 KiB, and would count as resident for ever. Returns how many bytes were advised; none where the kernel does not tell what
+/// was written (OpenWrt's is built without that).
 pub fn give_back_start_up_pages() -> usize {
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return 0 };
+    let Ok(maps) = fs::read_to_string("/proc/self/smaps") else { return 0 };
     let Ok(program) = fs::read_link("/proc/self/exe") else { return 0 };
     let given = clean_mappings(&maps, &program.to_string_lossy()).into_iter().filter(give_back);
     given.map(|mapping| mapping.length).sum()
@@ -26,16 +27,31 @@ pub fn give_back_start_up_pages() -> usize {
 
 fn give_back(mapping: &Mapping) -> bool {
     let Some(start) = NonNull::new(mapping.start as *mut c_void) else { return false };
-    // SAFETY: the range is one whole mapping of a file that is private and not writable, and it is either code or the
-    // beginning of our own program file (headers and constants), none of which the loader or the program has ever
-    // written: it reads from the file what it read before. What the loader wrote and then made read-only is never in it.
+    // SAFETY: the range is one whole mapping of a file that is private and not writable, no page of which was ever written: so
+    // the kernel has just said. It reads from the file what it read before. What the loader wrote and then made read-only has
+    // pages of its own, and is never in it.
     unsafe { madvise(start, mapping.length, MmapAdvise::MADV_DONTNEED) }.is_ok()
 }
 
-/// The code of the program and its libraries, and the constants at the beginning of the program's file. A read-only
-/// mapping further on may be what the loader relocated.
+/// The code of the program and its libraries, and the constants at the beginning of the program's file, as far as none of their
+/// pages was written. An emulator may show one mapping where a real kernel has code and what the loader relocated apart, so the
+/// kind of a mapping alone would not do.
 fn clean_mappings(maps: &str, program: &str) -> Vec<Mapping> {
-    maps.lines().filter_map(|line| parse(line, program)).collect()
+    let mut candidate = None;
+    let mut clean = Vec::new();
+    for line in maps.lines() {
+        if let Some(kib) = line.strip_prefix("Anonymous:") {
+            clean.extend(candidate.take().filter(|_| kib.trim() == "0 kB"));
+        } else if is_first_line(line) {
+            candidate = parse(line, program);
+        }
+    }
+    clean
+}
+
+/// What follows are words with a colon.
+fn is_first_line(line: &str) -> bool {
+    line.split_whitespace().next().is_some_and(|word| !word.ends_with(':'))
 }
 
 fn parse(line: &str, program: &str) -> Option<Mapping> {
@@ -43,8 +59,8 @@ fn parse(line: &str, program: &str) -> Option<Mapping> {
     let (range, access, offset) = (fields.next()?, fields.next()?, fields.next()?);
     let path = fields.nth(2)?;
     let at_the_beginning = usize::from_str_radix(offset, 16).ok()? == 0;
-    let clean = access == "r-xp" || (access == "r--p" && at_the_beginning);
-    if !clean || !path.starts_with('/') || (path != program && access != "r-xp") {
+    let unwritten = access == "r-xp" || (access == "r--p" && at_the_beginning);
+    if !unwritten || !path.starts_with('/') || (path != program && access != "r-xp") {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -56,19 +72,28 @@ fn parse(line: &str, program: &str) -> Option<Mapping> {
 mod tests {
     use super::*;
 
-    const MAPS: &str = "\
-        1000-3000 r--p 00000000 fe:00 7 /usr/bin/tidegate\n\
-        3000-8000 r-xp 00002000 fe:00 7 /usr/bin/tidegate\n\
-        8000-9000 r--p 00007000 fe:00 7 /usr/bin/tidegate\n\
-        9000-a000 rw-p 00008000 fe:00 7 /usr/bin/tidegate\n\
-        b000-c000 r--p 00000000 fe:00 8 /usr/lib/libc.so.6\n\
-        c000-e000 r-xp 00001000 fe:00 8 /usr/lib/libc.so.6\n\
-        f000-f100 r-xp 00000000 00:00 0 [vdso]\n\
-        d000-e000 rw-p 00000000 00:00 0 \n";
+    const MAPS: [(&str, u32); 8] = [
+        ("1000-3000 r--p 00000000 fe:00 7 /usr/bin/tidegate", 0),
+        ("3000-8000 r-xp 00002000 fe:00 7 /usr/bin/tidegate", 0),
+        ("8000-9000 r--p 00007000 fe:00 7 /usr/bin/tidegate", 0),
+        ("9000-a000 rw-p 00008000 fe:00 7 /usr/bin/tidegate", 0),
+        ("b000-c000 r--p 00000000 fe:00 8 /usr/lib/libc.so.6", 0),
+        ("c000-e000 r-xp 00001000 fe:00 8 /usr/lib/libc.so.6", 0),
+        ("f000-f100 r-xp 00000000 00:00 0 [vdso]", 0),
+        ("d000-e000 rw-p 00000000 00:00 0 ", 8),
+    ];
+
+    /// As the kernel writes it, with the KiB of each mapping that were written.
+    fn smaps(mappings: &[(&str, u32)]) -> String {
+        let one = |(line, written): &(&str, u32)| {
+            format!("{line}\nSize:                  8 kB\nAnonymous:  {written:>8} kB\nVmFlags: rd mr mw me\n")
+        };
+        mappings.iter().map(one).collect()
+    }
 
     #[test]
     fn what_the_loader_wrote_and_what_no_file_backs_stays() {
-        let ours = clean_mappings(MAPS, "/usr/bin/tidegate");
+        let ours = clean_mappings(&smaps(&MAPS), "/usr/bin/tidegate");
         let expected = [
             Mapping { start: 0x1000, length: 0x2000 },
             Mapping { start: 0x3000, length: 0x5000 },
@@ -78,9 +103,16 @@ mod tests {
     }
 
     #[test]
+    fn code_that_is_shown_as_one_with_what_the_loader_relocated_stays() {
+        let merged = [("1000-9000 r-xp 00000000 fe:00 7 /usr/bin/tidegate", 4), MAPS[5]];
+        let ours = clean_mappings(&smaps(&merged), "/usr/bin/tidegate");
+        assert_eq!(ours, [Mapping { start: 0xc000, length: 0x2000 }]);
+    }
+
+    #[test]
     fn the_program_goes_on_after_giving_back() {
         assert!(give_back_start_up_pages() > 0);
-        let text = format!("{:?} {}", clean_mappings(MAPS, "/usr/bin/tidegate"), std::process::id());
+        let text = format!("{:?} {}", clean_mappings(&smaps(&MAPS), "/usr/bin/tidegate"), std::process::id());
         assert!(text.contains("Mapping"));
     }
 }
