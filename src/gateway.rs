@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::logic::load::ServiceCounters;
 use crate::logic::route::{Balance, RouteTable, ServiceRoute};
@@ -60,6 +61,9 @@ pub struct GatewayOptions {
     pub connect_timeout: Duration,
     /// Secures connections to replicas that ask for it.
     pub dialer: Dialer,
+    /// Most bytes of bodies that are held at once for a second try, over all requests; what comes when they are used up is passed
+    /// on as it comes.
+    pub replay_bytes: usize,
     /// Idle connections kept to one replica.
     pub max_idle_per_replica: usize,
     /// How long requests in flight may take to end once the shutdown began.
@@ -74,6 +78,7 @@ impl Default for GatewayOptions {
             write_stall_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             dialer: Dialer::default(),
+            replay_bytes: 16 << 20,
             max_idle_per_replica: 64,
             drain_timeout: Duration::from_secs(30),
         }
@@ -106,6 +111,8 @@ pub struct Gateway {
     options: GatewayOptions,
     services: BTreeMap<String, Arc<Service>>,
     upstream: Upstream,
+    /// A permit for each byte of the replay buffer.
+    replay_room: Arc<Semaphore>,
     clock: Clock,
     ledger: Arc<Ledger>,
     letters: Letters,
@@ -123,6 +130,7 @@ impl Gateway {
         Arc::new(Self {
             services: services.collect(),
             upstream,
+            replay_room: Arc::new(Semaphore::new(options.replay_bytes.min(Semaphore::MAX_PERMITS))),
             clock,
             ledger: Arc::new(Ledger::new(clock)),
             letters: Letters::default(),

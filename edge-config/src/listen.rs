@@ -16,6 +16,8 @@ pub struct Gateway {
     pub allow_unauthenticated: bool,
     /// Largest request body, in bytes. Default 16 MiB.
     pub max_body_bytes: u64,
+    /// Most bytes of request bodies that are held at once for a second try, over all requests. Default 16 MiB.
+    pub replay_bytes: u64,
     /// How long a request may take, waiting included. Default 30 s; a service may have its own.
     pub request_timeout: Duration,
     /// Requests that may wait per service. Default 1024; a service may have its own.
@@ -73,6 +75,9 @@ pub(crate) const QUEUE: Count<u32> = Count(0..=100_000);
 /// A whole image stack fits; what is larger belongs into a file store.
 const BODY_BYTES: Count<u64> = Count(1..=(4 << 30));
 
+/// Without any, a request that fails at one replica is not sent to another.
+const REPLAY_BYTES: Count<u64> = Count(0..=(1 << 30));
+
 /// Each connection is a file descriptor and a few KB.
 const CONNECTIONS: Count<u32> = Count(1..=100_000);
 
@@ -100,6 +105,7 @@ pub(crate) fn read_gateway(section: &mut Section<'_>) -> Gateway {
         listen,
         allow_unauthenticated,
         max_body_bytes: section.get("max_body_bytes", &BODY_BYTES, 16 << 20),
+        replay_bytes: section.get("replay_bytes", &REPLAY_BYTES, 16 << 20),
         request_timeout: section.get("request_timeout", &REQUEST_TIMEOUT, Duration::from_secs(30)),
         queue: section.get("queue", &QUEUE, 1024),
         balance: section.get("balance", &BALANCE, Balance::PeakEwma),

@@ -210,9 +210,9 @@ async fn receive(
     let body = match body {
         AskedBody::Arriving(incoming) => incoming,
         AskedBody::Whole(bytes) if bytes.len() as u64 > limit => return Err(Refusal::BodyTooLarge { limit }),
-        AskedBody::Whole(bytes) => return Ok(Upload::Whole(bytes)),
+        AskedBody::Whole(bytes) => return Ok(Upload::Whole { bytes, room: None }),
     };
-    let receiving = Upload::receive(body, limit);
+    let receiving = Upload::receive(body, limit, &gateway.replay_room);
     match tokio::time::timeout_at(gateway.clock.instant(deadline), receiving).await {
         Ok(Ok(upload)) => Ok(upload),
         Ok(Err(UploadError::TooLarge)) => Err(Refusal::BodyTooLarge { limit }),

@@ -1,5 +1,5 @@
-//! The body of a request on its way to a replica: read whole where it is small and its length known, so that it can be
-//! sent a second time, and otherwise passed on as it comes, counted against the limit.
+//! The body of a request on its way to a replica: read whole where it is small, its length known and there is room for it, so
+//! that it can be sent a second time, and otherwise passed on as it comes, counted against the limit.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,11 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bodies up to this length are held until the answer begins: an image or a tensor of an edge model, and with a full
-/// queue of a hundred still only 25 MB.
-const MAX_REPLAY_BYTES: u64 = 256 * 1024;
+/// Bodies up to this length are held until the answer begins: an image or a tensor of an edge model. How many of them at once is
+/// `GatewayOptions::replay_bytes`.
+const MAX_REPLAY_BYTES: u32 = 256 * 1024;
 
 /// Why a body cannot be forwarded.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,12 @@ pub(super) enum UploadError {
 /// A request body, before or between the tries.
 #[derive(Debug)]
 pub(super) enum Upload {
-    Whole(Bytes),
+    Whole {
+        bytes: Bytes,
+        /// Its share of the replay buffer; what did not come over a connection of ours has none.
+        #[expect(dead_code, reason = "it is there to be given back with the bytes")]
+        room: Option<OwnedSemaphorePermit>,
+    },
     Stream(Arc<Source>),
 }
 
@@ -43,25 +49,36 @@ pub(super) struct Source {
 }
 
 impl Upload {
-    /// Takes the body in: reads it whole if it is small enough, else prepares to pass it on. A declared length over
-    /// `max_bytes` is refused without reading a byte.
-    pub(super) async fn receive(incoming: Incoming, max_bytes: u64) -> Result<Self, UploadError> {
-        match incoming.size_hint().exact() {
-            Some(length) if length > max_bytes => Err(UploadError::TooLarge),
-            Some(length) if length <= MAX_REPLAY_BYTES => Ok(Self::Whole(read_whole(incoming, length).await?)),
+    /// Takes the body in: reads it whole if it is small enough and there is room, else prepares to pass it on. A declared length
+    /// over `max_bytes` is refused without reading a byte.
+    pub(super) async fn receive(
+        incoming: Incoming,
+        max_bytes: u64,
+        replay_room: &Arc<Semaphore>,
+    ) -> Result<Self, UploadError> {
+        let length = incoming.size_hint().exact();
+        if length.is_some_and(|length| length > max_bytes) {
+            return Err(UploadError::TooLarge);
+        }
+        let small = length.and_then(|length| u32::try_from(length).ok()).filter(|length| *length <= MAX_REPLAY_BYTES);
+        let room = small.and_then(|length| Arc::clone(replay_room).try_acquire_many_owned(length).ok());
+        match (small, room) {
+            (Some(length), Some(room)) => {
+                Ok(Self::Whole { bytes: read_whole(incoming, length as usize).await?, room: Some(room) })
+            }
             _ => Ok(Self::Stream(Arc::new(Source::new(incoming, max_bytes)))),
         }
     }
 
     /// Whether it was read whole, so that it can be sent as often as need be.
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self, Self::Whole(_))
+        matches!(self, Self::Whole { .. })
     }
 
     /// Whether a try can still send the body whole.
     pub(super) fn is_complete(&self) -> bool {
         match self {
-            Self::Whole(_) => true,
+            Self::Whole { .. } => true,
             Self::Stream(source) => source.untouched.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
         }
     }
@@ -69,7 +86,7 @@ impl Upload {
     /// The body for one try.
     pub(super) fn body(&self) -> UploadBody {
         match self {
-            Self::Whole(bytes) => UploadBody::Whole(Some(bytes.clone()).filter(|bytes| !bytes.is_empty())),
+            Self::Whole { bytes, .. } => UploadBody::Whole(Some(bytes.clone()).filter(|bytes| !bytes.is_empty())),
             Self::Stream(source) => UploadBody::Stream { source: Arc::clone(source), incoming: None, passed: 0 },
         }
     }
@@ -79,7 +96,7 @@ impl Upload {
         match self {
             Self::Stream(source) if source.is_over_limit.load(Ordering::Acquire) => Some(Fault::TooLarge),
             Self::Stream(source) if source.is_broken.load(Ordering::Acquire) => Some(Fault::Broken),
-            Self::Whole(_) | Self::Stream(_) => None,
+            Self::Whole { .. } | Self::Stream(_) => None,
         }
     }
 }
@@ -108,8 +125,7 @@ impl Source {
 }
 
 /// Most small bodies come in one piece, which is then passed on as it is.
-async fn read_whole(mut incoming: Incoming, length: u64) -> Result<Bytes, UploadError> {
-    let length = usize::try_from(length).map_err(|_| UploadError::TooLarge)?;
+async fn read_whole(mut incoming: Incoming, length: usize) -> Result<Bytes, UploadError> {
     let mut whole = Bytes::new();
     let mut pieces = BytesMut::new();
     while let Some(frame) = incoming.frame().await {

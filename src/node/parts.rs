@@ -83,6 +83,7 @@ pub(super) fn gateway_options(config: &Config, dialer: Dialer) -> GatewayOptions
     GatewayOptions {
         dialer,
         max_connections: config.gateway.max_connections as usize,
+        replay_bytes: usize::try_from(config.gateway.replay_bytes).unwrap_or(usize::MAX),
         drain_timeout: config.node.drain_timeout.mul_f64(super::DRAIN_SHARE_OF_REQUESTS),
         ..GatewayOptions::default()
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tidegate::gateway::ServiceOptions;
+use tidegate::gateway::{GatewayOptions, ServiceOptions};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -104,6 +104,19 @@ async fn a_service_may_declare_all_its_requests_repeatable() {
     let node = Node::start(vec![ServiceOptions { repeatable: true, ..service("d") }]).await;
     node.route("d", &[endpoint("broken", broken().await.0, 1), endpoint("alive", named("alive").await, 1)]);
     assert_eq!(node.post("/services/d/", "x").await.text(), "alive");
+}
+
+/// One that is not held can be sent but once; where it stood is free again when its request is over.
+#[tokio::test]
+async fn bodies_are_held_for_a_second_try_as_long_as_there_is_room_for_all_of_them() {
+    let broken = broken().await.0;
+    let options = GatewayOptions { replay_bytes: 2, ..GatewayOptions::default() };
+    let node = Node::with(options, vec![service("d")]).await;
+    for (body, expected) in [("xx", 200), ("xxx", 502), ("xx", 200)] {
+        node.route("d", &[endpoint("broken", broken, 1), endpoint("alive", named("alive").await, 1)]);
+        let request = node.request("POST", "/services/d/").header("idempotency-key", "k");
+        assert_eq!(node.tell(request.body(full(body)).expect("a request")).await.status, expected, "{body}");
+    }
 }
 
 #[tokio::test]
