@@ -216,3 +216,43 @@ fn a_bad_unit_is_named_line_by_line() {
         assert!(!problems.is_empty(), "[{section}] {key}={value} is accepted");
     }
 }
+
+fn verify(arguments: &[&str]) -> (Option<i32>, String) {
+    let output =
+        Command::new(targets().join("verify")).args(arguments).output().expect("firmware-targets/verify starts");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), said)
+}
+
+#[test]
+fn a_program_that_is_not_one_for_the_target_is_not_played() {
+    let program = env!("CARGO_BIN_EXE_tidegate");
+    for (arguments, wanted) in [
+        (&["armv7-gateway", program][..], "is for 'Advanced Micro Devices X86-64', armv7-gateway is 'ARM'"),
+        (
+            &["armv6-toaster", program],
+            "there is no firmware-targets/armv6-toaster/target.toml; there are: armv7-gateway",
+        ),
+        (&["x86_64-gateway", "/nowhere/tidegate"], "there is no program /nowhere/tidegate"),
+        (&["x86_64-gateway-static", program], "and x86_64-gateway-static has musl"),
+        (&["x86_64-gateway", program, "--idle", "long"], "--idle needs a number of seconds"),
+        (&["x86_64-gateway"], "TARGET and PROGRAM are needed"),
+    ] {
+        let (code, said) = verify(arguments);
+        assert!(code == Some(2) && said.contains(wanted), "{arguments:?}: {code:?} {said}");
+    }
+}
+
+#[test]
+fn a_node_of_this_machine_passes_and_a_program_that_is_no_node_does_not() {
+    let (code, said) = verify(&["x86_64-gateway", env!("CARGO_BIN_EXE_tidegate")]);
+    assert_eq!(code, Some(0), "{said}");
+    for step in ["serves", "bursts", "comes back", "publishes", "stops", "holds"] {
+        assert!(said.lines().any(|line| line.starts_with(step)), "{step}: {said}");
+    }
+    let (code, said) = verify(&["x86_64-gateway", "/bin/true"]);
+    assert!(
+        code == Some(1) && said.contains("the node ended with 0 while this was waited for: ready"),
+        "{code:?} {said}"
+    );
+}

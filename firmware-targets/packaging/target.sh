@@ -5,6 +5,21 @@ refuse() {
     exit 2
 }
 
+# What is asked for is sound, and something that it needs cannot be had on this machine.
+lack() {
+    printf '%s: %s\n' "$0" "$*" >&2
+    exit 3
+}
+
+# A package of the system, installed if it is missing and we may.
+require_package() {
+    dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed && return
+    [ "$(id -u)" -eq 0 ] || lack "$1 is missing: sudo apt-get install --no-install-recommends $1"
+    printf '%s: installing %s\n' "$0" "$1" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$1" >/dev/null </dev/null ||
+        lack "$1 cannot be installed (above)"
+}
+
 require_target() {
     [ -f "firmware-targets/$target/target.toml" ] ||
         refuse "there is no firmware-targets/$target/target.toml; there are: $(cd firmware-targets && echo */target.toml)"
