@@ -16,6 +16,7 @@ mod host;
 use std::path::Path;
 use std::time::Duration;
 
+use support::account::Account;
 use support::{Home, PATIENCE, Spec, wait_until};
 
 /// The longest recipe that may be called short.
@@ -117,26 +118,8 @@ fn the_recipe_for_ssh_bursts_to_another_machine_and_back() {
 #[test]
 fn the_recipe_for_exec_bursts_through_a_program_and_back() {
     let home = Home::new();
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/exec-adapter/local_processes.py");
-    let account = home.path().join("cloud");
-    let python = std::env::var("TIDEGATE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let here = format!(
-        "[adapter.my-cloud]\ncommand = ['{python}', '{}']\nlisten = '127.0.0.1:0'\ninstance_dir = '{}/instances/{{launch}}'\n\
-         tls = false\n[adapter.my-cloud.env]\nTIDEGATE_PROGRAM = '{}'\nACCOUNT = '{}'",
-        example.display(),
-        account.display(),
-        env!("CARGO_BIN_EXE_tidegate"),
-        account.display()
-    );
-    let instances = account.join("instances");
-    let alive = || {
-        let entries = std::fs::read_dir(&instances).into_iter().flatten().flatten();
-        entries.filter(|entry| cloud_adapters::contract::wrappers_in(&entry.path()).len() == 1).count()
-    };
-    // What an instance runs is found where the program looks for it.
-    let folder = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().unwrap().display().to_string();
-    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
-    play(&home, &spec("exec", &here).env("PATH", &path), "my-cloud", alive);
+    let account = Account::new(&home);
+    play(&home, &account.joined(spec("exec", ""), "my-cloud"), "my-cloud", || account.alive().len());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Gives the pages of the program that only the start needed back to the kernel.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::fs;
 use std::ptr::NonNull;
@@ -19,9 +20,10 @@ struct Mapping {
 /// 64 KiB, and would count as resident for ever. Returns how many bytes were advised; none where the kernel does not tell what
 /// was written (OpenWrt's is built without that).
 pub fn give_back_start_up_pages() -> usize {
-    let Ok(maps) = fs::read_to_string("/proc/self/smaps") else { return 0 };
+    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return 0 };
+    let Ok(written) = fs::read_to_string("/proc/self/smaps") else { return 0 };
     let Ok(program) = fs::read_link("/proc/self/exe") else { return 0 };
-    let given = clean_mappings(&maps, &program.to_string_lossy()).into_iter().filter(give_back);
+    let given = clean_mappings(&maps, &written, &program.to_string_lossy()).into_iter().filter(give_back);
     given.map(|mapping| mapping.length).sum()
 }
 
@@ -35,15 +37,17 @@ fn give_back(mapping: &Mapping) -> bool {
 
 /// The code of the program and its libraries, and the constants at the beginning of the program's file, as far as none of their
 /// pages was written. An emulator may show one mapping where a real kernel has code and what the loader relocated apart, so the
-/// kind of a mapping alone would not do.
-fn clean_mappings(maps: &str, program: &str) -> Vec<Mapping> {
+/// kind of a mapping alone would not do; and it may show its own addresses in the one file and ours in the other, so both have to
+/// say the same.
+fn clean_mappings(maps: &str, written: &str, program: &str) -> Vec<Mapping> {
+    let known: BTreeSet<&str> = maps.lines().map(str::trim_end).collect();
     let mut candidate = None;
     let mut clean = Vec::new();
-    for line in maps.lines() {
+    for line in written.lines() {
         if let Some(kib) = line.strip_prefix("Anonymous:") {
             clean.extend(candidate.take().filter(|_| kib.trim() == "0 kB"));
         } else if is_first_line(line) {
-            candidate = parse(line, program);
+            candidate = parse(line, program).filter(|_| known.contains(line.trim_end()));
         }
     }
     clean
@@ -91,9 +95,17 @@ mod tests {
         mappings.iter().map(one).collect()
     }
 
+    fn maps(mappings: &[(&str, u32)]) -> String {
+        mappings.iter().map(|(line, _)| format!("{line}\n")).collect()
+    }
+
+    fn clean(mappings: &[(&str, u32)]) -> Vec<Mapping> {
+        clean_mappings(&maps(mappings), &smaps(mappings), "/usr/bin/tidegate")
+    }
+
     #[test]
     fn what_the_loader_wrote_and_what_no_file_backs_stays() {
-        let ours = clean_mappings(&smaps(&MAPS), "/usr/bin/tidegate");
+        let ours = clean(&MAPS);
         let expected = [
             Mapping { start: 0x1000, length: 0x2000 },
             Mapping { start: 0x3000, length: 0x5000 },
@@ -105,14 +117,21 @@ mod tests {
     #[test]
     fn code_that_is_shown_as_one_with_what_the_loader_relocated_stays() {
         let merged = [("1000-9000 r-xp 00000000 fe:00 7 /usr/bin/tidegate", 4), MAPS[5]];
-        let ours = clean_mappings(&smaps(&merged), "/usr/bin/tidegate");
-        assert_eq!(ours, [Mapping { start: 0xc000, length: 0x2000 }]);
+        assert_eq!(clean(&merged), [Mapping { start: 0xc000, length: 0x2000 }]);
+    }
+
+    #[test]
+    fn what_an_emulator_shows_at_its_own_addresses_stays() {
+        let ours = MAPS.map(|(line, written)| (line.replacen("1000-", "41000-", 1), written));
+        let ours: Vec<(&str, u32)> = ours.iter().map(|(line, written)| (line.as_str(), *written)).collect();
+        let clean = clean_mappings(&maps(&ours), &smaps(&MAPS), "/usr/bin/tidegate");
+        assert!(!clean.contains(&Mapping { start: 0x1000, length: 0x2000 }), "{clean:?}");
     }
 
     #[test]
     fn the_program_goes_on_after_giving_back() {
         assert!(give_back_start_up_pages() > 0);
-        let text = format!("{:?} {}", clean_mappings(&smaps(&MAPS), "/usr/bin/tidegate"), std::process::id());
+        let text = format!("{:?} {}", clean(&MAPS), std::process::id());
         assert!(text.contains("Mapping"));
     }
 }
