@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 use cgroup::Cgroup;
 use cloud_adapters::contract::is_left_out_without_root;
 use support::http::{connect, read_answer};
-use support::{Home, Node, PATIENCE, Spec, python, wait_until};
+use support::{Home, Node, PATIENCE, Spec, python, run_by, wait_until};
 use toml::Table;
 
 /// As large as a body may be that is held until its answer begins.
@@ -69,18 +68,11 @@ fn limit(profile: &str, key: &str) -> usize {
 
 fn start_in(cgroup: &Cgroup, home: &Home, spec: &Spec) -> Node {
     let config = home.config(spec);
-    let plain = home.tidegate(&["run".into(), "-c".into(), config.into()], &[]);
-    let mut inside = Command::new("sh");
-    inside.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]).arg(cgroup.members());
-    inside.arg(plain.get_program()).args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => inside.env(name, value),
-            None => inside.env_remove(name),
-        };
-    }
-    inside.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let node = Node::spawn(inside);
+    let ours = home.tidegate(&["run".into(), "-c".into(), config.into()], &[]);
+    let members = cgroup.members();
+    let first_into_it = ["-c".as_ref(), "echo $$ >\"$0\" && exec \"$@\"".as_ref(), members.as_os_str()];
+    let words = std::iter::once(ours.get_program()).chain(ours.get_args());
+    let node = Node::spawn(run_by(Path::new("/bin/sh"), &first_into_it, &ours, words));
     node.wait_ready();
     node
 }

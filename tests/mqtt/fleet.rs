@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::clients::{Broker, Subscriber, at_broker, free_port, retained};
 use super::embedded::{CBOR, JSON};
 use super::publisher::Publisher;
-use crate::support::{Home, Node, PATIENCE, Spec, wait_until};
+use crate::support::{Home, Node, PATIENCE, Spec, older, wait_until};
 
 /// The rules that we ship, for the fleet `test`.
 const RULES: &str = include_str!("../../examples/mosquitto/tidegate.acl");
@@ -121,6 +121,25 @@ fn nodes_that_were_let_in_see_each_other_and_one_that_was_put_out_is_believed_no
     let columns = "gw-b                                     node       20";
     let listed = run(&fleet.home, &["list", "--dir", &path(&fleet.home, "fleet")]);
     assert!(listed.lines().any(|line| line.starts_with(columns) && line.ends_with("revoked")), "{listed}");
+}
+
+#[test]
+fn nodes_one_release_apart_see_each_other() {
+    let Some(program) = older::program() else { return };
+    let fleet = Fleet::found();
+    let (files_a, files_b) = (fleet.enroll("gw-a", "node"), fleet.enroll("gw-b", "node"));
+    let a = fleet.home.start(&fleet.spec("gw-a", &files_a));
+    let b = older::start(&fleet.home, &program, &fleet.spec("gw-b", &files_b));
+    wait_for_alive(&a, "gw-b", true);
+    wait_for_alive(&b, "gw-a", true);
+    for (node, other) in [(&a, "gw-b"), (&b, "gw-a")] {
+        let seen = seen(node, other).unwrap();
+        assert_eq!((&seen["state"], &seen["services"][0]["name"]), (&"online".into(), &"digits".into()), "{seen}");
+        assert_eq!((ignored(node, "foreign"), ignored(node, "forged"), ignored(node, "malformed")), (0, 0, 0));
+    }
+    b.kill9();
+    wait_for_alive(&a, "gw-b", false);
+    a.kill9();
 }
 
 /// As `tidegate fleet init` tells it.

@@ -15,6 +15,7 @@
 pub(crate) mod account;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod older;
 pub(crate) mod process_table;
 pub(crate) mod python;
 
@@ -147,6 +148,11 @@ impl Spec {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// What is added to the environment.
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.environment
     }
 
     /// The configuration as it stands in the file: in `home`, and with its tag in the environment of every service.
@@ -290,6 +296,26 @@ impl Home {
         let left = self.everything();
         assert!(left.is_empty(), "still there after {patience:?}: {left:#?}");
     }
+}
+
+/// The same command by another program, which has words of its own before the others.
+pub(crate) fn run_by<'a>(
+    program: &Path,
+    before: &[&std::ffi::OsStr],
+    ours: &Command,
+    arguments: impl Iterator<Item = &'a std::ffi::OsStr>,
+) -> Command {
+    use std::os::unix::process::CommandExt;
+    let mut theirs = Command::new(program);
+    theirs.args(before).args(arguments);
+    for (name, value) in ours.get_envs() {
+        match value {
+            Some(value) => theirs.env(name, value),
+            None => theirs.env_remove(name),
+        };
+    }
+    theirs.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    theirs
 }
 
 impl Drop for Home {
