@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -105,11 +106,13 @@ pub struct ServiceOptions {
     pub guests: bool,
 }
 
+type Services = BTreeMap<String, Arc<Service>>;
+
 /// The gateway. Made once, served once, shared with those who install routes and read counters.
 #[derive(Debug)]
 pub struct Gateway {
     options: GatewayOptions,
-    services: BTreeMap<String, Arc<Service>>,
+    services: ArcSwap<Services>,
     upstream: Upstream,
     /// A permit for each byte of the replay buffer.
     replay_room: Arc<Semaphore>,
@@ -128,7 +131,7 @@ impl Gateway {
         let upstream = Upstream::new(&options);
         let services = services.into_iter().map(|service| (service.name.clone(), Service::new(service, clock)));
         Arc::new(Self {
-            services: services.collect(),
+            services: ArcSwap::from_pointee(services.collect()),
             upstream,
             replay_room: Arc::new(Semaphore::new(options.replay_bytes.min(Semaphore::MAX_PERMITS))),
             clock,
@@ -140,31 +143,56 @@ impl Gateway {
     }
 
     /// Makes the table the one that requests go by, at once and without waiting: those that wait are given the slots that
-    /// it brings, those in flight at an endpoint that it no longer has end there in peace. A service that the gateway was
-    /// not made with is left out; one that the table lacks has no replica.
+    /// it brings, those in flight at an endpoint that it no longer has end there in peace. A service that the gateway does
+    /// not have is left out; one that the table lacks has no replica.
     pub fn install(&self, table: RouteTable) {
-        for (name, service) in &self.services {
+        let services = self.services.load();
+        for (name, service) in services.iter() {
             let route = table.services.get(name).cloned();
             service.install(route.unwrap_or_else(|| Arc::new(ServiceRoute::default())));
         }
-        for name in table.services.keys().filter(|name| !self.services.contains_key(*name)) {
+        for name in table.services.keys().filter(|name| !services.contains_key(*name)) {
             tracing::warn!(service = %name, "routes for a service that the gateway does not know are ignored");
         }
     }
 
-    /// Treats the requests of these services so from the next one on. A service that the gateway was not made with is left out.
+    /// Treats the requests of these services so from the next one on, and knows no other from then on. What a service that is gone has
+    /// taken is answered still, by the routes that it is given.
     pub fn reconfigure(&self, services: Vec<ServiceOptions>) {
+        let before = self.services.load_full();
+        let mut after: Services = BTreeMap::new();
         for options in services {
-            if let Some(service) = self.services.get(&options.name) {
-                service.reconfigure(options);
-            }
+            let service = match before.get(&options.name) {
+                Some(service) => {
+                    service.reconfigure(options);
+                    Arc::clone(service)
+                }
+                None => Service::new(options, self.clock),
+            };
+            after.insert(service.name.clone(), service);
         }
+        let gone = before.values().filter(|service| !after.contains_key(&service.name));
+        let retired: Vec<_> = gone.filter(|service| service.retire()).cloned().collect();
+        after.extend(retired.into_iter().map(|service| (service.name.clone(), service)));
+        self.services.store(Arc::new(after));
     }
 
-    /// The counters of a service; `None` for one that the gateway was not made with.
+    /// The counters of a service; `None` for one that it does not have.
     #[must_use]
     pub fn counters(&self, service: &str) -> Option<Arc<ServiceCounters>> {
-        self.services.get(service).map(|service| Arc::clone(&service.counters))
+        self.services.load().get(service).map(|service| Arc::clone(&service.counters))
+    }
+
+    /// Those of all of them, also of such as are gone and may have requests still.
+    #[must_use]
+    pub fn all_counters(&self) -> BTreeMap<String, Arc<ServiceCounters>> {
+        let services = self.services.load();
+        services.iter().map(|(name, service)| (name.clone(), Arc::clone(&service.counters))).collect()
+    }
+
+    /// A service whose requests are taken.
+    fn service(&self, name: &str) -> Option<Arc<Service>> {
+        self.services.load().get(name).filter(|service| !service.is_retired()).cloned()
     }
 
     /// Requests that have come and are not answered to the end yet, those that wait included.
@@ -195,6 +223,6 @@ impl Gateway {
     /// cares for one model asks `/v2/models/{model}/ready`.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.is_draining.load(Ordering::Relaxed) && self.services.values().any(|service| service.has_replica())
+        !self.is_draining.load(Ordering::Relaxed) && self.services.load().values().any(|service| service.has_replica())
     }
 }

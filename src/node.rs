@@ -189,7 +189,7 @@ impl Node {
             let _inside = io.enter();
             links::start(config, &identity, addresses.mqtt, &hearing, &trust, spool.as_ref(), infer.as_ref())?
         };
-        let counters = parts::counters(config, &gateway);
+        let counters = gateway.all_counters();
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));
         if let Some(infer) = &infer {
             let asked = ways.iter().filter(|way| links::brings_requests(way.root.encoding, way.ear));

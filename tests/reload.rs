@@ -4,11 +4,14 @@
 mod support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use edge_config::models::heldout;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Finished, Home, Node, PATIENCE, Spec, free_port, wait_until};
+use support::http::Client;
+use support::{Finished, Home, Node, PATIENCE, Spec, free_port, images, wait_until};
 
 /// One node whose file can be written anew.
 struct Setup {
@@ -134,10 +137,10 @@ fn what_a_node_has_only_at_its_start_is_named_and_nothing_of_the_file_is_taken_u
     let (home, node) = Setup::start();
     wait_until(PATIENCE, "one is wanted", || (node.service("digits")["wanted"] == 1).then_some(()));
     let mixed = "[service.digits.scaling]\nmin_replicas = 2\n[service.digits.local]\nconcurrency = 3\n\
-                 [adapter.more]\nkind = 'process'\nprice_per_hour = 1.0";
+                 [service.asked.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\n[service.asked.mqtt]\nenabled = true";
     let refused = home.apply(mixed);
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    for key in ["service.digits.local.concurrency", "adapter.more"] {
+    for key in ["service.digits.local.concurrency", "service.asked"] {
         assert!(refused.stderr.contains(&format!("{key} changes only with a restart of the node")), "{refused:?}");
     }
     assert!(!refused.stderr.contains("min_replicas"), "that alone could be: {refused:?}");
@@ -147,6 +150,90 @@ fn what_a_node_has_only_at_its_start_is_named_and_nothing_of_the_file_is_taken_u
     let told_at = uptime();
     wait_until(PATIENCE, "some ticks pass", || (uptime() > told_at.map(|at| at + 2)).then_some(()));
     assert_eq!((config(&node)["attempts"].clone(), node.service("digits")["wanted"].clone()), (1.into(), 1.into()));
+}
+
+const EXTRA: &str = "[service.extra.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\nmax_replicas = 1\n\
+                     [service.extra.scaling]\nmin_replicas = 1";
+
+/// One picture to the service `extra`, again and again, until it is gone: every status. Counts the answers.
+fn ask_until_it_is_gone(gateway: &str, answered: &AtomicU64) -> Vec<u16> {
+    let (mut client, image) = (Client::new(gateway), images(&[heldout().next().unwrap().0]));
+    let mut all = Vec::new();
+    while all.last() != Some(&404) {
+        all.push(client.post("/v2/models/extra/infer", &image).status);
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+    all
+}
+
+#[test]
+fn a_service_comes_and_goes_while_the_other_serves_and_no_request_is_lost() {
+    let (home, node) = Setup::start();
+    wait_until(PATIENCE, "one replica is there", || (ready_local(&node) == 1).then_some(()));
+    let load = node.load(1);
+    for _ in 0..2 {
+        let applied = home.apply(EXTRA);
+        assert!(applied.code == Some(0) && applied.stdout.contains("taken up: service.extra"), "{applied:?}");
+        // One that comes before the first replica waits for it.
+        let image = images(&[heldout().next().unwrap().0]);
+        assert_eq!(node.client().post("/v2/models/extra/infer", &image).status, 200);
+        wait_until(PATIENCE, "the fleet is told of it", || {
+            let all = node.get_json("/api/v1/discovery");
+            all.as_array()?.iter().find(|one| one["own"] == true && one["services"][1]["name"] == "extra").map(|_| ())
+        });
+        let (gateway, answered) = (node.addresses.gateway.clone(), Arc::new(AtomicU64::new(0)));
+        let counted = answered.clone();
+        let asking = std::thread::spawn(move || ask_until_it_is_gone(&gateway, &counted));
+        wait_until(PATIENCE, "it answers", || (answered.load(Ordering::Relaxed) >= 20).then_some(()));
+        let applied = home.apply("");
+        assert!(applied.code == Some(0) && applied.stdout.contains("taken up: service.extra"), "{applied:?}");
+        let statuses = asking.join().unwrap();
+        let answered = statuses.iter().filter(|status| **status == 200).count();
+        assert!(answered + 1 == statuses.len(), "{statuses:?}");
+        wait_until(PATIENCE, "its status is gone with its last replica", || {
+            node.service("extra").is_null().then_some(())
+        });
+        let replicas = node.get_json("/api/v1/replicas");
+        assert!(replicas.as_array().unwrap().iter().all(|replica| replica["service"] != "extra"), "{replicas}");
+        let metrics = node.console("/metrics").text();
+        let of_it = |line: &&str| line.starts_with("tidegate_replicas") && line.contains("service=\"extra\"");
+        assert!(
+            metrics.lines().any(|line| of_it(&line)) && metrics.lines().filter(of_it).all(|line| line.ends_with(" 0"))
+        );
+    }
+    load.stop().assert_sound();
+    assert_eq!(node.terminate().code, Some(0));
+}
+
+#[test]
+fn an_adapter_comes_and_goes_and_its_instances_with_it() {
+    let (home, node) = Setup::start();
+    let more = "[adapter.more]\nkind = 'process'\nprice_per_hour = 0.1\nminimum_billing = '1s'\nlease_ttl = '20s'\n\
+                [service.digits.burst]\nadapters = ['cloud', 'more']";
+    let applied = home.apply(more);
+    assert!(applied.code == Some(0) && applied.stdout.contains("adapter.more"), "{applied:?}");
+    let load = node.load(8);
+    let at_more = || {
+        let replicas = node.get_json("/api/v1/replicas");
+        replicas
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|replica| replica["adapter"] == "more" && replica["state"] == "ready")
+            .count()
+    };
+    wait_until(PATIENCE, "the cheaper one is burst to", || (at_more() > 0).then_some(()));
+    let answered = load.answered() + 100;
+    wait_until(PATIENCE, "requests are answered", || (load.answered() >= answered).then_some(()));
+    assert_eq!(home.apply("").code, Some(0));
+    wait_until(PATIENCE, "its last instance is gone, and so is it", || {
+        let adapters = node.get_json("/api/v1/adapters");
+        adapters.as_array()?.iter().all(|adapter| adapter["adapter"] != "more").then_some(())
+    });
+    load.stop().assert_sound();
+    let ended = node.events("burst.ended");
+    assert!(ended.iter().any(|event| event["adapter"] == "more"), "{ended:?}");
+    assert_eq!(node.terminate().code, Some(0));
 }
 
 #[test]

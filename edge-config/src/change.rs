@@ -10,8 +10,8 @@ use crate::show::Setting;
 pub struct Change {
     /// Keys that a running node takes up, as in `service.digits.scaling.threshold`.
     pub live: Vec<String>,
-    /// Keys that it has only at its start: sockets, identities, programs that run. Of a service or an adapter that is new or
-    /// gone its table alone.
+    /// Keys that it has only at its start: sockets, identities, programs that run. Of a service or an adapter that is new or gone
+    /// its table alone is named, here or there.
     pub at_start: Vec<String>,
 }
 
@@ -22,6 +22,7 @@ impl Config {
         let mut change = Change::default();
         for key in before.keys().chain(after.keys()).filter(|key| before.get(*key) != after.get(*key)) {
             let (keys, told) = match whole_table(key, [self, other]) {
+                Some(table) if is_live_table(key, other) => (&mut change.live, table),
                 Some(table) => (&mut change.at_start, table),
                 None if is_live(key) => (&mut change.live, key.join(".")),
                 None => (&mut change.at_start, key.join(".")),
@@ -69,6 +70,13 @@ fn whole_table(key: &Key, configs: [&Config; 2]) -> Option<String> {
         _ => true,
     });
     (before != after).then(|| format!("{section}.{name}"))
+}
+
+/// Services and adapters come and go while a node runs, but for a service that is asked over MQTT: links subscribe as they begin.
+fn is_live_table(key: &Key, after: &Config) -> bool {
+    let [section, name, ..] = key.as_slice() else { return false };
+    let found = after.services.iter().find(|(service, _)| service.as_str() == name);
+    section == "adapter" || found.is_none_or(|(_, service)| service.mqtt.is_none())
 }
 
 /// What decisions are made from, and how requests are treated. Whatever is bound, connected, launched or written by a key was

@@ -96,8 +96,12 @@ pub struct EndAll {
 pub struct Reconfigure {
     /// Its adapters, by name.
     pub adapters: BTreeMap<String, AdapterSettings>,
+    /// The providers' side of those that are new.
+    pub providers: BTreeMap<String, Arc<dyn CloudAdapter>>,
     /// The adapters that each service may use.
     pub services: BTreeMap<String, BTreeSet<String>>,
+    /// What instances run, by service.
+    pub workloads: BTreeMap<String, Workload>,
     /// The budget's.
     pub caps: Caps,
 }
@@ -190,6 +194,8 @@ pub struct Burst {
     operator: Arc<Operator>,
     engine: Engine,
     order: u64,
+    /// Services that may be gone: their counts come to zero.
+    former: BTreeSet<String>,
     published: BTreeMap<String, Stage>,
     waiting_for_none: Vec<tokio::sync::oneshot::Sender<()>>,
     /// A [`Burst::catch_up`] is on its way.
@@ -231,6 +237,7 @@ impl Burst {
             operator,
             engine,
             order: 0,
+            former: BTreeSet::new(),
             published: BTreeMap::new(),
             waiting_for_none: Vec::new(),
             is_catching_up: false,
@@ -291,7 +298,10 @@ impl Handler<Release> for Burst {
 impl Handler<Reconfigure> for Burst {
     type Result = ();
 
-    fn handle(&mut self, Reconfigure { adapters, services, caps }: Reconfigure, context: &mut Self::Context) {
+    fn handle(&mut self, changed: Reconfigure, context: &mut Self::Context) {
+        let Reconfigure { adapters, providers, services, workloads, caps } = changed;
+        self.former.extend(self.operator.services());
+        self.operator.reconfigure(providers, workloads);
         let before = self.engine.ledger().caps();
         let is_lifted = |window: &Window| before.limit(*window).is_some() && caps.limit(*window).is_none();
         Window::ALL.into_iter().filter(is_lifted).for_each(|window| self.lift(window));

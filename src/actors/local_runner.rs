@@ -1,6 +1,6 @@
 //! Runs the local replicas: starts them, watches them become ready, notices their end, and stops them when asked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use actix::fut::WrapFuture;
@@ -58,6 +58,11 @@ pub struct StopLocal {
     /// Its id.
     pub replica: String,
 }
+
+/// Takes up what a changed configuration says of how services run here. What runs goes on as it was started.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reconfigure(pub BTreeMap<String, LocalService>);
 
 /// Ends all replicas and starts none any more; answered once none is left.
 #[derive(Message)]
@@ -175,6 +180,20 @@ impl Handler<StopLocal> for LocalRunner {
     fn handle(&mut self, StopLocal { replica }: StopLocal, _: &mut Self::Context) {
         self.stop(&replica);
         self.tell_scheduler();
+    }
+}
+
+impl Handler<Reconfigure> for LocalRunner {
+    type Result = ();
+
+    /// A service that is gone is known until its last replica is: it has a drain timeout of its own.
+    fn handle(&mut self, Reconfigure(services): Reconfigure, _: &mut Self::Context) {
+        let running: BTreeSet<&String> = self.running.values().map(|running| &running.service).collect();
+        self.services.retain(|name, _| running.contains(name));
+        self.services.extend(services);
+        let services = &self.services;
+        self.restarts.retain(|name, _| services.contains_key(name));
+        self.failures.retain(|name, _| services.contains_key(name));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Recipient};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 
 use super::publisher::Sampled;
 use super::{MAILBOX, tell};
@@ -33,6 +33,20 @@ pub struct Monitor {
 pub struct Last {
     at: Option<Duration>,
     readings: BTreeMap<String, CounterReading>,
+}
+
+/// Counts other services from the next tick on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reconfigure(pub BTreeMap<String, Arc<ServiceCounters>>);
+
+impl Handler<Reconfigure> for Monitor {
+    type Result = ();
+
+    fn handle(&mut self, Reconfigure(counters): Reconfigure, _: &mut Self::Context) {
+        self.last.readings.retain(|name, _| counters.contains_key(name));
+        self.counters = counters;
+    }
 }
 
 impl Actor for Monitor {

@@ -213,11 +213,16 @@ impl Handler<Reconfigure> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, Reconfigure(services): Reconfigure, _: &mut Self::Context) {
+        let now = self.clock.now();
+        let named: BTreeSet<String> = services.iter().map(|settings| settings.name.clone()).collect();
         for settings in services {
-            if let Some(service) = self.services.get_mut(&settings.name) {
-                service.scaling.reconfigure(settings);
+            match self.services.get_mut(&settings.name) {
+                Some(service) => service.scaling.reconfigure(settings),
+                None => drop(self.services.insert(settings.name.clone(), Service::new(settings))),
             }
         }
+        let gone = self.services.iter_mut().filter(|(name, _)| !named.contains(*name));
+        gone.for_each(|(_, service)| service.scaling.retire(now));
         self.reroute();
     }
 }
@@ -232,6 +237,7 @@ impl Handler<Sampled> for Scheduler {
             self.finish_drains(name);
             self.scale(name);
             self.publish_status(name, &sample);
+            self.forget_retired(name);
         }
         self.reroute();
         self.offer();
@@ -278,6 +284,9 @@ impl Scheduler {
         }
         let alive: BTreeSet<String> = replicas.iter().map(|replica| replica.id.clone()).collect();
         service.scaling.forget_gone(&alive);
+        if service.scaling.is_retired() {
+            return self.leave(name, &replicas);
+        }
         if !ready_to_scale {
             return self.start_first(name, &replicas);
         }
@@ -289,6 +298,27 @@ impl Scheduler {
         };
         let step = service.scaling.step(&self.window, situation, now);
         self.carry_out(name, &step.decision, &step.plan);
+    }
+
+    /// The configuration no longer has the service: its replicas go once nobody waits for an answer.
+    fn leave(&mut self, name: &str, replicas: &[ReplicaView]) {
+        let now = self.clock.now();
+        let Some(service) = self.services.get_mut(name) else { return };
+        for action in service.scaling.leave(&self.window, replicas, self.drain_timeout, now) {
+            self.carry_out_action(name, tell::RETIRED, &action);
+        }
+    }
+
+    /// The last replica has gone, as all snapshots say.
+    fn forget_retired(&mut self, name: &str) {
+        let is_over = |service: &Service| {
+            let answered = service.ordered_local <= self.local.order && service.ordered_cloud <= self.cloud.order;
+            answered && service.scaling.is_retired() && self.replicas(name).is_empty()
+        };
+        if self.services.get(name).is_some_and(is_over) {
+            self.services.remove(name);
+            self.clear_status(name);
+        }
     }
 
     /// Local serving does not wait for any provider: the fewest replicas start at once.

@@ -9,7 +9,7 @@
 //! that must stay local does not hold up those that need not.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(super) struct Service {
     clock: Clock,
     route: ArcSwap<ServiceRoute>,
     rotation: Rotation,
+    /// It is gone from the configuration: what it has taken is answered, and nothing more is taken.
+    is_retired: AtomicBool,
     /// How many stand in `line`, readable without its lock.
     waiting: AtomicUsize,
     line: Mutex<Line>,
@@ -73,6 +75,7 @@ impl Service {
             clock,
             route: ArcSwap::default(),
             rotation: Rotation::default(),
+            is_retired: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             line: Mutex::default(),
         })
@@ -86,6 +89,18 @@ impl Service {
     /// Treats requests so from the next one on.
     pub(super) fn reconfigure(&self, options: ServiceOptions) {
         self.options.store(Arc::new(options));
+        self.is_retired.store(false, Ordering::Release);
+    }
+
+    /// Takes no more requests. Says whether it is to be kept: one that had been told so before and has none left is not.
+    pub(super) fn retire(&self) -> bool {
+        let told_before = self.is_retired.swap(true, Ordering::AcqRel);
+        let now = self.counters.read(self.clock.now());
+        !told_before || now.in_flight + now.queued > 0
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
     }
 
     pub(super) fn install(self: &Arc<Self>, route: Arc<ServiceRoute>) {

@@ -95,7 +95,7 @@ async fn drain(gateway: &Gateway, mut connections: JoinSet<()>) -> usize {
     if all_ended(gateway, &mut connections, ends - last_words).await {
         return 0;
     }
-    gateway.services.values().for_each(|service| service.turn_away());
+    gateway.services.load().values().for_each(|service| service.turn_away());
     if all_ended(gateway, &mut connections, ends).await {
         return 0;
     }

@@ -141,8 +141,8 @@ async fn to_service(
     passage: &mut Passage,
 ) -> Result<Reply, Refusal> {
     let is_guest = asked.visitor.guest.is_some();
-    let found = gateway.services.get(target.service).filter(|service| !is_guest || service.options().guests);
-    let service = found.ok_or_else(|| unknown_service(gateway, target.service))?;
+    let found = gateway.service(target.service).filter(|service| !is_guest || service.options().guests);
+    let service = &found.ok_or_else(|| unknown_service(gateway, target.service))?;
     passage.visit(service, is_guest);
     let allowed = allowed_time(&asked.headers, service, is_guest)?;
     let placement = if is_guest { Some(Placement::Local) } else { headers::placement(&asked.headers)? };
@@ -175,8 +175,11 @@ async fn to_service(
 }
 
 fn unknown_service(gateway: &Gateway, name: &str) -> Refusal {
-    let mut known: Vec<&str> = gateway.services.keys().take(MAX_SERVICES_NAMED).map(String::as_str).collect();
-    if gateway.services.len() > MAX_SERVICES_NAMED {
+    let services = gateway.services.load();
+    let served = services.values().filter(|service| !service.is_retired());
+    let mut known: Vec<&str> = served.map(|service| service.name.as_str()).collect();
+    if known.len() > MAX_SERVICES_NAMED {
+        known.truncate(MAX_SERVICES_NAMED);
         known.push("…");
     }
     let known = if known.is_empty() { "none configured".to_owned() } else { known.join(", ") };

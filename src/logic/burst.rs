@@ -219,7 +219,8 @@ impl Engine {
     }
 
     /// Takes up other settings of its adapters and services, and other caps. What runs keeps the lease and the price that it
-    /// was launched with; what may not run where it does any more drains, and so does what the caps no longer bear.
+    /// was launched with; what may not run where it does any more drains, and so does what the caps no longer bear. A new adapter
+    /// is read before anything is launched there; one that is gone is read until its last instance is.
     pub fn reconfigure(
         &mut self,
         adapters: BTreeMap<String, AdapterSettings>,
@@ -228,8 +229,9 @@ impl Engine {
         now: Duration,
     ) {
         for (name, settings) in &adapters {
-            if let Some(adapter) = self.adapters.get_mut(name) {
-                adapter.reconfigure(settings.clone());
+            match self.adapters.get_mut(name) {
+                Some(adapter) => adapter.reconfigure(settings.clone()),
+                None => drop(self.adapters.insert(name.clone(), Adapter::new(settings.clone()))),
             }
         }
         self.ledger.set_caps(caps);
@@ -278,9 +280,19 @@ impl Engine {
         for launch in &over_budget {
             self.fleet.drain(launch, "the budget bears it no longer", now);
         }
+        self.forget_gone_adapters();
         let lists = self.lists_due(now).into_iter().map(Task::List);
         let due = self.fleet.due(now).into_iter().map(|(launch, operation)| Task::Instance(launch, operation));
         (lists.chain(due).collect(), over_budget.into_iter().map(Event::OverBudget).collect())
+    }
+
+    fn forget_gone_adapters(&mut self) {
+        let configured = &self.settings.adapters;
+        if self.adapters.keys().all(|name| configured.contains_key(name)) {
+            return;
+        }
+        let used: BTreeSet<&str> = self.fleet.instances().map(|instance| instance.adapter.as_str()).collect();
+        self.adapters.retain(|name, _| configured.contains_key(name) || used.contains(name.as_str()));
     }
 
     /// Takes in what came of an operation. `random` in 0..1 spreads retries.

@@ -51,6 +51,8 @@ pub struct ServiceScaling {
     state: Option<PolicyState>,
     decision: Option<Decision>,
     draining: BTreeMap<String, Duration>,
+    /// Since when the configuration no longer has it.
+    retired_since: Option<Duration>,
 }
 
 /// What a step is made from, beside the samples.
@@ -78,7 +80,7 @@ pub struct Step {
 impl ServiceScaling {
     /// Begins without a wish: the first step begins at what is alive, so that a restart in mid-burst ends nothing.
     pub fn new(settings: ServiceSettings) -> Self {
-        Self { settings, state: None, decision: None, draining: BTreeMap::new() }
+        Self { settings, state: None, decision: None, draining: BTreeMap::new(), retired_since: None }
     }
 
     /// Takes up other settings. Another policy begins at what is alive; the same one goes on where it was.
@@ -87,6 +89,49 @@ impl ServiceScaling {
             self.state = None;
         }
         self.settings = settings;
+        self.retired_since = None;
+    }
+
+    /// The configuration no longer has it: it scales no more, and goes.
+    pub fn retire(&mut self, now: Duration) {
+        self.retired_since.get_or_insert(now);
+    }
+
+    /// Whether it goes.
+    pub fn is_retired(&self) -> bool {
+        self.retired_since.is_some()
+    }
+
+    /// What a service that goes does with its replicas: nothing while what it has taken is not answered, and no longer than
+    /// `patience`; then all of them leave. Such a replica gets no requests from now on.
+    pub fn leave(
+        &mut self,
+        window: &Window,
+        replicas: &[ReplicaView],
+        patience: Duration,
+        now: Duration,
+    ) -> Vec<Action> {
+        let since = self.retired_since.unwrap_or(now);
+        let load = window.latest().and_then(|sample| sample.services.get(&self.settings.name));
+        let is_idle = load.is_none_or(|load| load.in_flight_now + load.queued_now == 0);
+        if !is_idle && now.saturating_sub(since) < patience {
+            return Vec::new();
+        }
+        let staying = replicas.iter().filter(|replica| !self.draining.contains_key(&replica.id));
+        let actions: Vec<_> = staying
+            .map(|replica| match replica.placement {
+                Placement::Cloud => Action::Drain { replica: replica.id.clone() },
+                Placement::Local | Placement::Peer => Action::StopLocal { replica: replica.id.clone() },
+            })
+            .collect();
+        self.draining.extend(
+            replicas
+                .iter()
+                .map(|replica| (replica.id.clone(), now))
+                .filter(|(id, _)| !self.draining.contains_key(id))
+                .collect::<Vec<_>>(),
+        );
+        actions
     }
 
     /// What it was made from.

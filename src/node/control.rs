@@ -64,6 +64,7 @@ struct Actors {
     scheduler: Addr<Scheduler>,
     burst: Addr<Burst>,
     local: Addr<LocalRunner>,
+    monitor: Addr<Monitor>,
 }
 
 impl Actors {
@@ -71,8 +72,11 @@ impl Actors {
         match order {
             Order::Tell(report) => tell(&self.publisher.clone().recipient(), *report),
             Order::Reconfigure(reconfigured) => {
-                let Reconfigured { burst, scheduler, discovery } = *reconfigured;
-                // Waits where a mailbox is full: a configuration is not taken up by halves. The actors are ours, so none is gone.
+                let Reconfigured { local, monitor, burst, scheduler, discovery } = *reconfigured;
+                // Waits where a mailbox is full: a configuration is not taken up by halves. The actors are ours, so none is gone. The
+                // scheduler last but one, since it orders from the others what they have to know.
+                let _ = self.local.send(local).await;
+                let _ = self.monitor.send(monitor).await;
                 let _ = self.burst.send(burst).await;
                 let _ = self.scheduler.send(scheduler).await;
                 let _ = self.discovery.send(discovery).await;
@@ -234,7 +238,7 @@ fn start_actors(
         decided: Box::new(move || progress.made(Part::Scheduler)),
     };
     tell(&scheduler.clone().recipient(), Connect(outputs));
-    Monitor {
+    let monitor = Monitor {
         clock: parts.clock,
         tick: config.node.tick,
         probe: Probe::new(config.node.link_speed_mbit.map(f64::from)),
@@ -243,7 +247,7 @@ fn start_actors(
         last: Last::default(),
     }
     .start();
-    Actors { publisher, discovery, scheduler, burst, local }
+    Actors { publisher, discovery, scheduler, burst, local, monitor }
 }
 
 /// Renews the credentials of others, where this node holds an authority.
@@ -352,7 +356,8 @@ async fn flush_spool(parts: &Parts, patience: Duration) {
 
 fn clear_statuses(parts: &Parts, publisher: &Addr<Publisher>) {
     let node = &parts.identity.node;
-    for topic in parts.config.services.keys().filter_map(|service| Topic::service(node, service.as_str()).ok()) {
+    let said = parts.board.services();
+    for topic in said.iter().filter_map(|status| Topic::service(node, &status.service).ok()) {
         tell(&publisher.clone().recipient(), Publish { topic, message: Message::Cleared });
     }
 }

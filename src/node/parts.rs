@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloud_adapters::{CloudAdapter, ReadyCheck, Resources, deadline};
-use edge_config::{Adapter, Config, ModelSource, PlacementRule, Ready, Runtime, Service};
+use edge_config::{Adapter, AdapterName, Config, ModelSource, PlacementRule, Ready, Runtime, Service};
 
 use super::{Addresses, NodeError, Options, providers};
 use crate::actors::burst::{AdapterSlot, Workload, status_of_row};
@@ -14,7 +14,7 @@ use crate::actors::discovery::ServiceFacts;
 use crate::actors::local_runner::LocalService;
 use crate::actors::publisher::Identity;
 use crate::console::{About, History};
-use crate::gateway::{Gateway, GatewayOptions, ServiceOptions};
+use crate::gateway::{GatewayOptions, ServiceOptions};
 use crate::host::call::ReadyProbe;
 use crate::host::clock::unix_ms_now;
 use crate::host::process::Program;
@@ -22,7 +22,6 @@ use crate::journal::Journal;
 use crate::logic::breaker::{self, Backoff};
 use crate::logic::budget::{Caps, Money, Terms};
 use crate::logic::burst::AdapterSettings;
-use crate::logic::load::ServiceCounters;
 use crate::logic::plan::Cloud;
 use crate::logic::policy::{self, Bounds, Policy, threshold};
 use crate::logic::route::Balance;
@@ -109,11 +108,6 @@ fn balance(balance: edge_config::Balance) -> Balance {
         edge_config::Balance::WeightedRoundRobin => Balance::WeightedRoundRobin,
         _ => Balance::PeakEwma,
     }
-}
-
-pub(super) fn counters(config: &Config, gateway: &Gateway) -> BTreeMap<String, Arc<ServiceCounters>> {
-    let names = config.services.keys().map(ToString::to_string);
-    names.filter_map(|name| gateway.counters(&name).map(|counters| (name, counters))).collect()
 }
 
 pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings> {
@@ -356,6 +350,16 @@ pub(super) fn check_adapters(config: &Config, own: &Path) -> Vec<Result<(), Node
 pub(super) fn adapter_settings(config: &Config) -> Result<BTreeMap<String, AdapterSettings>, NodeError> {
     let adapters = config.adapters.iter();
     adapters.map(|(name, adapter)| Ok((name.to_string(), settings_of(config, name.as_str(), adapter)?))).collect()
+}
+
+/// The provider's side of one, by its name.
+pub(super) fn provider_of(
+    config: &Config,
+    name: &AdapterName,
+    own: &Path,
+) -> Result<(String, Arc<dyn CloudAdapter>), NodeError> {
+    let adapter = config.adapters.get(name).ok_or_else(|| NodeError::Setting(format!("there is no adapter {name}")))?;
+    Ok((name.to_string(), slot(config, name.as_str(), adapter, own)?.adapter))
 }
 
 fn slot(config: &Config, name: &str, adapter: &Adapter, own: &Path) -> Result<AdapterSlot, NodeError> {

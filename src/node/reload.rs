@@ -1,13 +1,16 @@
 //! A changed configuration, taken up while the node runs: all of it or nothing, and in both cases said.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use edge_config::Config;
+use cloud_adapters::CloudAdapter;
+use edge_config::{AdapterName, Config};
 use tokio::sync::mpsc;
 
 use super::{NodeError, Options, parts, peers};
 use crate::actors::publisher::Report;
-use crate::actors::{burst, discovery, scheduler};
+use crate::actors::{burst, discovery, local_runner, monitor, scheduler};
 use crate::console::ConfigView;
 use crate::gateway::Gateway;
 use crate::host::clock::rfc3339_now;
@@ -23,6 +26,8 @@ pub(super) enum Order {
 
 /// For each actor what it has of a configuration.
 pub(super) struct Reconfigured {
+    pub(super) local: local_runner::Reconfigure,
+    pub(super) monitor: monitor::Reconfigure,
     pub(super) burst: burst::Reconfigure,
     pub(super) scheduler: scheduler::Reconfigure,
     pub(super) discovery: discovery::Reconfigure,
@@ -65,15 +70,18 @@ impl Reload {
             let told = change.at_start.iter().map(|key| format!("{key} changes only with a restart of the node"));
             return Err(self.reject(told.collect()));
         }
-        let reconfigured = match reconfigured(config, &self.options) {
+        let mut reconfigured = match self.reconfigured(config) {
             Ok(reconfigured) => reconfigured,
             Err(error) => return Err(self.reject(vec![error.to_string()])),
         };
         // Full where the control thread stands still, and then nothing is taken up by halves.
-        if self.orders.try_send(Order::Reconfigure(Box::new(reconfigured))).is_err() {
+        let Ok(room) = self.orders.try_reserve() else {
             return Err(self.reject(vec!["the control plane takes no orders; try again".to_owned()]));
-        }
+        };
+        // First: a table of routes that comes for a new service finds it.
         self.gateway.reconfigure(parts::service_options(config));
+        reconfigured.monitor.0 = self.gateway.all_counters();
+        room.send(Order::Reconfigure(Box::new(reconfigured)));
         peers::warn_of_no_guests(config);
         let mut state = self.state();
         state.config = config.clone();
@@ -112,6 +120,34 @@ impl Reload {
         }
     }
 
+    /// All but the counters, which the gateway makes.
+    fn reconfigured(&self, config: &Config) -> Result<Reconfigured, NodeError> {
+        let own = std::env::current_exe()?;
+        // The instances of a service that is gone stay where they are until the scheduler ends them, once nobody waits for an answer.
+        let mut services = parts::services_with_adapters(&self.state().config);
+        services.extend(parts::services_with_adapters(config));
+        Ok(Reconfigured {
+            local: local_runner::Reconfigure(parts::local_services(config, &own)),
+            monitor: monitor::Reconfigure(BTreeMap::new()),
+            burst: burst::Reconfigure {
+                adapters: parts::adapter_settings(config)?,
+                providers: self.new_providers(config, &own)?,
+                services,
+                workloads: parts::workloads(config),
+                caps: parts::caps(config)?,
+            },
+            scheduler: scheduler::Reconfigure(parts::scaling(config, &self.options)),
+            discovery: discovery::Reconfigure { facts: parts::facts(config), config_digest: config.digest() },
+        })
+    }
+
+    fn new_providers(&self, config: &Config, own: &Path) -> Result<BTreeMap<String, Arc<dyn CloudAdapter>>, NodeError> {
+        let state = self.state();
+        let is_new = |name: &&AdapterName| !state.config.adapters.contains_key(*name);
+        let new = config.adapters.keys().filter(is_new).map(|name| parts::provider_of(config, name, own));
+        new.collect()
+    }
+
     fn tell(&self, kind: EventKind, data: EventData) {
         if self.orders.try_send(Order::Tell(Box::new(Report { kind, data }))).is_err() {
             tracing::warn!(kind = kind.as_str(), "an event was not told: the control plane takes no orders");
@@ -121,18 +157,6 @@ impl Reload {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn reconfigured(config: &Config, options: &Options) -> Result<Reconfigured, NodeError> {
-    Ok(Reconfigured {
-        burst: burst::Reconfigure {
-            adapters: parts::adapter_settings(config)?,
-            services: parts::services_with_adapters(config),
-            caps: parts::caps(config)?,
-        },
-        scheduler: scheduler::Reconfigure(parts::scaling(config, options)),
-        discovery: discovery::Reconfigure { facts: parts::facts(config), config_digest: config.digest() },
-    })
 }
 
 fn cut(problem: &str) -> String {

@@ -90,6 +90,33 @@ async fn a_service_at_zero_holds_its_requests_until_a_replica_is_there() {
 }
 
 #[tokio::test]
+async fn a_service_that_goes_answers_what_it_has_taken_and_takes_nothing_more_until_it_comes_again() {
+    let (addr, gate) = gated().await;
+    let node = Node::start(vec![service("d"), service("e")]).await;
+    node.route("d", &[endpoint("d-1", addr, 1)]);
+    let taken: Vec<_> = (0..3).map(|_| node.posting("/v2/models/d/infer")).collect();
+    gate.arrival().await;
+    eventually("two wait", || node.reading("d").queued == 2).await;
+    node.gateway.reconfigure(vec![service("e"), service("f")]);
+    let told = node.get("/services/d/").await;
+    assert_eq!((told.status.as_u16(), told.problem().as_str()), (404, "unknown-service"));
+    assert!(!told.text().contains("e, d") && told.text().contains("e, f"), "{told:?}");
+    gate.let_through(3);
+    for request in taken {
+        assert_eq!(within(request).await.expect("an answer").status, 200);
+    }
+    node.gateway.reconfigure(vec![service("e")]);
+    assert_eq!(
+        node.gateway.all_counters().keys().collect::<Vec<_>>(),
+        ["e", "f"],
+        "one that is gone and idle is forgotten"
+    );
+    node.gateway.reconfigure(vec![service("d")]);
+    node.route("d", &[endpoint("d-1", named("again").await, 1)]);
+    assert_eq!(node.post("/services/d/", "x").await.text(), "again");
+}
+
+#[tokio::test]
 async fn a_table_that_shrinks_takes_nothing_from_those_in_flight_and_one_that_grows_serves_at_once() {
     let (addr, gate) = gated().await;
     let (one, other) = (endpoint("d-1", addr, 2), endpoint("d-2", addr, 2));

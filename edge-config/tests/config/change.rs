@@ -66,15 +66,23 @@ fn what_was_bound_launched_or_written_at_the_start_is_told_apart() {
         ("[budget]", "[budget]\ncurrency = 'USD'", "budget.currency"),
         ("model = 'builtin:digits'", "model = 'builtin:digits'\nconcurrency = 3", "service.digits.local.concurrency"),
         ("'one'", "'two'", "service.digits.local.env"),
-        ("[budget]", "[adapter.other]\nkind = 'process'\nprice_per_hour = 1.0\n[budget]", "adapter.other"),
-        ("[budget]", "[service.more.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\n[budget]", "service.more"),
     ];
     for (what, by, key) in cases {
         assert_eq!(replaced(what, by), Change { live: Vec::new(), at_start: vec![key.into()] }, "{key}");
     }
-    let gone = change(
-        &BASE.replace("[budget]", "[service.more.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\n[budget]"),
-        BASE,
-    );
-    assert_eq!(gone.at_start, ["service.more"]);
+}
+
+#[test]
+fn services_and_adapters_come_and_go_as_whole_tables() {
+    let service = "[service.more.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\n[budget]";
+    let adapter = "[adapter.other]\nkind = 'process'\nprice_per_hour = 1.0\n[budget]";
+    for (table, name) in [(service, "service.more"), (adapter, "adapter.other")] {
+        let live = Change { live: vec![name.into()], at_start: Vec::new() };
+        assert_eq!(replaced("[budget]", table), live);
+        assert_eq!(change(&BASE.replace("[budget]", table), BASE), live);
+    }
+    // Links subscribe to requests as they begin.
+    let asked = format!("[service.more.mqtt]\nenabled = true\n{service}");
+    assert_eq!(replaced("[budget]", &asked).at_start, ["service.more"]);
+    assert_eq!(change(&BASE.replace("[budget]", &asked), BASE).live, ["service.more"]);
 }

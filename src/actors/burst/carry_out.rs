@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use cloud_adapters::{
     AdapterError, CloudAdapter, InstanceState, LaunchId, LaunchRequest, Owner, Reach, ReadyCheck, Retry, Secret,
     TlsIdentity,
@@ -48,8 +49,9 @@ pub(super) struct Operator {
     owner: Owner,
     journal: Arc<Journal>,
     secret: Vec<u8>,
-    adapters: BTreeMap<String, Arc<dyn CloudAdapter>>,
-    workloads: BTreeMap<String, Workload>,
+    /// Those too that are gone from the configuration: instances may live there yet.
+    adapters: ArcSwap<BTreeMap<String, Arc<dyn CloudAdapter>>>,
+    workloads: ArcSwap<BTreeMap<String, Workload>>,
     dialer: Dialer,
     /// Counts renewals, so that an instance can tell an old one.
     sequence: AtomicU64,
@@ -65,12 +67,25 @@ impl Operator {
         dialer: Dialer,
     ) -> Self {
         let owner = Owner { fleet: identity.fleet.clone(), node: identity.node.clone(), session: identity.session };
+        let (adapters, workloads) = (ArcSwap::from_pointee(adapters), ArcSwap::from_pointee(workloads));
         Self { owner, journal, secret, adapters, workloads, dialer, sequence: AtomicU64::new(0) }
     }
 
     /// The services that have something to run at a provider.
-    pub(super) fn services(&self) -> impl Iterator<Item = &String> {
-        self.workloads.keys()
+    pub(super) fn services(&self) -> Vec<String> {
+        self.workloads.load().keys().cloned().collect()
+    }
+
+    /// Knows new providers; what is launched from now on runs this.
+    pub(super) fn reconfigure(
+        &self,
+        providers: BTreeMap<String, Arc<dyn CloudAdapter>>,
+        workloads: BTreeMap<String, Workload>,
+    ) {
+        let mut adapters = self.adapters.load().as_ref().clone();
+        adapters.extend(providers);
+        self.adapters.store(Arc::new(adapters));
+        self.workloads.store(Arc::new(workloads));
     }
 
     pub(super) async fn carry_out(&self, work: Work) -> Outcome {
@@ -122,7 +137,8 @@ impl Operator {
     fn request(&self, instance: &Instance) -> Result<LaunchRequest, AdapterError> {
         let timing = instance.timing();
         let service = &instance.service;
-        let workload = self.workloads.get(service).ok_or_else(|| {
+        let workloads = self.workloads.load();
+        let workload = workloads.get(service).ok_or_else(|| {
             AdapterError::bad_configuration(format!("service {service} has nothing to run at a provider"))
         })?;
         let identity = LaunchIdentity::derive(&self.secret, &instance.launch)
@@ -248,9 +264,9 @@ impl Operator {
         Ok(lease.state)
     }
 
-    fn adapter(&self, name: &str) -> Result<&Arc<dyn CloudAdapter>, AdapterError> {
+    fn adapter(&self, name: &str) -> Result<Arc<dyn CloudAdapter>, AdapterError> {
         let gone = || AdapterError::transient(format!("no adapter {name} is configured any more"));
-        self.adapters.get(name).ok_or_else(gone)
+        self.adapters.load().get(name).cloned().ok_or_else(gone)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What boards read of instances and money: gauges, with zeros, so that they show the way down too.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use metrics::{Label, gauge};
@@ -46,7 +47,8 @@ impl Burst {
 
     /// Instances by service, adapter and state; the spend of each pair stands at zero from the beginning.
     pub(super) fn count_instances(&self) {
-        for service in self.operator.services() {
+        let services: BTreeSet<String> = self.operator.services().into_iter().chain(self.former.clone()).collect();
+        for service in services.iter().map(String::as_str) {
             for adapter in self.engine.adapters().keys() {
                 gauge!("tidegate_spend_total", self.spend_labels(service, adapter)).increment(0.0);
                 for state in STATES {
@@ -55,8 +57,7 @@ impl Burst {
                             && instance.adapter == *adapter
                             && state_of(instance.stage) == state
                     });
-                    let labels =
-                        [("service", service.as_str()), ("placement", "cloud"), ("adapter", adapter), ("state", state)];
+                    let labels = [("service", service), ("placement", "cloud"), ("adapter", adapter), ("state", state)];
                     gauge!("tidegate_replicas", labelled(labels)).set(f64::from(super::count(here)));
                 }
             }

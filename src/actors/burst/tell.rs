@@ -9,6 +9,7 @@ use crate::host::clock::{rfc3339, unix_ms_now};
 use crate::logic::budget::{Money, Window};
 use crate::logic::burst::phase;
 use crate::logic::fleet::{Instance, Stage};
+use crate::logic::plan::AdapterView;
 use crate::logic::route::Bearer;
 use crate::tls::launch_token;
 use crate::wire::board::{AdapterStatus, Spend};
@@ -20,13 +21,18 @@ impl Burst {
         let services = self.operator.services();
         let snapshot = Instances {
             instances: self.engine.fleet().instances().map(|instance| self.view(instance)).collect(),
-            adapters: services.map(|service| (service.clone(), self.engine.adapters_for(service, now))).collect(),
+            adapters: services.into_iter().map(|service| self.adapters_for(service, now)).collect(),
             order: self.order,
             reconciled: self.engine.is_reconciled(),
             reconciled_at: self.engine.reconciled(),
         };
         tell(&self.parts.scheduler, snapshot);
         self.show_spend(now);
+    }
+
+    fn adapters_for(&self, service: String, now: Duration) -> (String, Vec<AdapterView>) {
+        let adapters = self.engine.adapters_for(&service, now);
+        (service, adapters)
     }
 
     fn adapter_status(&self, name: &str, now: Duration) -> AdapterStatus {
@@ -44,7 +50,7 @@ impl Burst {
             start_median_s: start(0.5),
             start_p95_s: start(0.95),
             lease_ttl_s: adapter.timing().lease_ttl.as_secs_f64(),
-            held_back: self.operator.services().filter_map(|s| Some((s.clone(), held(s)?))).collect(),
+            held_back: self.operator.services().into_iter().filter_map(|s| Some((s.clone(), held(&s)?))).collect(),
         }
     }
 

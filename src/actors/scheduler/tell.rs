@@ -14,6 +14,9 @@ use crate::logic::service::count;
 use crate::wire::board::ReplicaStatus;
 use crate::wire::{EventData, EventKind, Message as WireMessage, ServiceOffer, ServiceStatus, Topic};
 
+/// Why a service that goes has what it has.
+pub(super) const RETIRED: &str = "the service is gone from the configuration";
+
 impl Scheduler {
     pub(super) fn report_decision(&self, name: &str, decision: &Decision, reason: &str, plan: &Plan) {
         let actions: Vec<_> = plan.actions.iter().map(ToString::to_string).collect();
@@ -64,12 +67,22 @@ impl Scheduler {
         }
     }
 
+    /// Takes the last status of a service back: it is gone.
+    pub(super) fn clear_status(&self, name: &str) {
+        if let (Some(outputs), Ok(topic)) = (&self.outputs, Topic::service(&self.identity.node, name)) {
+            tell(&outputs.publish, Publish { topic, message: WireMessage::Cleared });
+        }
+    }
+
     fn status(&self, name: &str, replicas: &[ReplicaView], sample: &LoadSample) -> Option<ServiceStatus> {
         let service = self.services.get(name)?;
         let load = sample.services.get(name)?;
-        let decision = service.scaling.decision();
-        let reason =
-            decision.map_or_else(|| "nothing is decided yet".to_owned(), |decision| decision.reason.to_string());
+        let decision = service.scaling.decision().filter(|_| !service.scaling.is_retired());
+        let reason = match decision {
+            Some(decision) => decision.reason.to_string(),
+            None if service.scaling.is_retired() => RETIRED.to_owned(),
+            None => "nothing is decided yet".to_owned(),
+        };
         let shortfall = service.shortfall.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
         let draining =
             count(replicas, Placement::Local, Phase::Draining) + count(replicas, Placement::Cloud, Phase::Draining);
@@ -138,7 +151,7 @@ impl Scheduler {
         let now = self.clock.now();
         let spare: Vec<u32> = self.services.values_mut().map(|service| service.spare(now)).collect();
         let Some(outputs) = &self.outputs else { return };
-        let services = self.services.iter().zip(spare);
+        let services = self.services.iter().zip(spare).filter(|((_, service), _)| !service.scaling.is_retired());
         let offers = services.map(|((name, service), spare)| self.offer_of(name, service, spare)).collect();
         tell(&outputs.offers, Offers(offers));
         let instances = self.services.keys().flat_map(|name| self.instance_offers(name)).collect();

@@ -534,6 +534,43 @@ fn another_configuration_is_taken_up_by_what_runs_and_by_what_comes() {
 }
 
 #[test]
+fn an_adapter_that_comes_is_read_before_anything_is_launched_there_and_one_that_goes_is_until_its_last_instance_is_gone()
+ {
+    let mut play = Play::new(settings(), Vec::new());
+    play.on(1.0);
+    play.order("l1").unwrap();
+    play.on(2.0);
+    let Settings { mut adapters, mut services, .. } = settings();
+    adapters.insert("more".into(), adapters["cloud"].clone());
+    services.values_mut().for_each(|allowed| allowed.extend(["more".to_owned()]));
+    play.engine.reconfigure(adapters.clone(), services.clone(), Caps::default(), at(play.now));
+    let order = |launch: &str| Order {
+        launch: launch.into(),
+        service: "digits".into(),
+        adapter: "more".into(),
+        reason: "load".into(),
+    };
+    let unread = play.engine.launch(&order("m1"), at(play.now));
+    assert!(
+        matches!(unread, Err(NotLaunched::HeldBack(why)) if why.contains("has not been read")),
+        "{:?}",
+        play.events
+    );
+    play.on(1.0);
+    play.engine.launch(&order("m1"), at(play.now)).unwrap();
+    play.on(1.0);
+    adapters.remove("cloud");
+    services.values_mut().for_each(|allowed| allowed.retain(|name| name != "cloud"));
+    play.engine.reconfigure(adapters, services, Caps::default(), at(play.now));
+    assert_eq!(play.stage("l1"), Some(Stage::Draining));
+    play.on(0.1);
+    assert!(play.engine.adapters().contains_key("cloud"), "an instance is there yet");
+    play.on(15.0);
+    assert_eq!(play.engine.adapters().keys().collect::<Vec<_>>(), ["more"]);
+    assert!(play.stage("l1").is_none() && play.stage("m1").is_some());
+}
+
+#[test]
 fn what_was_misconfigured_is_tried_again_once_somebody_changed_something() {
     let mut play = Play::new(settings(), Vec::new());
     play.on(0.1);

@@ -175,3 +175,33 @@ fn what_waits_although_others_have_room_cannot_go_there_and_is_launched_for() {
     let step = scaling.step(&window(10, 2.0, 3.0, 0.5), situation, Duration::from_secs(10));
     assert_eq!(step.plan.actions, [Action::Launch { adapter: "cloud".into() }], "{}", step.decision.reason);
 }
+
+#[test]
+fn a_service_that_goes_keeps_its_replicas_while_anybody_waits_and_no_longer_than_the_patience() {
+    let second = Duration::from_secs;
+    let replicas =
+        [replica("local", Placement::Local, Phase::Ready), replica("launch", Placement::Cloud, Phase::Starting)];
+    let all = [Action::StopLocal { replica: "local".into() }, Action::Drain { replica: "launch".into() }];
+    let idle = {
+        let mut window = Window::new(second(60));
+        let load = ServiceLoad::default();
+        window.push(LoadSample {
+            at: second(1),
+            host: HostLoad::default(),
+            services: [("digits".to_owned(), load)].into(),
+        });
+        window
+    };
+    let mut scaling = ServiceScaling::new(settings());
+    scaling.retire(second(1));
+    assert!(scaling.is_retired());
+    let busy = window(1, 1.0, 0.0, 0.1);
+    assert_eq!(scaling.leave(&busy, &replicas, second(10), second(10)), []);
+    let mut impatient = scaling.clone();
+    assert_eq!(impatient.leave(&busy, &replicas, second(10), second(11)), all);
+    assert_eq!(scaling.leave(&idle, &replicas, second(10), second(2)), all);
+    assert_eq!(scaling.leave(&idle, &replicas, second(10), second(3)), [], "each once");
+    assert_eq!(scaling.draining().get("launch"), Some(&second(2)));
+    scaling.reconfigure(settings());
+    assert!(!scaling.is_retired(), "it came again");
+}
