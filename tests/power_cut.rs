@@ -123,7 +123,7 @@ fn cut_once(home: &Home, disk: &Disk, account: &Account, before: Option<&Known>)
     }
     assert!(!node.log().contains("set aside"), "{}", node.log());
     let load = node.load(8);
-    // The moment itself is under test.
+    // delay: the moment of the cut is under test
     std::thread::sleep(LONGEST_BURST.mul_f64(fastrand::f64()));
     let here = known(&node, disk);
     disk.cut();

@@ -254,13 +254,14 @@ fn migrate(connection: &Connection, path: &Path, found: i64, session: u64) -> Re
         connection.execute("VACUUM INTO ?1", [backup.display().to_string()])?;
         tracing::info!(backup = %backup.display(), "the journal is brought up to date; its former state is kept");
     }
+    // The sessions came with schema 3.
     let changes = match found {
-        0 => [CREATE, "", ""],
-        1 => [FROM_1, FROM_2, FROM_3],
-        2 => ["", FROM_2, FROM_3],
-        _ => ["", "", FROM_3],
+        0 => [CREATE, calendar::CREATE, "", ""],
+        1 => [FROM_1, FROM_2, calendar::CREATE, FROM_3],
+        2 => ["", FROM_2, calendar::CREATE, FROM_3],
+        _ => ["", "", "", FROM_3],
     };
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {} {}", changes.concat(), calendar::CREATE))?;
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", changes.concat()))?;
     let session = i64::try_from(session).unwrap_or(i64::MAX);
     connection.execute("INSERT OR IGNORE INTO facts VALUES ('first_session', ?1)", [session])?;
     connection.execute_batch(&format!("PRAGMA user_version = {SCHEMA}; COMMIT;"))?;

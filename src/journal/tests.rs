@@ -81,6 +81,34 @@ async fn a_journal_of_the_version_before_is_copied_and_brought_up_to_date() {
     assert_eq!(Journal::open(&state).unwrap().first_session(), 3, "the second start finds it done");
 }
 
+/// As nodes of those versions left them: dumps of real journals, each with two launches that had ended and two that had not.
+#[tokio::test]
+async fn what_each_version_left_is_read_and_gone_on_with() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journal");
+    let mut read = Vec::new();
+    for entry in std::fs::read_dir(golden).unwrap() {
+        let file = entry.unwrap().path();
+        let dir = tempfile::tempdir().unwrap();
+        let old = rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap();
+        old.execute_batch(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        drop(old);
+        let state = StateDir::open(dir.path()).unwrap();
+        let journal = Journal::open(&state).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert_eq!(journal.first_session(), 1);
+        let rows = journal.rows_since(0).await.unwrap();
+        let of =
+            |stage| rows.iter().filter(|row| row.stage == stage).map(|row| (row.session, row.cost_micro)).collect();
+        let (closed, alive): (Vec<_>, Vec<_>) = (of(Stage::Closed), of(Stage::Ready));
+        assert_eq!(closed, [(1, Some(6_667)), (1, Some(6_667))], "{}", file.display());
+        assert_eq!(alive, [(2, None), (2, None)], "{}", file.display());
+        journal.intend(row("new", rows[0].intended_at_ms + 60_000)).await.unwrap();
+        assert_eq!(journal.launches().await.unwrap().len(), 5);
+        read.push(file.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    read.sort();
+    assert_eq!(read, ["schema-3.sql", "schema-4.sql"]);
+}
+
 #[test]
 fn a_new_journal_knows_everything_from_its_own_session_on_and_so_does_an_empty_old_one() {
     for is_old in [false, true] {
