@@ -14,7 +14,7 @@
 //! - [`node`] builds all of it and is the one file that knows everybody.
 
 // `println!` panics when nobody reads any more: answers are said by `cli::terminal`.
-#![cfg_attr(not(test), deny(clippy::print_stdout))]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod actors;
 pub mod cli;

@@ -169,6 +169,10 @@ fn whoever_has_heard_enough_gets_no_panic_and_a_full_disk_is_an_error() {
     let lost = unheard(&home, &["config", "schema"], full);
     assert_eq!(lost.code, Some(1));
     assert!(lost.stderr.starts_with("error: standard output cannot be written: No space left"), "{}", lost.stderr);
+    let wrong = home.file("wrong.toml", "[node]\ncolour = 'red'").display().to_string();
+    let mut unheard = home.tidegate(&["config", "check", &wrong].map(Into::into), &[]);
+    let status = unheard.stderr(closed()).status().unwrap();
+    assert_eq!(status.code(), Some(2), "nobody reads what is wrong, and it is told by the code");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::ask::failed;
 use super::run::options;
 use super::service::{ListArgs, rows};
-use super::terminal::{mention, say};
+use super::terminal::{complain, mention, say};
 use super::{EXIT_USAGE, config};
 use crate::node::trial;
 
@@ -94,7 +94,7 @@ impl CheckArgs {
         let mut trial = match trial::Trial::of(&config, &self.name) {
             Ok(trial) => trial,
             Err(error) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 return ExitCode::from(EXIT_USAGE);
             }
         };
@@ -112,7 +112,7 @@ impl CheckArgs {
         match launched {
             _ if !sound => ExitCode::FAILURE,
             Some(Err(error)) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 ExitCode::FAILURE
             }
             Some(Ok(report)) => {

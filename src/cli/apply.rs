@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::EXIT_USAGE;
 use super::ask::{Target, failed};
-use super::terminal::say;
+use super::terminal::{complain, say};
 use crate::journal::holds_lock;
 
 /// The node reads the files that its configuration names, and a disk may be slow.
@@ -36,8 +36,8 @@ impl ApplyArgs {
                 ExitCode::SUCCESS
             }
             Ok(Err(problems)) => {
-                eprintln!("error: the former configuration stays in force");
-                problems.iter().for_each(|problem| eprintln!("  {problem}"));
+                complain!("error: the former configuration stays in force");
+                problems.iter().for_each(|problem| complain!("  {problem}"));
                 ExitCode::from(EXIT_USAGE)
             }
             Err(error) => failed(&error),

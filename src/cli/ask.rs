@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
+use crate::cli::terminal::complain;
 use crate::host::call::{Call, call};
 use crate::logic::route::Transport;
 use crate::tls::Dialer;
@@ -54,6 +55,6 @@ pub fn ask(authority: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
 
 /// Prints an error with its causes, and says that the command failed.
 pub fn failed(error: &anyhow::Error) -> std::process::ExitCode {
-    eprintln!("error: {error:#}");
+    complain!("error: {error:#}");
     std::process::ExitCode::FAILURE
 }

@@ -8,7 +8,7 @@ use edge_config::{Config, ModelSource, Runtime, Sources};
 
 use super::EXIT_USAGE;
 use super::apply::ApplyArgs;
-use super::terminal::say;
+use super::terminal::{complain, say};
 use crate::node;
 
 /// Check a configuration, show what it resolves to, or what may stand in one.
@@ -74,11 +74,11 @@ pub fn check(config: &Config) -> Result<(), ExitCode> {
     match problems(config) {
         Ok(problems) if problems.is_empty() => Ok(()),
         Ok(problems) => {
-            problems.iter().for_each(|problem| eprintln!("error: {problem}"));
+            problems.iter().for_each(|problem| complain!("error: {problem}"));
             Err(ExitCode::from(EXIT_USAGE))
         }
         Err(error) => {
-            eprintln!("error: the configuration cannot be checked: {error}");
+            complain!("error: the configuration cannot be checked: {error}");
             Err(ExitCode::FAILURE)
         }
     }
@@ -110,7 +110,7 @@ fn model_problem(file: &Path) -> std::io::Result<Option<String>> {
 /// Loads as `run` does; prints the problems and gives the exit code otherwise.
 pub fn load(file: Option<PathBuf>, model: Option<PathBuf>) -> Result<Config, ExitCode> {
     edge_config::load(Sources::for_run(file, model)).map_err(|errors| {
-        eprintln!("error: {errors}");
+        complain!("error: {errors}");
         ExitCode::from(EXIT_USAGE)
     })
 }

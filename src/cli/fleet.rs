@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use edge_config::{FleetId, NodeId};
 
-use super::terminal::say;
+use super::terminal::{complain, say};
 use crate::host::clock::{rfc3339_s, unix_now};
 use crate::trust::{Authority, CredentialFiles, EARLIEST, Issuer, Role, Subject, UnixSeconds, is_fleet, issued};
 
@@ -136,7 +136,7 @@ impl FleetCommand {
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {error:#}");
+                complain!("error: {error:#}");
                 ExitCode::FAILURE
             }
         }

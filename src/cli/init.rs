@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use edge_config::{INSTALLED_FILE, Machine, Profile};
 
 use super::EXIT_USAGE;
-use super::terminal::say;
+use super::terminal::{complain, say};
 
 /// Write a commented configuration to start from.
 ///
@@ -39,14 +39,14 @@ impl Args {
                 ExitCode::SUCCESS
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists && file.is_file() => {
-                eprintln!(
+                complain!(
                     "error: {} is there already and was left as it is; name another file, or move it away",
                     file.display()
                 );
                 ExitCode::from(EXIT_USAGE)
             }
             Err(error) => {
-                eprintln!("error: cannot write {}: {error}", file.display());
+                complain!("error: cannot write {}: {error}", file.display());
                 ExitCode::FAILURE
             }
         }

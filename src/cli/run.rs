@@ -8,7 +8,7 @@ use edge_config::{Config, Runtime as ReplicaRuntime, Sources};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::terminal::mention;
+use super::terminal::{complain, mention};
 use super::{EXIT_USAGE, config, terminal};
 use crate::host::service_manager;
 use crate::node::{self, Addresses, Node, NodeError, Options};
@@ -52,11 +52,11 @@ impl Args {
         match Node::start(&config, &options()) {
             Ok(node) => self.until_stopped(&config, node, runtime, hangup),
             Err(error @ (NodeError::Setting(_) | NodeError::Passed(_))) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 ExitCode::from(EXIT_USAGE)
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 ExitCode::FAILURE
             }
         }

@@ -63,10 +63,17 @@ static CHANGE: OnceLock<Change> = OnceLock::new();
 
 type Change = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Tells whoever looks at standard error, and goes on where nobody can: `eprintln!` panics when the log's disk is full.
+/// Tells whoever looks at standard error, and goes on where nobody can: `eprintln!` panics when the log's disk is full, or when
+/// nobody reads.
 pub fn notify(line: &str) {
     let _unheard = writeln!(std::io::stderr(), "{line}");
 }
+
+/// The same as [`notify`], like `eprintln!`.
+macro_rules! complain {
+    ($($line:tt)*) => { $crate::cli::terminal::notify(&format!($($line)*)) };
+}
+pub(crate) use complain;
 
 /// Prints a line of an answer, like `println!`, which panics when nobody reads.
 macro_rules! say {

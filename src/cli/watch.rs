@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::broker::BrokerArgs;
-use super::terminal;
+use super::terminal::{self, complain};
 use crate::mqtt::link::{Link, LinkObserver, LinkOptions, LinkStatus};
 use crate::mqtt::{Incoming, Qos};
 use crate::wire::describe;
@@ -56,7 +56,7 @@ impl Args {
         let (filter, mut options) = match read {
             Ok(read) => read,
             Err(error) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 return ExitCode::from(super::EXIT_USAGE);
             }
         };
@@ -65,7 +65,7 @@ impl Args {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 return ExitCode::FAILURE;
             }
         };
@@ -86,7 +86,7 @@ impl Args {
                     printed += 1;
                 }
                 Some(Seen::Link(status)) if !status.connected => {
-                    eprintln!("connection lost: {}; trying again", status.last_error.unwrap_or_default());
+                    complain!("connection lost: {}; trying again", status.last_error.unwrap_or_default());
                 }
                 Some(Seen::Link(_)) => {}
                 None => return ExitCode::FAILURE,

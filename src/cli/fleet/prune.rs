@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cli::EXIT_USAGE;
 use crate::cli::broker::BrokerArgs;
-use crate::cli::terminal::{mention, say};
+use crate::cli::terminal::{complain, mention, say};
 use crate::host::clock::unix_now;
 use crate::mqtt::link::{Link, LinkObserver, LinkStatus};
 use crate::mqtt::{Incoming, Outgoing, Qos};
@@ -162,13 +162,13 @@ impl Prune {
     async fn prune(&self) -> ExitCode {
         let roots = [Encoding::Cbor, Encoding::Json].map(|encoding| Root::new(encoding, &self.fleet));
         let [Ok(cbor), Ok(json)] = roots else {
-            eprintln!("error: {:?} is not a fleet's id", self.fleet);
+            complain!("error: {:?} is not a fleet's id", self.fleet);
             return ExitCode::from(EXIT_USAGE);
         };
         let mut options = match self.broker.options("prune") {
             Ok(options) => options,
             Err(error) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 return ExitCode::from(EXIT_USAGE);
             }
         };
@@ -176,7 +176,7 @@ impl Prune {
         let verifier = match self.broker.verifier(&cbor) {
             Ok(verifier) => verifier,
             Err(error) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 return ExitCode::from(EXIT_USAGE);
             }
         };
@@ -193,7 +193,7 @@ impl Prune {
         if let (Some(verifier), Some(trust)) = (&verifier, &kept.trust)
             && let Err(error) = verifier.update(trust)
         {
-            eprintln!("warning: what stands on fleet/trust is passed over: {error}");
+            complain!("warning: what stands on fleet/trust is passed over: {error}");
         }
         let mut clearing = Clearing { link, given: 0, done: is_done };
         let ended = self.clear_ghosts(&kept, verifier.as_ref(), &mut clearing).await;
@@ -216,7 +216,7 @@ impl Prune {
             match clearing.clear(&node.topics).await {
                 Some(cleared) if cleared == count => mention(&format!("{name} ({state}): cleared {count} topics")),
                 None => {
-                    eprintln!(
+                    complain!(
                         "error: {name} ({state}): the broker does not acknowledge that its {count} topics are cleared; \
                          it may refuse this user, or be out of reach"
                     );
@@ -224,7 +224,7 @@ impl Prune {
                 }
                 Some(cleared) => {
                     is_whole = false;
-                    eprintln!(
+                    complain!(
                         "error: {name} ({state}): the broker took {cleared} of {count} topics; let this user write all \
                          topics of the fleet there (an operator's credential does, with the rules in examples/mosquitto)"
                     );
@@ -239,7 +239,7 @@ impl Prune {
 }
 
 fn failed(why: &str) -> ExitCode {
-    eprintln!("error: {why}");
+    complain!("error: {why}");
     ExitCode::FAILURE
 }
 
