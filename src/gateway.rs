@@ -149,7 +149,15 @@ impl Gateway {
         let services = self.services.load();
         for (name, service) in services.iter() {
             let route = table.services.get(name).cloned();
+            let is_over = route.is_none() && service.is_retired();
             service.install(route.unwrap_or_else(|| Arc::new(ServiceRoute::default())));
+            if is_over {
+                // Nobody will have a replica for who waits yet.
+                service.turn_away();
+            }
+        }
+        if services.iter().any(|(name, service)| service.is_retired() && !table.services.contains_key(name)) {
+            self.forget_retired(&table);
         }
         for name in table.services.keys().filter(|name| !services.contains_key(*name)) {
             tracing::warn!(service = %name, "routes for a service that the gateway does not know are ignored");
@@ -171,10 +179,21 @@ impl Gateway {
             };
             after.insert(service.name.clone(), service);
         }
-        let gone = before.values().filter(|service| !after.contains_key(&service.name));
-        let retired: Vec<_> = gone.filter(|service| service.retire()).cloned().collect();
-        after.extend(retired.into_iter().map(|service| (service.name.clone(), service)));
+        let gone: Vec<_> = before.values().filter(|service| !after.contains_key(&service.name)).cloned().collect();
+        gone.iter().for_each(|service| service.retire());
+        after.extend(gone.into_iter().map(|service| (service.name.clone(), service)));
         self.services.store(Arc::new(after));
+    }
+
+    /// Those that are gone, have no replica any more, and no request.
+    fn forget_retired(&self, table: &RouteTable) {
+        self.services.rcu(|services| {
+            let stays = |name: &str, service: &Service| {
+                !service.is_retired() || table.services.contains_key(name) || service.has_requests()
+            };
+            let staying = services.iter().filter(|(name, service)| stays(name, service));
+            staying.map(|(name, service)| (name.clone(), Arc::clone(service))).collect::<Services>()
+        });
     }
 
     /// The counters of a service; `None` for one that it does not have.

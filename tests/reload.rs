@@ -205,6 +205,31 @@ fn a_service_comes_and_goes_while_the_other_serves_and_no_request_is_lost() {
     assert_eq!(node.terminate().code, Some(0));
 }
 
+fn replicas_of(node: &Node, service: &str) -> Vec<String> {
+    let replicas = node.get_json("/api/v1/replicas");
+    let ours = replicas.as_array().unwrap().iter().filter(|replica| replica["service"] == service);
+    ours.filter(|replica| replica["state"] == "ready")
+        .map(|replica| replica["replica"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_service_that_comes_again_at_once_runs_what_the_new_configuration_says() {
+    let (home, node) = Setup::start();
+    assert_eq!(home.apply(EXTRA).code, Some(0));
+    let before =
+        wait_until(PATIENCE, "it is there", || Some(replicas_of(&node, "extra")).filter(|all| !all.is_empty()));
+    assert_eq!(home.apply("").code, Some(0));
+    let other = home.apply(&EXTRA.replace("max_replicas = 1", "max_replicas = 1\nthreads = 2"));
+    assert_eq!(other.code, Some(0), "{other:?}");
+    let after = wait_until(PATIENCE, "another is in its place", || {
+        Some(replicas_of(&node, "extra")).filter(|all| all.len() == 1 && *all != before)
+    });
+    assert_ne!(after, before);
+    let image = images(&[heldout().next().unwrap().0]);
+    assert_eq!(node.client().post("/v2/models/extra/infer", &image).status, 200);
+}
+
 #[test]
 fn an_adapter_comes_and_goes_and_its_instances_with_it() {
     let (home, node) = Setup::start();
@@ -233,6 +258,12 @@ fn an_adapter_comes_and_goes_and_its_instances_with_it() {
     load.stop().assert_sound();
     let ended = node.events("burst.ended");
     assert!(ended.iter().any(|event| event["adapter"] == "more"), "{ended:?}");
+    let metrics = node.console("/metrics").text();
+    let of_it = |line: &&str| line.starts_with("tidegate_replicas{") && line.contains("adapter=\"more\"");
+    assert!(metrics.lines().any(|line| of_it(&line)) && metrics.lines().filter(of_it).all(|line| line.ends_with(" 0")));
+    // Its name is free again.
+    let again = home.apply(more);
+    assert_eq!(again.code, Some(0), "{again:?}");
     assert_eq!(node.terminate().code, Some(0));
 }
 

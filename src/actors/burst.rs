@@ -196,6 +196,7 @@ pub struct Burst {
     order: u64,
     /// Services that may be gone: their counts come to zero.
     former: BTreeSet<String>,
+    former_adapters: BTreeSet<String>,
     published: BTreeMap<String, Stage>,
     waiting_for_none: Vec<tokio::sync::oneshot::Sender<()>>,
     /// A [`Burst::catch_up`] is on its way.
@@ -238,6 +239,7 @@ impl Burst {
             engine,
             order: 0,
             former: BTreeSet::new(),
+            former_adapters: BTreeSet::new(),
             published: BTreeMap::new(),
             waiting_for_none: Vec::new(),
             is_catching_up: false,
@@ -301,6 +303,7 @@ impl Handler<Reconfigure> for Burst {
     fn handle(&mut self, changed: Reconfigure, context: &mut Self::Context) {
         let Reconfigure { adapters, providers, services, workloads, caps } = changed;
         self.former.extend(self.operator.services());
+        self.former_adapters.extend(self.engine.adapters().keys().cloned());
         self.operator.reconfigure(providers, workloads);
         let before = self.engine.ledger().caps();
         let is_lifted = |window: &Window| before.limit(*window).is_some() && caps.limit(*window).is_none();

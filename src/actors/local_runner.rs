@@ -190,10 +190,10 @@ impl Handler<Reconfigure> for LocalRunner {
     fn handle(&mut self, Reconfigure(services): Reconfigure, _: &mut Self::Context) {
         let running: BTreeSet<&String> = self.running.values().map(|running| &running.service).collect();
         self.services.retain(|name, _| running.contains(name));
-        self.services.extend(services);
-        let services = &self.services;
+        // What failed was another's program, should the name come again.
         self.restarts.retain(|name, _| services.contains_key(name));
         self.failures.retain(|name, _| services.contains_key(name));
+        self.services.extend(services);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, AsyncContext, Context, Recipient};
 
 use super::publisher::Sampled;
 use super::{MAILBOX, tell};
@@ -20,33 +20,22 @@ pub struct Monitor {
     pub tick: Duration,
     /// The box.
     pub probe: Probe,
-    /// What the gateway counts, by service.
-    pub counters: BTreeMap<String, Arc<ServiceCounters>>,
+    /// What the gateway counts, by service: services come and go.
+    pub counters: Counters,
     /// Who gets each sample.
     pub listeners: Vec<Recipient<Sampled>>,
     /// The last tick's time and readings.
     pub last: Last,
 }
 
+/// Gives the counters of all services that there are now.
+pub type Counters = Box<dyn Fn() -> BTreeMap<String, Arc<ServiceCounters>> + Send>;
+
 /// What the next tick compares with.
 #[derive(Default)]
 pub struct Last {
     at: Option<Duration>,
     readings: BTreeMap<String, CounterReading>,
-}
-
-/// Counts other services from the next tick on.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Reconfigure(pub BTreeMap<String, Arc<ServiceCounters>>);
-
-impl Handler<Reconfigure> for Monitor {
-    type Result = ();
-
-    fn handle(&mut self, Reconfigure(counters): Reconfigure, _: &mut Self::Context) {
-        self.last.readings.retain(|name, _| counters.contains_key(name));
-        self.counters = counters;
-    }
 }
 
 impl Actor for Monitor {
@@ -75,7 +64,9 @@ impl Monitor {
 
     fn services(&mut self, now: Duration, elapsed: Duration) -> BTreeMap<String, ServiceLoad> {
         let mut services = BTreeMap::new();
-        for (name, counters) in &self.counters {
+        let all = (self.counters)();
+        self.last.readings.retain(|name, _| all.contains_key(name));
+        for (name, counters) in &all {
             let next = counters.read(now);
             let latencies = counters.take_latencies();
             let previous = self.last.readings.get(name).unwrap_or(&next);

@@ -215,7 +215,12 @@ impl Handler<Reconfigure> for Scheduler {
     fn handle(&mut self, Reconfigure(services): Reconfigure, _: &mut Self::Context) {
         let now = self.clock.now();
         let named: BTreeSet<String> = services.iter().map(|settings| settings.name.clone()).collect();
+        // The gateway may have made a service anew, which has no route.
+        self.routed.clear();
         for settings in services {
+            if self.services.get(&settings.name).is_some_and(|service| service.scaling.is_retired()) {
+                self.replace(&settings.name);
+            }
             match self.services.get_mut(&settings.name) {
                 Some(service) => service.scaling.reconfigure(settings),
                 None => drop(self.services.insert(settings.name.clone(), Service::new(settings))),
@@ -239,6 +244,7 @@ impl Handler<Sampled> for Scheduler {
             self.publish_status(name, &sample);
             self.forget_retired(name);
         }
+        self.end_strangers();
         self.reroute();
         self.offer();
         self.show_replicas();
@@ -313,12 +319,36 @@ impl Scheduler {
     fn forget_retired(&mut self, name: &str) {
         let is_over = |service: &Service| {
             let answered = service.ordered_local <= self.local.order && service.ordered_cloud <= self.cloud.order;
-            answered && service.scaling.is_retired() && self.replicas(name).is_empty()
+            let may_go = service.scaling.may_go(&self.window, self.drain_timeout, self.clock.now());
+            answered && may_go && self.replicas(name).is_empty()
         };
         if self.services.get(name).is_some_and(is_over) {
             self.services.remove(name);
-            self.clear_status(name);
         }
+    }
+
+    /// A service that was going comes again: what runs of it was started by the configuration that it had.
+    fn replace(&mut self, name: &str) {
+        let (replicas, now) = (self.replicas(name), self.clock.now());
+        let Some(service) = self.services.get_mut(name) else { return };
+        for action in service.scaling.drain_all(&replicas, now) {
+            self.carry_out_action(name, tell::RETIRED, &action);
+        }
+    }
+
+    /// Instances and statuses of services that are gone: one may be found late, and a word may have been lost. Said again on every
+    /// tick.
+    fn end_strangers(&self) {
+        let Some(outputs) = &self.outputs else { return };
+        for instance in self.cloud.instances.iter().filter(|instance| !self.services.contains_key(&instance.service)) {
+            let launch = instance.launch.clone();
+            match instance.phase {
+                Phase::Draining => tell(&outputs.release, Release { launch }),
+                _ => tell(&outputs.drain, Drain { launch, reason: tell::RETIRED.to_owned() }),
+            }
+        }
+        let told = self.board.service_names();
+        told.iter().filter(|name| !self.services.contains_key(*name)).for_each(|name| self.clear_status(name));
     }
 
     /// Local serving does not wait for any provider: the fewest replicas start at once.

@@ -89,14 +89,19 @@ impl Service {
     /// Treats requests so from the next one on.
     pub(super) fn reconfigure(&self, options: ServiceOptions) {
         self.options.store(Arc::new(options));
-        self.is_retired.store(false, Ordering::Release);
+        if self.is_retired.swap(false, Ordering::AcqRel) {
+            self.line().is_closed = false;
+        }
     }
 
-    /// Takes no more requests. Says whether it is to be kept: one that had been told so before and has none left is not.
-    pub(super) fn retire(&self) -> bool {
-        let told_before = self.is_retired.swap(true, Ordering::AcqRel);
-        let now = self.counters.read(self.clock.now());
-        !told_before || now.in_flight + now.queued > 0
+    /// Takes no more requests.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
+    /// Whether requests of its own clients are not answered yet.
+    pub(super) fn has_requests(&self) -> bool {
+        self.counters.read(self.clock.now()).unanswered() > 0
     }
 
     pub(super) fn is_retired(&self) -> bool {

@@ -291,7 +291,10 @@ impl Engine {
         if self.adapters.keys().all(|name| configured.contains_key(name)) {
             return;
         }
-        let used: BTreeSet<&str> = self.fleet.instances().map(|instance| instance.adapter.as_str()).collect();
+        let alive = self.fleet.instances().map(|instance| instance.adapter.as_str());
+        // What a former run left there, and nobody has found yet.
+        let open = self.open.values().map(|record| record.adapter.as_str());
+        let used: BTreeSet<&str> = alive.chain(open).collect();
         self.adapters.retain(|name, _| configured.contains_key(name) || used.contains(name.as_str()));
     }
 

@@ -45,6 +45,8 @@ pub struct ServiceLoad {
     pub in_flight_now: u64,
     /// Requests waiting at the end of the interval.
     pub queued_now: u64,
+    /// Requests that had come by the end and were not answered to the end, those whose body is still arriving included.
+    pub unanswered_now: u64,
     /// Mean time at a replica of the requests that ended in the interval; `None` when none did.
     pub service_time: Option<Duration>,
     /// Whole request time, queue included; `None` when no request ended in the interval. The same for the next two.
@@ -78,6 +80,7 @@ impl ServiceLoad {
             queued: mean(previous.queued_area, next.queued_area, elapsed, next.queued),
             in_flight_now: next.in_flight,
             queued_now: next.queued,
+            unanswered_now: next.unanswered(),
             service_time: mean_time(next.service_time_sum.saturating_sub(previous.service_time_sum), timed),
             latency_p50: percentile(latencies.p50),
             latency_p95: percentile(latencies.p95),

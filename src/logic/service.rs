@@ -111,12 +111,21 @@ impl ServiceScaling {
         patience: Duration,
         now: Duration,
     ) -> Vec<Action> {
-        let since = self.retired_since.unwrap_or(now);
-        let load = window.latest().and_then(|sample| sample.services.get(&self.settings.name));
-        let is_idle = load.is_none_or(|load| load.in_flight_now + load.queued_now == 0);
-        if !is_idle && now.saturating_sub(since) < patience {
+        if !self.may_go(window, patience, now) {
             return Vec::new();
         }
+        self.drain_all(replicas, now)
+    }
+
+    /// Whether a service that goes has answered what it has taken, or has had the time for it.
+    pub fn may_go(&self, window: &Window, patience: Duration, now: Duration) -> bool {
+        let Some(since) = self.retired_since else { return false };
+        let load = window.latest().and_then(|sample| sample.services.get(&self.settings.name));
+        load.is_none_or(|load| load.unanswered_now == 0) || now.saturating_sub(since) >= patience
+    }
+
+    /// All of its replicas are on their way out from now on; what is to be done about those that were not before.
+    pub fn drain_all(&mut self, replicas: &[ReplicaView], now: Duration) -> Vec<Action> {
         let staying = replicas.iter().filter(|replica| !self.draining.contains_key(&replica.id));
         let actions: Vec<_> = staying
             .map(|replica| match replica.placement {
@@ -124,13 +133,9 @@ impl ServiceScaling {
                 Placement::Local | Placement::Peer => Action::StopLocal { replica: replica.id.clone() },
             })
             .collect();
-        self.draining.extend(
-            replicas
-                .iter()
-                .map(|replica| (replica.id.clone(), now))
-                .filter(|(id, _)| !self.draining.contains_key(id))
-                .collect::<Vec<_>>(),
-        );
+        for replica in replicas {
+            self.draining.entry(replica.id.clone()).or_insert(now);
+        }
         actions
     }
 

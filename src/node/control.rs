@@ -1,6 +1,7 @@
 //! The control plane's thread: starts the actors, waits for the stop, and orders the end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,7 +29,6 @@ use crate::host::probe::Probe;
 use crate::journal::{Journal, Spool, StateDir};
 use crate::logic::budget::Ledger;
 use crate::logic::issuing::Desk;
-use crate::logic::load::ServiceCounters;
 use crate::logic::watchdog::Part;
 use crate::tls::Dialer;
 use crate::wire::board::Board;
@@ -38,6 +38,8 @@ use crate::wire::{Endpoints, EventData, EventKind, Message, NodeStateKind, Topic
 pub(super) struct Parts {
     pub(super) config: Config,
     pub(super) options: Options,
+    /// This program, as it stood when it started: later another may stand in its place, and its name is then another.
+    pub(super) own: PathBuf,
     pub(super) identity: Identity,
     pub(super) addresses: Addresses,
     pub(super) clock: Clock,
@@ -52,7 +54,6 @@ pub(super) struct Parts {
     pub(super) dialer: Dialer,
     pub(super) hearing: Arc<Hearing>,
     pub(super) trust: Trust,
-    pub(super) counters: BTreeMap<String, Arc<ServiceCounters>>,
     pub(super) io: tokio::runtime::Handle,
     pub(super) pulse: Arc<NodePulse>,
 }
@@ -64,7 +65,6 @@ struct Actors {
     scheduler: Addr<Scheduler>,
     burst: Addr<Burst>,
     local: Addr<LocalRunner>,
-    monitor: Addr<Monitor>,
 }
 
 impl Actors {
@@ -72,11 +72,10 @@ impl Actors {
         match order {
             Order::Tell(report) => tell(&self.publisher.clone().recipient(), *report),
             Order::Reconfigure(reconfigured) => {
-                let Reconfigured { local, monitor, burst, scheduler, discovery } = *reconfigured;
+                let Reconfigured { local, burst, scheduler, discovery } = *reconfigured;
                 // Waits where a mailbox is full: a configuration is not taken up by halves. The actors are ours, so none is gone. The
                 // scheduler last but one, since it orders from the others what they have to know.
                 let _ = self.local.send(local).await;
-                let _ = self.monitor.send(monitor).await;
                 let _ = self.burst.send(burst).await;
                 let _ = self.scheduler.send(scheduler).await;
                 let _ = self.discovery.send(discovery).await;
@@ -90,7 +89,7 @@ pub(super) fn start(
     parts: Parts,
     mut orders: mpsc::Receiver<Order>,
 ) -> Result<(oneshot::Sender<()>, JoinHandle<()>), NodeError> {
-    let own = std::env::current_exe()?;
+    let own = parts.own.clone();
     let adapters = parts::adapters(&parts.config, &own)?;
     let caps = parts::caps(&parts.config)?;
     let ledger = match parts.journal.lost_at_ms() {
@@ -238,16 +237,17 @@ fn start_actors(
         decided: Box::new(move || progress.made(Part::Scheduler)),
     };
     tell(&scheduler.clone().recipient(), Connect(outputs));
-    let monitor = Monitor {
+    let counted = parts.gateway.clone();
+    Monitor {
         clock: parts.clock,
         tick: config.node.tick,
         probe: Probe::new(config.node.link_speed_mbit.map(f64::from)),
-        counters: parts.counters.clone(),
+        counters: Box::new(move || counted.all_counters()),
         listeners: vec![scheduler.clone().recipient(), publisher.clone().recipient()],
         last: Last::default(),
     }
     .start();
-    Actors { publisher, discovery, scheduler, burst, local, monitor }
+    Actors { publisher, discovery, scheduler, burst, local }
 }
 
 /// Renews the credentials of others, where this node holds an authority.

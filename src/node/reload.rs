@@ -1,7 +1,7 @@
 //! A changed configuration, taken up while the node runs: all of it or nothing, and in both cases said.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloud_adapters::CloudAdapter;
@@ -9,11 +9,13 @@ use edge_config::{AdapterName, Config};
 use tokio::sync::mpsc;
 
 use super::{NodeError, Options, parts, peers};
+use crate::actors::burst::Workload;
 use crate::actors::publisher::Report;
-use crate::actors::{burst, discovery, local_runner, monitor, scheduler};
+use crate::actors::{burst, discovery, local_runner, scheduler};
 use crate::console::ConfigView;
 use crate::gateway::Gateway;
 use crate::host::clock::rfc3339_now;
+use crate::wire::board::Board;
 use crate::wire::{EventData, EventKind};
 
 /// What a changed configuration is to the control plane, and what is told of it.
@@ -27,7 +29,6 @@ pub(super) enum Order {
 /// For each actor what it has of a configuration.
 pub(super) struct Reconfigured {
     pub(super) local: local_runner::Reconfigure,
-    pub(super) monitor: monitor::Reconfigure,
     pub(super) burst: burst::Reconfigure,
     pub(super) scheduler: scheduler::Reconfigure,
     pub(super) discovery: discovery::Reconfigure,
@@ -44,23 +45,37 @@ const LONGEST_PROBLEM: usize = 500;
 /// The configuration in force, and the last attempt to change it.
 pub(super) struct Reload {
     options: Options,
+    /// This program, as it stood when it started.
+    own: PathBuf,
     gateway: Arc<Gateway>,
+    board: Arc<Board>,
     orders: mpsc::Sender<Order>,
     state: Mutex<State>,
 }
 
 struct State {
     config: Config,
+    /// Services that are gone from it and not ended yet, each with its adapters and what its instances run.
+    going: BTreeMap<String, Going>,
     attempts: u64,
     applied_at: Option<String>,
     changed: Vec<String>,
     problems: Vec<String>,
 }
 
+type Going = (BTreeSet<String>, Option<Workload>);
+
 impl Reload {
-    pub(super) fn new(config: Config, options: Options, gateway: Arc<Gateway>, orders: mpsc::Sender<Order>) -> Self {
-        let state = State { config, attempts: 0, applied_at: None, changed: Vec::new(), problems: Vec::new() };
-        Self { options, gateway, orders, state: Mutex::new(state) }
+    pub(super) fn new(
+        config: Config,
+        options: Options,
+        own: PathBuf,
+        (gateway, board): (Arc<Gateway>, Arc<Board>),
+        orders: mpsc::Sender<Order>,
+    ) -> Self {
+        let (applied_at, changed, problems) = (None, Vec::new(), Vec::new());
+        let state = State { config, going: BTreeMap::new(), attempts: 0, applied_at, changed, problems };
+        Self { options, own, gateway, board, orders, state: Mutex::new(state) }
     }
 
     /// Takes all of it up, or nothing; names the keys that changed.
@@ -70,7 +85,14 @@ impl Reload {
             let told = change.at_start.iter().map(|key| format!("{key} changes only with a restart of the node"));
             return Err(self.reject(told.collect()));
         }
-        let mut reconfigured = match self.reconfigured(config) {
+        if let Some(name) = self.still_ending(config) {
+            let why = format!(
+                "adapter.{name} was taken out, and its last instances are still ending; try again when they have"
+            );
+            return Err(self.reject(vec![why]));
+        }
+        let going = self.going(config);
+        let reconfigured = match self.reconfigured(config, &going) {
             Ok(reconfigured) => reconfigured,
             Err(error) => return Err(self.reject(vec![error.to_string()])),
         };
@@ -80,11 +102,11 @@ impl Reload {
         };
         // First: a table of routes that comes for a new service finds it.
         self.gateway.reconfigure(parts::service_options(config));
-        reconfigured.monitor.0 = self.gateway.all_counters();
         room.send(Order::Reconfigure(Box::new(reconfigured)));
         peers::warn_of_no_guests(config);
         let mut state = self.state();
         state.config = config.clone();
+        state.going = going;
         state.attempts += 1;
         (state.applied_at, state.problems) = (Some(rfc3339_now()), Vec::new());
         state.changed.clone_from(&change.live);
@@ -120,20 +142,40 @@ impl Reload {
         }
     }
 
-    /// All but the counters, which the gateway makes.
-    fn reconfigured(&self, config: &Config) -> Result<Reconfigured, NodeError> {
-        let own = std::env::current_exe()?;
+    /// A new adapter whose namesake is not gone yet: calls for the one would go to the other.
+    fn still_ending(&self, config: &Config) -> Option<AdapterName> {
+        let state = self.state();
+        let mut new = config.adapters.keys().filter(|name| !state.config.adapters.contains_key(*name));
+        let known = self.board.adapters();
+        new.find(|name| known.iter().any(|adapter| adapter.adapter == name.as_str())).cloned()
+    }
+
+    /// The services that go with a configuration, and those that went before and have not ended yet.
+    fn going(&self, config: &Config) -> BTreeMap<String, Going> {
+        let state = self.state();
+        let mut workloads = parts::workloads(&state.config);
+        let before = parts::services_with_adapters(&state.config).into_iter();
+        let gone = before.map(|(name, adapters)| (name.clone(), (adapters, workloads.remove(&name))));
+        let still = state.going.clone().into_iter().filter(|(name, _)| self.board.service(name).is_some());
+        let named = |name: &str| config.services.keys().any(|service| service.as_str() == name);
+        still.chain(gone).filter(|(name, _)| !named(name)).collect()
+    }
+
+    fn reconfigured(&self, config: &Config, going: &BTreeMap<String, Going>) -> Result<Reconfigured, NodeError> {
+        let own = &self.own;
         // The instances of a service that is gone stay where they are until the scheduler ends them, once nobody waits for an answer.
-        let mut services = parts::services_with_adapters(&self.state().config);
-        services.extend(parts::services_with_adapters(config));
+        let (mut services, mut workloads) = (parts::services_with_adapters(config), parts::workloads(config));
+        for (name, (adapters, workload)) in going.clone() {
+            services.insert(name.clone(), adapters);
+            workloads.extend(workload.map(|workload| (name, workload)));
+        }
         Ok(Reconfigured {
-            local: local_runner::Reconfigure(parts::local_services(config, &own)),
-            monitor: monitor::Reconfigure(BTreeMap::new()),
+            local: local_runner::Reconfigure(parts::local_services(config, own)),
             burst: burst::Reconfigure {
                 adapters: parts::adapter_settings(config)?,
-                providers: self.new_providers(config, &own)?,
+                providers: self.new_providers(config, own)?,
                 services,
-                workloads: parts::workloads(config),
+                workloads,
                 caps: parts::caps(config)?,
             },
             scheduler: scheduler::Reconfigure(parts::scaling(config, &self.options)),

@@ -171,6 +171,11 @@ impl Board {
         self.read().services.get(name).cloned()
     }
 
+    /// The services that have a status.
+    pub fn service_names(&self) -> Vec<String> {
+        self.read().services.keys().cloned().collect()
+    }
+
     /// Every service's last status, by name.
     pub fn services(&self) -> Vec<ServiceStatus> {
         self.read().services.values().cloned().collect()

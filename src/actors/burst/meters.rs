@@ -48,13 +48,14 @@ impl Burst {
     /// Instances by service, adapter and state; the spend of each pair stands at zero from the beginning.
     pub(super) fn count_instances(&self) {
         let services: BTreeSet<String> = self.operator.services().into_iter().chain(self.former.clone()).collect();
+        let adapters: BTreeSet<&String> = self.engine.adapters().keys().chain(&self.former_adapters).collect();
         for service in services.iter().map(String::as_str) {
-            for adapter in self.engine.adapters().keys() {
+            for adapter in &adapters {
                 gauge!("tidegate_spend_total", self.spend_labels(service, adapter)).increment(0.0);
                 for state in STATES {
                     let here = self.engine.fleet().instances().filter(|instance| {
                         instance.service == *service
-                            && instance.adapter == *adapter
+                            && instance.adapter == **adapter
                             && state_of(instance.stage) == state
                     });
                     let labels = [("service", service), ("placement", "cloud"), ("adapter", adapter), ("state", state)];

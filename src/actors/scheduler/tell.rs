@@ -6,7 +6,7 @@ use crate::actors::discovery::{InstanceOffer, Instances as Offered, Offers};
 use crate::actors::publisher::{Publish, Report};
 use crate::actors::tell;
 use crate::host::clock::rfc3339_now;
-use crate::logic::load::LoadSample;
+use crate::logic::load::{LoadSample, ServiceLoad};
 use crate::logic::plan::{Phase, Plan, ReplicaView};
 use crate::logic::policy::Decision;
 use crate::logic::route::Placement;
@@ -76,7 +76,8 @@ impl Scheduler {
 
     fn status(&self, name: &str, replicas: &[ReplicaView], sample: &LoadSample) -> Option<ServiceStatus> {
         let service = self.services.get(name)?;
-        let load = sample.services.get(name)?;
+        let is_retired = service.scaling.is_retired();
+        let load = sample.services.get(name).cloned().or_else(|| is_retired.then(ServiceLoad::default))?;
         let decision = service.scaling.decision().filter(|_| !service.scaling.is_retired());
         let reason = match decision {
             Some(decision) => decision.reason.to_string(),

@@ -98,6 +98,13 @@ pub struct CounterReading {
 }
 
 impl CounterReading {
+    /// Requests that came and are not answered to the end: at a replica, waiting, or still arriving.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        let ended = self.ok + self.failed + self.rejected + self.expired + self.cancelled;
+        self.arrivals.saturating_sub(ended)
+    }
+
     /// Requests that came and got no good answer, though the client waited.
     #[must_use]
     pub fn lost(&self) -> u64 {

@@ -182,9 +182,8 @@ fn a_service_that_goes_keeps_its_replicas_while_anybody_waits_and_no_longer_than
     let replicas =
         [replica("local", Placement::Local, Phase::Ready), replica("launch", Placement::Cloud, Phase::Starting)];
     let all = [Action::StopLocal { replica: "local".into() }, Action::Drain { replica: "launch".into() }];
-    let idle = {
+    let with = |load: ServiceLoad| {
         let mut window = Window::new(second(60));
-        let load = ServiceLoad::default();
         window.push(LoadSample {
             at: second(1),
             host: HostLoad::default(),
@@ -192,16 +191,18 @@ fn a_service_that_goes_keeps_its_replicas_while_anybody_waits_and_no_longer_than
         });
         window
     };
+    let idle = with(ServiceLoad::default());
     let mut scaling = ServiceScaling::new(settings());
     scaling.retire(second(1));
     assert!(scaling.is_retired());
-    let busy = window(1, 1.0, 0.0, 0.1);
+    let busy = with(ServiceLoad { unanswered_now: 1, ..ServiceLoad::default() });
     assert_eq!(scaling.leave(&busy, &replicas, second(10), second(10)), []);
     let mut impatient = scaling.clone();
     assert_eq!(impatient.leave(&busy, &replicas, second(10), second(11)), all);
     assert_eq!(scaling.leave(&idle, &replicas, second(10), second(2)), all);
     assert_eq!(scaling.leave(&idle, &replicas, second(10), second(3)), [], "each once");
     assert_eq!(scaling.draining().get("launch"), Some(&second(2)));
+    assert!(scaling.may_go(&idle, second(10), second(2)) && !scaling.may_go(&busy, second(10), second(2)));
     scaling.reconfigure(settings());
     assert!(!scaling.is_retired(), "it came again");
 }

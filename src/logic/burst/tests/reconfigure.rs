@@ -95,3 +95,14 @@ fn what_was_misconfigured_is_tried_again_once_somebody_changed_something() {
     play.engine.reconfigure(adapters, services, Caps::default(), at(play.now));
     play.order("l2").unwrap();
 }
+
+#[test]
+fn an_adapter_that_goes_before_it_was_ever_read_is_read_first() {
+    let mut engine = Play::new(settings(), vec![record("found", Recorded::Ready)]).engine;
+    let Settings { services, .. } = settings();
+    engine.reconfigure(BTreeMap::new(), services, Caps::default(), at(0.0));
+    let (tasks, _) = engine.due(at(0.1));
+    assert!(tasks.contains(&Task::List("cloud".into())), "{tasks:?}");
+    engine.listed("cloud", Ok(Vec::new()), at(0.2), 0.5);
+    assert!(engine.adapters().contains_key("cloud") || engine.fleet().is_empty());
+}
