@@ -133,7 +133,8 @@ fn flood(node: &Node, released: &Path, profile: &str, (connections, length): (us
     println!(
         "{connections} bodies of {length} bytes, {waits} of them waiting: {held} KiB of its own; answers {answers:?}"
     );
-    assert!(answers.keys().all(|status| matches!(status, Some(200 | 429))), "{answers:?}");
+    // Who is refused while the body is still on its way may find the connection closed before the answer was read.
+    assert!(answers.keys().all(|status| matches!(status, Some(200 | 429) | None)), "{answers:?}");
     assert!(answers[&Some(200)] > waits, "what waited was answered: {answers:?}");
 }
 
