@@ -136,11 +136,11 @@ fn a_wrong_file_leaves_the_former_in_force_and_says_so() {
 fn what_a_node_has_only_at_its_start_is_named_and_nothing_of_the_file_is_taken_up() {
     let (home, node) = Setup::start();
     wait_until(PATIENCE, "one is wanted", || (node.service("digits")["wanted"] == 1).then_some(()));
-    let mixed = "[service.digits.scaling]\nmin_replicas = 2\n[service.digits.local]\nconcurrency = 3\n\
+    let mixed = "[service.digits.scaling]\nmin_replicas = 2\n[mqtt]\nkeepalive = '7s'\n\
                  [service.asked.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\n[service.asked.mqtt]\nenabled = true";
     let refused = home.apply(mixed);
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    for key in ["service.digits.local.concurrency", "service.asked"] {
+    for key in ["mqtt.keepalive", "service.asked"] {
         assert!(refused.stderr.contains(&format!("{key} changes only with a restart of the node")), "{refused:?}");
     }
     assert!(!refused.stderr.contains("min_replicas"), "that alone could be: {refused:?}");
@@ -228,6 +228,32 @@ fn a_service_that_comes_again_at_once_runs_what_the_new_configuration_says() {
     assert_ne!(after, before);
     let image = images(&[heldout().next().unwrap().0]);
     assert_eq!(node.client().post("/v2/models/extra/infer", &image).status, 200);
+}
+
+#[test]
+fn a_changed_program_replaces_its_replicas_one_after_the_other_and_no_request_is_lost() {
+    let (home, node) = Setup::start();
+    assert_eq!(home.apply("[service.digits.scaling]\nmin_replicas = 2").code, Some(0));
+    let both = || Some(replicas_of(&node, "digits")).filter(|all| all.len() >= 2);
+    let before = wait_until(PATIENCE, "two replicas are there", both);
+    let load = node.load(1);
+    let more = "[service.digits.scaling]\nmin_replicas = 2\n[service.digits.local]\nthreads = 2\n[service.digits.local.env]\nA = 'b'";
+    let applied = home.apply(more);
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    for key in ["service.digits.local.threads", "service.digits.local.env"] {
+        assert!(applied.stdout.contains(key), "{applied:?}");
+    }
+    let after = wait_until(PATIENCE, "others are in their place", || {
+        assert!(!replicas_of(&node, "digits").is_empty(), "one serves all the time");
+        both().filter(|all| all.iter().all(|replica| !before.contains(replica)))
+    });
+    assert!(after.len() >= 2);
+    let answered = load.answered() + 20;
+    wait_until(PATIENCE, "they answer", || (load.answered() >= answered).then_some(()));
+    load.stop().assert_sound();
+    let told = node.events("scale.decided");
+    assert!(told.iter().any(|event| event["reason"].as_str().unwrap().contains("says another program")), "{told:?}");
+    assert_eq!(node.terminate().code, Some(0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::show::Setting;
 pub struct Change {
     /// Keys that a running node takes up, as in `service.digits.scaling.threshold`.
     pub live: Vec<String>,
-    /// Keys that it has only at its start: sockets, identities, programs that run. Of a service or an adapter that is new or gone
+    /// Keys that it has only at its start: sockets, identities, accounts. Of a service or an adapter that is new or gone
     /// its table alone is named, here or there.
     pub at_start: Vec<String>,
 }
@@ -31,8 +31,8 @@ impl Config {
                 keys.push(told);
             }
         }
-        let environments = self.changed_environments(other, &change.at_start);
-        change.at_start.extend(environments);
+        change.live.extend(self.changed_environments(other, &change.live));
+        change.at_start.extend(self.changed_adapters(other, &change.at_start));
         change
     }
 
@@ -42,12 +42,16 @@ impl Config {
             let after = other.services.get(name)?;
             (before.local.env != after.local.env).then(|| format!("service.{name}.local.env"))
         });
+        services.filter(|key| !told.contains(key)).collect()
+    }
+
+    /// The same of an adapter: where it is.
+    fn changed_adapters(&self, other: &Self, told: &[String]) -> Vec<String> {
         let adapters = self.adapters.iter().filter_map(|(name, before)| {
             let after = other.adapters.get(name)?;
             (before.kind != after.kind).then(|| format!("adapter.{name}"))
         });
-        let is_new = |key: &String| !told.iter().any(|known| known == key || known.starts_with(&format!("{key}.")));
-        services.chain(adapters).filter(is_new).collect()
+        adapters.filter(|key| !told.iter().any(|known| known.starts_with(&format!("{key}.")))).collect()
     }
 }
 
@@ -79,8 +83,8 @@ fn is_live_table(key: &Key, after: &Config) -> bool {
     section == "adapter" || found.is_none_or(|(_, service)| service.mqtt.is_none())
 }
 
-/// What decisions are made from, and how requests are treated. Whatever is bound, connected, launched or written by a key was
-/// so at the start.
+/// What decisions are made from, how requests are treated, and what services run. Whatever is bound, connected or written by a key
+/// was so at the start.
 fn is_live(key: &Key) -> bool {
     let words: Vec<&str> = key.iter().map(String::as_str).collect();
     matches!(
@@ -94,8 +98,7 @@ fn is_live(key: &Key) -> bool {
                 _,
                 "queue" | "request_timeout" | "repeatable" | "balance" | "peers" | "placement" | "residency"
             ]
-            | ["service", _, "local", "max_replicas"]
-            | ["service", _, "burst", "adapters" | "max_replicas" | "on_demand_floor"]
+            | ["service", _, "local" | "burst", _]
             | ["adapter", _, "price_per_hour" | "free" | "minimum_billing" | "billing_step" | "lease_ttl" | "spot"]
     )
 }

@@ -116,7 +116,14 @@ pub struct Disconnect;
 /// Takes up what a changed configuration says of its services.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-pub struct Reconfigure(pub Vec<ServiceSettings>);
+pub struct Reconfigure {
+    /// All that there are now.
+    pub services: Vec<ServiceSettings>,
+    /// Those of which a local replica runs something else now.
+    pub changed_local: BTreeSet<String>,
+    /// Those of which an instance does.
+    pub changed_cloud: BTreeSet<String>,
+}
 
 impl Scheduler {
     /// Knows no replica yet, and orders nothing until [`Connect`].
@@ -212,8 +219,11 @@ impl Handler<Disconnect> for Scheduler {
 impl Handler<Reconfigure> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, Reconfigure(services): Reconfigure, _: &mut Self::Context) {
+    fn handle(&mut self, changed: Reconfigure, _: &mut Self::Context) {
+        let Reconfigure { services, changed_local, changed_cloud } = changed;
         let now = self.clock.now();
+        changed_local.iter().for_each(|name| self.outdate(name, Placement::Local));
+        changed_cloud.iter().for_each(|name| self.outdate(name, Placement::Cloud));
         let named: BTreeSet<String> = services.iter().map(|settings| settings.name.clone()).collect();
         // The gateway may have made a service anew, which has no route.
         self.routed.clear();
@@ -304,6 +314,18 @@ impl Scheduler {
         };
         let step = service.scaling.step(&self.window, situation, now);
         self.carry_out(name, &step.decision, &step.plan);
+        if let Some(action) = &step.replaced {
+            self.report_replacement(name, action);
+            self.carry_out_action(name, tell::OUTDATED, action);
+        }
+    }
+
+    /// What runs there now was started by a configuration that said something else.
+    fn outdate(&mut self, name: &str, placement: Placement) {
+        let there: Vec<_> = self.replicas(name).into_iter().filter(|replica| replica.placement == placement).collect();
+        if let Some(service) = self.services.get_mut(name) {
+            service.scaling.outdate(there.into_iter().map(|replica| replica.id));
+        }
     }
 
     /// The configuration no longer has the service: its replicas go once nobody waits for an answer.

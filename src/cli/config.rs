@@ -86,18 +86,32 @@ pub fn check(config: &Config) -> Result<(), ExitCode> {
 
 /// The same, to be shown elsewhere.
 pub fn problems(config: &Config) -> std::io::Result<Vec<String>> {
+    problems_of_change(None, config)
+}
+
+/// What stands in the way of going over to another configuration: the models that the former has are loaded already.
+pub fn problems_of_change(former: Option<&Config>, config: &Config) -> std::io::Result<Vec<String>> {
     let mut problems = node::problems(config)?;
-    for service in config.services.values() {
-        let Runtime::Onnx { model: ModelSource::File(file), .. } = &service.local.runtime else { continue };
-        problems.extend(model_problem(file)?);
+    for (name, service) in &config.services {
+        let known =
+            former.and_then(|former| former.services.get(name)).and_then(|service| model_file(&service.local.runtime));
+        let Some(file) = model_file(&service.local.runtime).filter(|file| known != Some(file)) else { continue };
+        problems.extend(model_problem(file)?.map(|problem| format!("service.{name}.local.model: {problem}")));
     }
     Ok(problems)
 }
 
+fn model_file(runtime: &Runtime) -> Option<&Path> {
+    match runtime {
+        Runtime::Onnx { model: ModelSource::File(file), .. } => Some(file),
+        _ => None,
+    }
+}
+
 /// Loads a model once in a process of its own, so that a bad one is known before anything starts, and none stays in the
-/// node's memory.
+/// node's memory. By the program that runs, whatever stands under its name by now.
 fn model_problem(file: &Path) -> std::io::Result<Option<String>> {
-    let checked = process::Command::new(std::env::current_exe()?).args(["model", "check"]).arg(file).output()?;
+    let checked = process::Command::new("/proc/self/exe").args(["model", "check"]).arg(file).output()?;
     let said = String::from_utf8_lossy(&checked.stderr);
     let said = said.trim();
     let problem = || match said.strip_prefix("error: ").unwrap_or(said) {

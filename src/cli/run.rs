@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use edge_config::{Config, Runtime as ReplicaRuntime, Sources};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::terminal::{complain, mention};
 use super::{EXIT_USAGE, config, terminal};
 use crate::host::service_manager;
-use crate::node::{self, Addresses, Node, NodeError, Options};
+use crate::node::{Addresses, Node, NodeError, Options};
 
 /// Forbids every instance, whatever the configuration says.
 pub const NO_CLOUD: &str = "TIDEGATE_NO_CLOUD";
@@ -71,17 +72,15 @@ impl Args {
         let status = format!("{} services at http://{}", config.services.len(), node.addresses().gateway);
         service_manager::ready(&status);
         let has_terminal = std::io::stdin().is_terminal();
+        let mut in_force = config.clone();
         while runtime.block_on(signals.next()) == Asked::Reload {
             if has_terminal && !std::io::stdin().is_terminal() {
                 // The terminal that it ran in was closed.
                 break;
             }
             service_manager::reloading();
-            let told = match self.reload(&node) {
-                Ok(told) => told,
-                Err(problems) => format!("the former configuration stays in force: {}", problems.join("; ")),
-            };
-            terminal::notify(&told);
+            let Some(read) = runtime.block_on(signals.unless_stopped(self.read_again(&in_force))) else { break };
+            terminal::notify(&go_over(&node, &mut in_force, read));
             service_manager::ready(&status);
         }
         service_manager::stopping();
@@ -95,26 +94,49 @@ impl Args {
         ExitCode::SUCCESS
     }
 
-    /// Reads the configuration again and takes it up.
-    fn reload(&self, node: &Node) -> Result<String, Vec<String>> {
-        let sources = Sources::for_run(self.config.clone(), self.model.clone());
-        let config = edge_config::load(sources);
-        let config =
-            config.map_err(|errors| node.reject(errors.problems().iter().map(ToString::to_string).collect()))?;
-        // No model is loaded for it: another one takes a restart, and this thread is who hears of a stop.
-        let problems = node::problems(&config).unwrap_or_else(|error| vec![error.to_string()]);
-        if !problems.is_empty() {
-            return Err(node.reject(problems));
-        }
-        let changed = node.apply(&config)?;
-        if changed.iter().any(|key| key == "node.log") {
-            terminal::change_log(&config.node.log);
-        }
-        Ok(match changed.len() {
-            0 => "the configuration is as it was".to_owned(),
-            _ => format!("took up {}", changed.join(", ")),
-        })
+    /// Reads the configuration again, and what stands in its way. On a thread of its own: it may load models, and whoever wants a stop
+    /// meanwhile is heard.
+    fn read_again(&self, in_force: &Config) -> oneshot::Receiver<Result<Config, Vec<String>>> {
+        let (done, wait) = oneshot::channel();
+        let (file, model, in_force) = (self.config.clone(), self.model.clone(), in_force.clone());
+        std::thread::spawn(move || {
+            let read = edge_config::load(Sources::for_run(file, model));
+            let read = read.map_err(|errors| errors.problems().iter().map(ToString::to_string).collect());
+            let _stopped_meanwhile = done.send(read.and_then(|read| without_problems(&in_force, read)));
+        });
+        wait
     }
+}
+
+fn without_problems(in_force: &Config, config: Config) -> Result<Config, Vec<String>> {
+    let problems = config::problems_of_change(Some(in_force), &config).unwrap_or_else(|error| vec![error.to_string()]);
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// The running node goes over to what was read, or stays; says which.
+fn go_over(node: &Node, in_force: &mut Config, read: Result<Config, Vec<String>>) -> String {
+    let taken = match read {
+        Ok(config) => take_up(node, &config).map(|told| (told, config)),
+        Err(problems) => Err(node.reject(problems)),
+    };
+    match taken {
+        Ok((told, config)) => {
+            *in_force = config;
+            told
+        }
+        Err(problems) => format!("the former configuration stays in force: {}", problems.join("; ")),
+    }
+}
+
+fn take_up(node: &Node, config: &Config) -> Result<String, Vec<String>> {
+    let changed = node.apply(config)?;
+    if changed.iter().any(|key| key == "node.log") {
+        terminal::change_log(&config.node.log);
+    }
+    Ok(match changed.len() {
+        0 => "the configuration is as it was".to_owned(),
+        _ => format!("took up {}", changed.join(", ")),
+    })
 }
 
 fn cannot_listen(error: &std::io::Error) -> ExitCode {
@@ -142,17 +164,39 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// A reload was asked for while another was under way.
+    once_more: bool,
 }
 
 impl Signals {
     /// Listens from now on, inside a tokio runtime.
     pub fn listen(hangup: Signal) -> std::io::Result<Self> {
         let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup })
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup, once_more: false })
+    }
+
+    /// What comes of it, or nothing where a stop is asked for first. A reload that is asked for meanwhile comes next: what it means may
+    /// have been written after this one was read.
+    async fn unless_stopped<T>(&mut self, mut wait: oneshot::Receiver<T>) -> Option<T> {
+        let mut once_more = false;
+        let came = loop {
+            tokio::select! {
+                done = &mut wait => break done.ok(),
+                asked = self.next() => match asked {
+                    Asked::Stop => break None,
+                    Asked::Reload => once_more = true,
+                }
+            }
+        };
+        self.once_more = once_more;
+        came
     }
 
     /// What the next one asks for.
     pub async fn next(&mut self) -> Asked {
+        if std::mem::take(&mut self.once_more) {
+            return Asked::Reload;
+        }
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,

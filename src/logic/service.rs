@@ -53,6 +53,8 @@ pub struct ServiceScaling {
     draining: BTreeMap<String, Duration>,
     /// Since when the configuration no longer has it.
     retired_since: Option<Duration>,
+    /// Replicas that run what the configuration no longer says.
+    outdated: BTreeSet<String>,
 }
 
 /// What a step is made from, beside the samples.
@@ -75,12 +77,29 @@ pub struct Step {
     pub decision: Decision,
     /// What to do about it.
     pub plan: Plan,
+    /// The end of a replica that the next step replaces, since it runs what the configuration no longer says.
+    pub replaced: Option<Action>,
+}
+
+/// What ends a replica.
+fn end_of(replica: &ReplicaView) -> Action {
+    match replica.placement {
+        Placement::Cloud => Action::Drain { replica: replica.id.clone() },
+        Placement::Local | Placement::Peer => Action::StopLocal { replica: replica.id.clone() },
+    }
 }
 
 impl ServiceScaling {
     /// Begins without a wish: the first step begins at what is alive, so that a restart in mid-burst ends nothing.
     pub fn new(settings: ServiceSettings) -> Self {
-        Self { settings, state: None, decision: None, draining: BTreeMap::new(), retired_since: None }
+        Self {
+            settings,
+            state: None,
+            decision: None,
+            draining: BTreeMap::new(),
+            retired_since: None,
+            outdated: BTreeSet::new(),
+        }
     }
 
     /// Takes up other settings. Another policy begins at what is alive; the same one goes on where it was.
@@ -90,6 +109,11 @@ impl ServiceScaling {
         }
         self.settings = settings;
         self.retired_since = None;
+    }
+
+    /// These run what the configuration no longer says: they are replaced, one after the other.
+    pub fn outdate(&mut self, replicas: impl IntoIterator<Item = String>) {
+        self.outdated.extend(replicas);
     }
 
     /// The configuration no longer has it: it scales no more, and goes.
@@ -127,12 +151,7 @@ impl ServiceScaling {
     /// All of its replicas are on their way out from now on; what is to be done about those that were not before.
     pub fn drain_all(&mut self, replicas: &[ReplicaView], now: Duration) -> Vec<Action> {
         let staying = replicas.iter().filter(|replica| !self.draining.contains_key(&replica.id));
-        let actions: Vec<_> = staying
-            .map(|replica| match replica.placement {
-                Placement::Cloud => Action::Drain { replica: replica.id.clone() },
-                Placement::Local | Placement::Peer => Action::StopLocal { replica: replica.id.clone() },
-            })
-            .collect();
+        let actions: Vec<_> = staying.map(end_of).collect();
         for replica in replicas {
             self.draining.entry(replica.id.clone()).or_insert(now);
         }
@@ -162,6 +181,7 @@ impl ServiceScaling {
     /// Forgets the drains of replicas that are gone.
     pub fn forget_gone(&mut self, alive: &BTreeSet<String>) {
         self.draining.retain(|replica, _| alive.contains(replica));
+        self.outdated.retain(|replica| alive.contains(replica));
     }
 
     /// Decides and plans. The drains of the plan are remembered: such a replica gets no requests from now on.
@@ -172,14 +192,25 @@ impl ServiceScaling {
             }
         }
         let decision = self.decide(window, &situation, now);
+        let replicas = situation.replicas.clone();
         let plan = plan(&self.plan_input(decision.wanted, window, situation));
+        let replaced = if plan.actions.is_empty() { self.replace_one(&replicas, now) } else { None };
         for action in &plan.actions {
             if let Action::Drain { replica } | Action::StopLocal { replica } = action {
                 self.draining.entry(replica.clone()).or_insert(now);
             }
         }
         self.decision = Some(decision.clone());
-        Step { decision, plan }
+        Step { decision, plan, replaced }
+    }
+
+    /// The next outdated replica to go, once all others are ready: no more than one of them is missing at a time, and none is
+    /// started for which there may be no room.
+    fn replace_one(&mut self, replicas: &[ReplicaView], now: Duration) -> Option<Action> {
+        let is_quiet = replicas.iter().all(|replica| !matches!(replica.phase, Phase::Starting | Phase::Draining));
+        let next = replicas.iter().find(|replica| is_quiet && self.outdated.contains(&replica.id))?;
+        self.draining.entry(next.id.clone()).or_insert(now);
+        Some(end_of(next))
     }
 
     fn decide(&mut self, window: &Window, situation: &Situation<'_>, now: Duration) -> Decision {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{NodeError, Options, parts, peers};
 use crate::actors::burst::Workload;
+use crate::actors::local_runner::LocalService;
 use crate::actors::publisher::Report;
 use crate::actors::{burst, discovery, local_runner, scheduler};
 use crate::console::ConfigView;
@@ -178,9 +179,26 @@ impl Reload {
                 workloads,
                 caps: parts::caps(config)?,
             },
-            scheduler: scheduler::Reconfigure(parts::scaling(config, &self.options)),
+            scheduler: self.rescheduled(config),
             discovery: discovery::Reconfigure { facts: parts::facts(config), config_digest: config.digest() },
         })
+    }
+
+    fn rescheduled(&self, config: &Config) -> scheduler::Reconfigure {
+        let state = self.state();
+        let [before, after] = [&state.config, config].map(|config| parts::local_services(config, &self.own));
+        let is_other = |(name, runs): (String, LocalService)| {
+            let former = before.get(&name)?;
+            (former.program != runs.program || former.ready != runs.ready).then_some(name)
+        };
+        let former = parts::workloads(&state.config);
+        let workloads = parts::workloads(config).into_iter();
+        let changed = workloads.filter(|(name, workload)| former.get(name).is_some_and(|former| former != workload));
+        scheduler::Reconfigure {
+            services: parts::scaling(config, &self.options),
+            changed_local: after.into_iter().filter_map(is_other).collect(),
+            changed_cloud: changed.map(|(name, _)| name).collect(),
+        }
     }
 
     fn new_providers(&self, config: &Config, own: &Path) -> Result<BTreeMap<String, Arc<dyn CloudAdapter>>, NodeError> {

@@ -45,6 +45,8 @@ fn what_decisions_are_made_from_is_live_and_each_key_is_named() {
         ("per_hour = 5.0", "", "budget.per_hour"),
         ("price_per_hour = 1.0", "price_per_hour = 2.0", "adapter.cloud.price_per_hour"),
         ("id = 'gw'", "id = 'gw'\nlog = 'debug'", "node.log"),
+        ("model = 'builtin:digits'", "model = 'builtin:digits'\nconcurrency = 3", "service.digits.local.concurrency"),
+        ("'one'", "'two'", "service.digits.local.env"),
     ];
     for (what, by, key) in cases {
         assert_eq!(replaced(what, by), Change { live: vec![key.into()], at_start: Vec::new() });
@@ -64,8 +66,7 @@ fn what_was_bound_launched_or_written_at_the_start_is_told_apart() {
         ("id = 'gw'", "id = 'other'", "node.id"),
         ("[budget]", "[mqtt]\nrefresh = '5s'\n[budget]", "mqtt.refresh"),
         ("[budget]", "[budget]\ncurrency = 'USD'", "budget.currency"),
-        ("model = 'builtin:digits'", "model = 'builtin:digits'\nconcurrency = 3", "service.digits.local.concurrency"),
-        ("'one'", "'two'", "service.digits.local.env"),
+        ("kind = 'process'", "kind = 'process'\ncpus = [0]", "adapter.cloud.cpus"),
     ];
     for (what, by, key) in cases {
         assert_eq!(replaced(what, by), Change { live: Vec::new(), at_start: vec![key.into()] }, "{key}");

@@ -7,7 +7,7 @@ use crate::actors::publisher::{Publish, Report};
 use crate::actors::tell;
 use crate::host::clock::rfc3339_now;
 use crate::logic::load::{LoadSample, ServiceLoad};
-use crate::logic::plan::{Phase, Plan, ReplicaView};
+use crate::logic::plan::{Action, Phase, Plan, ReplicaView};
 use crate::logic::policy::Decision;
 use crate::logic::route::Placement;
 use crate::logic::service::count;
@@ -17,7 +17,15 @@ use crate::wire::{EventData, EventKind, Message as WireMessage, ServiceOffer, Se
 /// Why a service that goes has what it has.
 pub(super) const RETIRED: &str = "the service is gone from the configuration";
 
+/// Why a replica is replaced.
+pub(super) const OUTDATED: &str = "the configuration says another program";
+
 impl Scheduler {
+    pub(super) fn report_replacement(&self, name: &str, action: &Action) {
+        let (service, reason) = (Some(name.to_owned()), Some(format!("{OUTDATED}: {action}, and one in its place")));
+        self.report(EventKind::ScaleDecided, EventData { service, reason, ..EventData::default() });
+    }
+
     pub(super) fn report_decision(&self, name: &str, decision: &Decision, reason: &str, plan: &Plan) {
         let actions: Vec<_> = plan.actions.iter().map(ToString::to_string).collect();
         let data = EventData {

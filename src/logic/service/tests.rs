@@ -206,3 +206,21 @@ fn a_service_that_goes_keeps_its_replicas_while_anybody_waits_and_no_longer_than
     scaling.reconfigure(settings());
     assert!(!scaling.is_retired(), "it came again");
 }
+
+#[test]
+fn what_is_outdated_is_replaced_one_after_the_other_each_once_the_others_are_ready() {
+    let mut scaling = ServiceScaling::new(ServiceSettings { bounds: Bounds { min: 2, max: 2 }, ..settings() });
+    let ready = |id: &str| replica(id, Placement::Local, Phase::Ready);
+    let old = [ready("old-1"), ready("old-2")];
+    scaling.outdate(["old-1".to_owned(), "old-2".to_owned()]);
+    let first = step(&mut scaling, 1, 1.0, &old, true);
+    assert_eq!(first.replaced, Some(Action::StopLocal { replica: "old-1".into() }));
+    let waits = step(&mut scaling, 2, 1.0, &old, true);
+    assert_eq!((waits.replaced, scaling.draining().len()), (None, 1), "it drains");
+    let starting = [ready("old-2"), replica("new-1", Placement::Local, Phase::Starting)];
+    assert_eq!(step(&mut scaling, 3, 1.0, &starting, true).replaced, None);
+    let next = step(&mut scaling, 4, 1.0, &[ready("old-2"), ready("new-1")], true);
+    assert_eq!(next.replaced, Some(Action::StopLocal { replica: "old-2".into() }));
+    scaling.forget_gone(&["new-1".to_owned(), "new-2".to_owned()].into());
+    assert_eq!(step(&mut scaling, 5, 1.0, &[ready("new-1"), ready("new-2")], true).replaced, None);
+}
