@@ -153,7 +153,7 @@ impl Gateway {
             service.install(route.unwrap_or_else(|| Arc::new(ServiceRoute::default())));
             if is_over {
                 // Nobody will have a replica for who waits yet.
-                service.turn_away();
+                service.turn_away_from_retired();
             }
         }
         if services.iter().any(|(name, service)| service.is_retired() && !table.services.contains_key(name)) {

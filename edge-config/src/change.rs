@@ -20,7 +20,8 @@ impl Config {
     pub fn change_to(&self, other: &Self) -> Change {
         let (before, after) = (by_key(&self.settings), by_key(&other.settings));
         let mut change = Change::default();
-        for key in before.keys().chain(after.keys()).filter(|key| before.get(*key) != after.get(*key)) {
+        let is_other = |key: &&Key| before.get(*key) != after.get(*key) && !is_idle(key, [self, other]);
+        for key in before.keys().chain(after.keys()).filter(is_other) {
             let (keys, told) = match whole_table(key, [self, other]) {
                 Some(table) if is_live_table(key, other) => (&mut change.live, table),
                 Some(table) => (&mut change.at_start, table),
@@ -83,22 +84,34 @@ fn is_live_table(key: &Key, after: &Config) -> bool {
     section == "adapter" || found.is_none_or(|(_, service)| service.mqtt.is_none())
 }
 
+/// How a service that nobody asks over MQTT would be asked there.
+fn is_idle(key: &Key, configs: [&Config; 2]) -> bool {
+    let [section, name, table, _] = key.as_slice() else { return false };
+    let is_asked = |config: &Config| {
+        config.services.iter().any(|(service, settings)| service.as_str() == name && settings.mqtt.is_some())
+    };
+    section == "service" && table == "mqtt" && !configs.into_iter().any(is_asked)
+}
+
 /// What decisions are made from, how requests are treated, and what services run. Whatever is bound, connected or written by a key
 /// was so at the start.
 fn is_live(key: &Key) -> bool {
     let words: Vec<&str> = key.iter().map(String::as_str).collect();
-    matches!(
-        words.as_slice(),
+    match words.as_slice() {
         ["node", "log"]
-            | ["budget", "per_hour" | "per_day"]
-            | ["gateway", "queue" | "request_timeout" | "balance" | "max_body_bytes"]
-            | ["service", _, "scaling", _]
-            | [
-                "service",
-                _,
-                "queue" | "request_timeout" | "repeatable" | "balance" | "peers" | "placement" | "residency"
-            ]
-            | ["service", _, "local" | "burst", _]
-            | ["adapter", _, "price_per_hour" | "free" | "minimum_billing" | "billing_step" | "lease_ttl" | "spot"]
-    )
+        | ["budget", "per_hour" | "per_day"]
+        | ["gateway", "queue" | "request_timeout" | "balance" | "max_body_bytes"]
+        | ["service", _, "scaling", _]
+        | [
+            "service",
+            _,
+            "queue" | "request_timeout" | "repeatable" | "balance" | "peers" | "placement" | "residency",
+        ]
+        | ["service", _, "burst", _]
+        | ["service", _, "burst", "files", _]
+        | ["adapter", _, "price_per_hour" | "free" | "minimum_billing" | "billing_step" | "lease_ttl" | "spot"] => true,
+        // What a replica takes at once is counted where its requests are under way.
+        ["service", _, "local", key] => *key != "concurrency",
+        _ => false,
+    }
 }

@@ -189,10 +189,15 @@ impl Handler<Reconfigure> for LocalRunner {
     /// A service that is gone is known until its last replica is: it has a drain timeout of its own.
     fn handle(&mut self, Reconfigure(services): Reconfigure, _: &mut Self::Context) {
         let running: BTreeSet<&String> = self.running.values().map(|running| &running.service).collect();
+        // What failed was another program.
+        let known = &self.services;
+        let is_same = |name: &String| {
+            let pair = known.get(name).zip(services.get(name));
+            pair.is_some_and(|(former, now)| former.program == now.program && former.ready == now.ready)
+        };
+        self.restarts.retain(|name, _| is_same(name));
+        self.failures.retain(|name, _| is_same(name));
         self.services.retain(|name, _| running.contains(name));
-        // What failed was another's program, should the name come again.
-        self.restarts.retain(|name, _| services.contains_key(name));
-        self.failures.retain(|name, _| services.contains_key(name));
         self.services.extend(services);
     }
 }

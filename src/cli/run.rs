@@ -96,10 +96,11 @@ impl Args {
 
     /// Reads the configuration again, and what stands in its way. On a thread of its own: it may load models, and whoever wants a stop
     /// meanwhile is heard.
-    fn read_again(&self, in_force: &Config) -> oneshot::Receiver<Result<Config, Vec<String>>> {
+    fn read_again(&self, in_force: &Config) -> oneshot::Receiver<Read> {
         let (done, wait) = oneshot::channel();
         let (file, model, in_force) = (self.config.clone(), self.model.clone(), in_force.clone());
-        std::thread::spawn(move || {
+        // Where there is no thread for it, the sender goes, and that is told.
+        let _none = std::thread::Builder::new().spawn(move || {
             let read = edge_config::load(Sources::for_run(file, model));
             let read = read.map_err(|errors| errors.problems().iter().map(ToString::to_string).collect());
             let _stopped_meanwhile = done.send(read.and_then(|read| without_problems(&in_force, read)));
@@ -108,13 +109,18 @@ impl Args {
     }
 }
 
-fn without_problems(in_force: &Config, config: Config) -> Result<Config, Vec<String>> {
+/// Another configuration, or what stands in its way.
+type Read = Result<Config, Vec<String>>;
+
+const UNREAD: &str = "the configuration could not be read again; the log says why, try again";
+
+fn without_problems(in_force: &Config, config: Config) -> Read {
     let problems = config::problems_of_change(Some(in_force), &config).unwrap_or_else(|error| vec![error.to_string()]);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
 /// The running node goes over to what was read, or stays; says which.
-fn go_over(node: &Node, in_force: &mut Config, read: Result<Config, Vec<String>>) -> String {
+fn go_over(node: &Node, in_force: &mut Config, read: Read) -> String {
     let taken = match read {
         Ok(config) => take_up(node, &config).map(|told| (told, config)),
         Err(problems) => Err(node.reject(problems)),
@@ -177,11 +183,11 @@ impl Signals {
 
     /// What comes of it, or nothing where a stop is asked for first. A reload that is asked for meanwhile comes next: what it means may
     /// have been written after this one was read.
-    async fn unless_stopped<T>(&mut self, mut wait: oneshot::Receiver<T>) -> Option<T> {
+    async fn unless_stopped(&mut self, mut wait: oneshot::Receiver<Read>) -> Option<Read> {
         let mut once_more = false;
         let came = loop {
             tokio::select! {
-                done = &mut wait => break done.ok(),
+                done = &mut wait => break Some(done.unwrap_or_else(|_| Err(vec![UNREAD.to_owned()]))),
                 asked = self.next() => match asked {
                     Asked::Stop => break None,
                     Asked::Reload => once_more = true,

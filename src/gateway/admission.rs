@@ -89,8 +89,9 @@ impl Service {
     /// Treats requests so from the next one on.
     pub(super) fn reconfigure(&self, options: ServiceOptions) {
         self.options.store(Arc::new(options));
+        let mut line = self.line();
         if self.is_retired.swap(false, Ordering::AcqRel) {
-            self.line().is_closed = false;
+            line.is_closed = false;
         }
     }
 
@@ -166,7 +167,18 @@ impl Service {
 
     /// Turns away all who wait, and from now on whoever would have to: the node stops and hands out no more slots in time.
     pub(super) fn turn_away(&self) {
-        let mut line = self.line();
+        self.close(self.line());
+    }
+
+    /// The same where the service is gone, unless it has just come again.
+    pub(super) fn turn_away_from_retired(&self) {
+        let line = self.line();
+        if self.is_retired() {
+            self.close(line);
+        }
+    }
+
+    fn close(&self, mut line: MutexGuard<'_, Line>) {
         line.is_closed = true;
         for number in line.waiters.keys().copied().collect::<Vec<_>>() {
             // Who waits hears of it by the sender that goes.

@@ -8,6 +8,9 @@ use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaVie
 use super::policy::{Bounds, Change, Decision, Observation, Policy, PolicyState, utilisation};
 use super::route::{PeerRule, Placement};
 
+mod replacement;
+use replacement::{Replacement, Room};
+
 /// What the configuration says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceSettings {
@@ -53,8 +56,7 @@ pub struct ServiceScaling {
     draining: BTreeMap<String, Duration>,
     /// Since when the configuration no longer has it.
     retired_since: Option<Duration>,
-    /// Replicas that run what the configuration no longer says.
-    outdated: BTreeSet<String>,
+    replacement: Replacement,
 }
 
 /// What a step is made from, beside the samples.
@@ -98,7 +100,7 @@ impl ServiceScaling {
             decision: None,
             draining: BTreeMap::new(),
             retired_since: None,
-            outdated: BTreeSet::new(),
+            replacement: Replacement::default(),
         }
     }
 
@@ -113,7 +115,7 @@ impl ServiceScaling {
 
     /// These run what the configuration no longer says: they are replaced, one after the other.
     pub fn outdate(&mut self, replicas: impl IntoIterator<Item = String>) {
-        self.outdated.extend(replicas);
+        self.replacement.outdate(replicas);
     }
 
     /// The configuration no longer has it: it scales no more, and goes.
@@ -181,7 +183,7 @@ impl ServiceScaling {
     /// Forgets the drains of replicas that are gone.
     pub fn forget_gone(&mut self, alive: &BTreeSet<String>) {
         self.draining.retain(|replica, _| alive.contains(replica));
-        self.outdated.retain(|replica| alive.contains(replica));
+        self.replacement.forget_gone(alive);
     }
 
     /// Decides and plans. The drains of the plan are remembered: such a replica gets no requests from now on.
@@ -191,10 +193,17 @@ impl ServiceScaling {
                 replica.phase = Phase::Draining;
             }
         }
-        let decision = self.decide(window, &situation, now);
+        let decision = self.held().unwrap_or_else(|| self.decide(window, &situation, now));
+        let rooms = (self.local_room(window, &situation), self.cloud_room(&situation));
+        let wanted = decision.wanted + self.replacement.surge(rooms);
         let replicas = situation.replicas.clone();
-        let plan = plan(&self.plan_input(decision.wanted, window, situation));
-        let replaced = if plan.actions.is_empty() { self.replace_one(&replicas, now) } else { None };
+        let plan = plan(&self.plan_input(wanted, window, situation));
+        let replaced =
+            if plan.actions.is_empty() { self.replacement.next(&replicas, decision.wanted, rooms) } else { None };
+        if let Some(replaced) = replaced {
+            self.draining.entry(replaced.id.clone()).or_insert(now);
+        }
+        let replaced = replaced.map(end_of);
         for action in &plan.actions {
             if let Action::Drain { replica } | Action::StopLocal { replica } = action {
                 self.draining.entry(replica.clone()).or_insert(now);
@@ -204,13 +213,28 @@ impl ServiceScaling {
         Step { decision, plan, replaced }
     }
 
-    /// The next outdated replica to go, once all others are ready: no more than one of them is missing at a time, and none is
-    /// started for which there may be no room.
-    fn replace_one(&mut self, replicas: &[ReplicaView], now: Duration) -> Option<Action> {
-        let is_quiet = replicas.iter().all(|replica| !matches!(replica.phase, Phase::Starting | Phase::Draining));
-        let next = replicas.iter().find(|replica| is_quiet && self.outdated.contains(&replica.id))?;
-        self.draining.entry(next.id.clone()).or_insert(now);
-        Some(end_of(next))
+    /// The wish as it was, while one that is replaced is on its way out: that the others have more to do is no reason to grow.
+    fn held(&self) -> Option<Decision> {
+        let is_replacing = self.draining.keys().any(|replica| self.replacement.is_outdated(replica));
+        self.decision.clone().filter(|_| is_replacing)
+    }
+
+    fn local_room(&self, window: &Window, situation: &Situation<'_>) -> Room {
+        let memory = window.latest().and_then(|sample| sample.host.memory);
+        let can_start = self.settings.local_max > 0 && local_obstacle(situation.local_broken.clone(), memory).is_none();
+        let there = situation.replicas.iter().filter(|replica| replica.placement == Placement::Local).count();
+        Room { can_start, has_place: can_start && there < self.settings.local_max as usize }
+    }
+
+    fn cloud_room(&self, situation: &Situation<'_>) -> Room {
+        let is_open = |adapter: &&AdapterView| {
+            self.settings.adapters.contains(&adapter.name) && adapter.held_back.is_none() && adapter.affordable > 0
+        };
+        let mut open = situation.adapters.iter().filter(is_open).peekable();
+        let can_start = self.settings.cloud == Cloud::Allowed && open.peek().is_some();
+        let there = situation.replicas.iter().filter(|replica| replica.placement == Placement::Cloud).count();
+        let has_place = there < self.settings.burst_max as usize && open.any(|adapter| adapter.alive < adapter.max);
+        Room { can_start, has_place: can_start && has_place }
     }
 
     fn decide(&mut self, window: &Window, situation: &Situation<'_>, now: Duration) -> Decision {

@@ -45,7 +45,7 @@ fn what_decisions_are_made_from_is_live_and_each_key_is_named() {
         ("per_hour = 5.0", "", "budget.per_hour"),
         ("price_per_hour = 1.0", "price_per_hour = 2.0", "adapter.cloud.price_per_hour"),
         ("id = 'gw'", "id = 'gw'\nlog = 'debug'", "node.log"),
-        ("model = 'builtin:digits'", "model = 'builtin:digits'\nconcurrency = 3", "service.digits.local.concurrency"),
+        ("model = 'builtin:digits'", "model = 'builtin:digits'\nthreads = 3", "service.digits.local.threads"),
         ("'one'", "'two'", "service.digits.local.env"),
     ];
     for (what, by, key) in cases {
@@ -67,6 +67,7 @@ fn what_was_bound_launched_or_written_at_the_start_is_told_apart() {
         ("[budget]", "[mqtt]\nrefresh = '5s'\n[budget]", "mqtt.refresh"),
         ("[budget]", "[budget]\ncurrency = 'USD'", "budget.currency"),
         ("kind = 'process'", "kind = 'process'\ncpus = [0]", "adapter.cloud.cpus"),
+        ("model = 'builtin:digits'", "model = 'builtin:digits'\nconcurrency = 3", "service.digits.local.concurrency"),
     ];
     for (what, by, key) in cases {
         assert_eq!(replaced(what, by), Change { live: Vec::new(), at_start: vec![key.into()] }, "{key}");

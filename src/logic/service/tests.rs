@@ -207,20 +207,69 @@ fn a_service_that_goes_keeps_its_replicas_while_anybody_waits_and_no_longer_than
     assert!(!scaling.is_retired(), "it came again");
 }
 
+fn two_at_most() -> ServiceScaling {
+    let mut scaling = ServiceScaling::new(ServiceSettings { bounds: Bounds { min: 2, max: 2 }, ..settings() });
+    scaling.outdate(["old-1".to_owned(), "old-2".to_owned()]);
+    scaling
+}
+
+fn local(id: &str, phase: Phase) -> ReplicaView {
+    replica(id, Placement::Local, phase)
+}
+
 #[test]
 fn what_is_outdated_is_replaced_one_after_the_other_each_once_the_others_are_ready() {
-    let mut scaling = ServiceScaling::new(ServiceSettings { bounds: Bounds { min: 2, max: 2 }, ..settings() });
-    let ready = |id: &str| replica(id, Placement::Local, Phase::Ready);
-    let old = [ready("old-1"), ready("old-2")];
-    scaling.outdate(["old-1".to_owned(), "old-2".to_owned()]);
+    let mut scaling = two_at_most();
+    let old = [local("old-1", Phase::Ready), local("old-2", Phase::Ready)];
     let first = step(&mut scaling, 1, 1.0, &old, true);
     assert_eq!(first.replaced, Some(Action::StopLocal { replica: "old-1".into() }));
-    let waits = step(&mut scaling, 2, 1.0, &old, true);
-    assert_eq!((waits.replaced, scaling.draining().len()), (None, 1), "it drains");
-    let starting = [ready("old-2"), replica("new-1", Placement::Local, Phase::Starting)];
+    let waits = step(&mut scaling, 2, 9.0, &old, true);
+    assert_eq!(
+        (waits.replaced, waits.decision.wanted),
+        (None, 2),
+        "that the other has more to do is no reason to grow"
+    );
+    let starting = [local("old-2", Phase::Ready), local("new-1", Phase::Starting)];
     assert_eq!(step(&mut scaling, 3, 1.0, &starting, true).replaced, None);
-    let next = step(&mut scaling, 4, 1.0, &[ready("old-2"), ready("new-1")], true);
-    assert_eq!(next.replaced, Some(Action::StopLocal { replica: "old-2".into() }));
+    let ready = [local("old-2", Phase::Ready), local("new-1", Phase::Ready)];
+    assert_eq!(step(&mut scaling, 4, 1.0, &ready, true).replaced, Some(Action::StopLocal { replica: "old-2".into() }));
     scaling.forget_gone(&["new-1".to_owned(), "new-2".to_owned()].into());
-    assert_eq!(step(&mut scaling, 5, 1.0, &[ready("new-1"), ready("new-2")], true).replaced, None);
+    let new = [local("new-1", Phase::Ready), local("new-2", Phase::Ready)];
+    assert_eq!(step(&mut scaling, 5, 1.0, &new, true).replaced, None);
+}
+
+#[test]
+fn what_is_outdated_stays_where_nothing_could_be_started_in_its_place() {
+    let old = [local("old-2", Phase::Ready)];
+    assert_eq!(step(&mut two_at_most(), 1, 1.0, &old, false).replaced, None, "the new program does not start");
+    let mut away = ServiceScaling::new(ServiceSettings { local_max: 0, ..settings() });
+    away.outdate(["launch".to_owned()]);
+    let launch = [replica("launch", Placement::Cloud, Phase::Ready)];
+    let adapters = [AdapterView { held_back: Some("no such image".into()), ..adapter() }];
+    let situation = Situation { replicas: launch.to_vec(), adapters: &adapters, local_broken: None, peer_slots: 0 };
+    for at in 1..5 {
+        let step = away.step(&window(at, 1.0, 0.0, 0.1), situation.clone(), Duration::from_secs(at));
+        assert_eq!((step.replaced, step.plan.actions), (None, Vec::new()));
+    }
+}
+
+#[test]
+fn where_there_is_a_place_the_new_one_comes_first() {
+    let mut scaling = ServiceScaling::new(ServiceSettings { bounds: Bounds { min: 1, max: 1 }, ..settings() });
+    scaling.outdate(["old".to_owned()]);
+    let old = local("old", Phase::Ready);
+    assert_eq!(step(&mut scaling, 1, 0.5, std::slice::from_ref(&old), true).replaced, None);
+    let surge = step(&mut scaling, 2, 0.5, std::slice::from_ref(&old), true);
+    assert_eq!((surge.replaced, surge.plan.actions), (None, vec![Action::StartLocal { count: 1 }]));
+    let starting = step(&mut scaling, 3, 0.5, &[old.clone(), local("new", Phase::Starting)], true);
+    assert_eq!((starting.replaced, starting.plan.actions), (None, Vec::new()));
+    // It fails, again and again: the old one goes on.
+    let broken = step(&mut scaling, 4, 0.5, std::slice::from_ref(&old), false);
+    assert_eq!((broken.replaced, broken.plan.actions), (None, Vec::new()));
+    let again = [5, 6].map(|at| step(&mut scaling, at, 0.5, std::slice::from_ref(&old), true).plan.actions);
+    assert_eq!(again, [Vec::new(), vec![Action::StartLocal { count: 1 }]]);
+    let both = step(&mut scaling, 7, 0.5, &[old.clone(), local("new", Phase::Ready)], true);
+    assert_eq!(both.replaced, Some(Action::StopLocal { replica: "old".into() }));
+    let after = step(&mut scaling, 8, 0.5, &[old, local("new", Phase::Ready)], true);
+    assert_eq!((after.replaced, after.plan.actions), (None, Vec::new()));
 }
