@@ -8,65 +8,18 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use cloud_adapters::contract::is_left_out_without_root;
 use nix::sys::signal::{Signal, kill};
 use support::account::Account;
-use support::{Home, Node, PATIENCE, Spec, python, wait_until};
+use support::disk::Disk;
+use support::{Home, Node, PATIENCE, Spec, wait_until};
 
 /// From the surge to the cut, at most: a decision, a launch, and the first renewals fall into it.
 const LONGEST_BURST: Duration = Duration::from_secs(4);
 const CUTS: u32 = 4;
-
-/// A disk whose power can be cut: a file with a filesystem.
-struct Disk {
-    image: PathBuf,
-    mounted: PathBuf,
-}
-
-impl Disk {
-    fn make(home: &Home) -> Self {
-        let disk = Self { image: home.path().join("disk.img"), mounted: home.path().join("disk") };
-        std::fs::File::create(&disk.image).unwrap().set_len(64 << 20).unwrap();
-        std::fs::create_dir(&disk.mounted).unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image));
-        disk.plug_in();
-        disk
-    }
-
-    fn plug_in(&self) {
-        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mounted));
-    }
-
-    /// EXT4_IOC_SHUTDOWN, without flushing the journal.
-    fn cut(&self) {
-        let call = "import fcntl, os, struct, sys\n\
-             fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
-        run(Command::new(python::interpreter()).args(["-c", call]).arg(&self.mounted));
-    }
-
-    /// A call that was under way when its node was killed may hold the disk for a moment.
-    fn unplug(&self) {
-        wait_until(PATIENCE, "nobody uses the disk", || {
-            let output = Command::new("umount").arg(&self.mounted).output().unwrap();
-            output.status.success().then_some(())
-        });
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.mounted).output();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn cuts() -> u32 {
     CUTS * std::env::var("TIDEGATE_FAULT_ROUNDS").map_or(1, |text| text.parse().expect("a number of rounds"))

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cloud_adapters::contract::is_left_out_without_root;
 use nix::sys::signal::Signal;
+use support::disk::Disk;
 use support::http::read_answer;
 use support::{Home, Node, PATIENCE, Spec, free_port, wait_until};
 
@@ -91,52 +92,8 @@ fn a_node_of_which_all_parts_go_on_feeds_the_watchdog_again_and_again() {
     }
 }
 
-/// A disk of the test's own that can be made to hang: a file with a filesystem, mounted in a namespace of the node's.
-struct Disk {
-    image: PathBuf,
-    mounted: PathBuf,
-}
-
-impl Disk {
-    fn mount(home: &Home) -> Self {
-        let disk = Self { image: home.path().join("disk.img"), mounted: home.path().join("disk") };
-        fs::File::create(&disk.image).unwrap().set_len(64 << 20).unwrap();
-        fs::create_dir(&disk.mounted).unwrap();
-        run("mkfs.ext4", &["-q", "-F", path(&disk.image)]);
-        run("mount", &["-o", "loop", path(&disk.image), path(&disk.mounted)]);
-        disk
-    }
-
-    /// Every write waits, for as long as what it gives is there.
-    fn hang(&self) -> Frozen<'_> {
-        run("fsfreeze", &["--freeze", path(&self.mounted)]);
-        Frozen(self)
-    }
-}
-
-/// To be made after the node, and so gone before it also where the test fails: a process that waits for a frozen disk cannot
-/// even be killed.
-struct Frozen<'a>(&'a Disk);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        run("fsfreeze", &["--unfreeze", path(&self.0.mounted)]);
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["--lazy", path(&self.mounted)]).output();
-    }
-}
-
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -145,7 +102,7 @@ fn a_journal_whose_disk_hangs_starves_the_watchdog_while_requests_are_answered_a
         return;
     }
     let home = Home::new();
-    let disk = Disk::mount(&home);
+    let disk = Disk::make(&home);
     let manager = Manager::listen(&home);
     let state = format!("[node]\nstate_dir = {:?}", path(&disk.mounted.join("state")));
     let node = home.start(&manager.of(Spec::new().with(&state)).env("WATCHDOG_USEC", "2000000"));

@@ -75,6 +75,16 @@ fn what_was_bound_launched_or_written_at_the_start_is_told_apart() {
 }
 
 #[test]
+fn a_program_in_a_models_place_is_live_unless_the_service_is_asked_over_mqtt() {
+    let (model, program) = ("runtime = 'onnx'\nmodel = 'builtin:digits'", "runtime = 'process'\ncommand = ['server']");
+    let plain = replaced(model, program);
+    assert_eq!(plain.at_start, Vec::<String>::new(), "{plain:?}");
+    let asked = BASE.replace("[budget]", "[service.digits.mqtt]\nenabled = true\n[budget]");
+    let path = change(&asked, &asked.replace(model, program)).at_start;
+    assert_eq!(path, ["service.digits.mqtt.path"], "by which it was subscribed to");
+}
+
+#[test]
 fn services_and_adapters_come_and_go_as_whole_tables() {
     let service = "[service.more.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\n[budget]";
     let adapter = "[adapter.other]\nkind = 'process'\nprice_per_hour = 1.0\n[budget]";
