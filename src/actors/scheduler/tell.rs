@@ -22,7 +22,7 @@ pub(super) const OUTDATED: &str = "the configuration says another program";
 
 impl Scheduler {
     pub(super) fn report_replacement(&self, name: &str, action: &Action) {
-        let (service, reason) = (Some(name.to_owned()), Some(format!("{OUTDATED}: {action}, and one in its place")));
+        let (service, reason) = (Some(name.to_owned()), Some(format!("{OUTDATED}: {action}")));
         self.report(EventKind::ScaleDecided, EventData { service, reason, ..EventData::default() });
     }
 
