@@ -19,6 +19,7 @@ pub mod init;
 pub mod model;
 pub mod run;
 pub mod service;
+pub mod simulate;
 pub mod spend;
 pub mod status;
 pub mod terminal;
@@ -50,6 +51,7 @@ enum Command {
     #[command(subcommand)]
     Burst(burst::BurstCommand),
     Spend(spend::Args),
+    Simulate(Box<simulate::Args>),
     #[command(subcommand)]
     Adapter(adapter::AdapterCommand),
     #[command(subcommand)]
@@ -87,6 +89,7 @@ impl Cli {
             Command::Service(command) => command.run(),
             Command::Burst(command) => command.run(),
             Command::Spend(args) => args.run(),
+            Command::Simulate(args) => args.run(),
             Command::Adapter(command) => command.run(),
             Command::Config(command) => command.run(),
             Command::Doctor(args) => args.run(),

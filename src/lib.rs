@@ -11,6 +11,7 @@
 //! - [`tls`] is the channel between a node and its instances: a launch's own key, and the pin on it.
 //! - [`trust`] says who is believed: credentials, the fleet's roots, and the signatures on what nodes say.
 //! - [`journal`] holds what was promised to a provider, on disk, before it is asked.
+//! - [`simulate`] plays a trace against policies in virtual time.
 //! - [`node`] builds all of it and is the one file that knows everybody.
 
 // `println!` panics when nobody reads any more: answers are said by `cli::terminal`.
@@ -28,6 +29,7 @@ pub mod logic;
 pub mod model;
 pub mod mqtt;
 pub mod node;
+pub mod simulate;
 pub mod tls;
 pub mod trust;
 pub mod wrap;

@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod budget;
 pub mod burst;
 pub mod fleet;
+pub mod forecast;
 pub mod guesses;
 pub mod issuing;
 pub mod load;

@@ -176,8 +176,9 @@ impl Scene {
             starting: words.maybe("starting").unwrap_or_default(),
             in_flight: words.maybe("in_flight").unwrap_or_default(),
             queued: words.maybe("queued").unwrap_or_default(),
+            ..Observation::default()
         };
-        let (next, decision) = policy.decide(state, &seen, *bounds, now);
+        let (next, decision) = policy.decide(state.clone(), &seen, *bounds, now);
         *state = next;
         vec![format!("{} {}: {}", decision.wanted, decision.reason.change.as_str(), decision.reason)]
     }
@@ -225,6 +226,7 @@ impl Scene {
                 .choice_of("circuit", &[("closed", None), ("open", Some("launches failed lately"))])
                 .map(ToOwned::to_owned),
             affordable: if affordable == "any" { u32::MAX } else { words.parsed(&affordable) },
+            start_time: None,
         };
         self.service.as_mut().expect("a service line comes first").adapters.push(adapter);
         vec![]

@@ -31,6 +31,12 @@ pub struct Scaling {
     pub window: Duration,
     /// What an answer that comes too late costs, in the budget's currency.
     pub late_request_cost: Option<f64>,
+    /// A request that waits longer for a replica comes too late. Of `predictive`. Default 1 s.
+    pub late_after: Duration,
+    /// The share of what a replica takes at once that it is to have. Of `concurrency`. Default 0.70.
+    pub target_utilisation: f64,
+    /// The greatest wish of so long a time counts. Of `concurrency`. Default none.
+    pub scale_down_delay: Duration,
 }
 
 /// Which policy decides how many replicas are wanted.
@@ -39,6 +45,10 @@ pub struct Scaling {
 pub enum ScalingPolicy {
     /// More above a threshold, fewer below.
     Threshold,
+    /// Requests per replica, as Knative's autoscaler.
+    Concurrency,
+    /// What costs least, by a forecast.
+    Predictive,
 }
 
 /// What a policy looks at.
@@ -59,8 +69,14 @@ pub enum Metric {
     LatencyP95,
 }
 
-const POLICY: Choice<ScalingPolicy> =
-    Choice { words: &[("threshold", ScalingPolicy::Threshold)], later: &["predictive", "concurrency"] };
+const POLICY: Choice<ScalingPolicy> = Choice {
+    words: &[
+        ("threshold", ScalingPolicy::Threshold),
+        ("concurrency", ScalingPolicy::Concurrency),
+        ("predictive", ScalingPolicy::Predictive),
+    ],
+    later: &[],
+};
 
 pub(crate) const METRIC: Choice<Metric> = Choice {
     words: &[
@@ -83,20 +99,46 @@ const INTERVAL: Span = Span(Duration::from_millis(50)..=Duration::from_secs(86_4
 /// What is averaged over more than an hour is history, not load.
 const WINDOW: Span = Span(Duration::from_millis(50)..=Duration::from_secs(3600));
 
+/// A wait that nobody notices to one that everybody gives up.
+const LATE_AFTER: Span = Span(Duration::from_millis(1)..=Duration::from_secs(3600));
+
+/// A replica that is to have nothing would never be enough.
+const TARGET: Number = Number { least: Least::Above(0.0), to: 1.0, unit: "a fraction (0.70 is 70 %)" };
+
+/// As long as Knative takes it.
+const SCALE_DOWN_DELAY: Span = Span(Duration::ZERO..=Duration::from_secs(3600));
+
 pub(crate) fn read(section: &mut Section<'_>, node: &Node) -> Scaling {
     let policy = section.get("policy", &POLICY, ScalingPolicy::Threshold);
-    let metric = section.get("metric", &METRIC, Metric::Utilisation);
-    let threshold = threshold(section, metric);
+    let late_after =
+        of_policy(section, policy, ScalingPolicy::Predictive, "late_after", &LATE_AFTER, Duration::from_secs(1));
+    let target_utilisation =
+        of_policy(section, policy, ScalingPolicy::Concurrency, "target_utilisation", &TARGET, 0.70);
+    let scale_down_delay =
+        of_policy(section, policy, ScalingPolicy::Concurrency, "scale_down_delay", &SCALE_DOWN_DELAY, Duration::ZERO);
+    let (metric, threshold) = metric_and_threshold(section, policy);
+    let band = Quantity { metric, least: Least::From(0.0) };
+    let threshold_policy = ScalingPolicy::Threshold;
     let scaling = Scaling {
         policy,
         metric,
         threshold,
-        band: section.get("band", &Quantity { metric, least: Least::From(0.0) }, metric.band_for(threshold)),
-        scale_factor: section.get("scale_factor", &SCALE_FACTOR, 2.0),
-        interval: section.get("interval", &INTERVAL, Duration::from_secs(60).max(node.tick)),
+        band: of_policy(section, policy, threshold_policy, "band", &band, metric.band_for(threshold)),
+        scale_factor: of_policy(section, policy, threshold_policy, "scale_factor", &SCALE_FACTOR, 2.0),
+        interval: of_policy(
+            section,
+            policy,
+            threshold_policy,
+            "interval",
+            &INTERVAL,
+            Duration::from_secs(60).max(node.tick),
+        ),
         min_replicas: section.get("min_replicas", &Count(0..=10_000), 1),
         window: section.get("window", &WINDOW, Duration::from_secs(1).max(node.tick)),
         late_request_cost: section.optional("late_request_cost", &AMOUNT),
+        late_after,
+        target_utilisation,
+        scale_down_delay,
     };
     check_band(section, &scaling);
     check_times(section, &scaling, node);
@@ -104,6 +146,43 @@ pub(crate) fn read(section: &mut Section<'_>, node: &Node) -> Scaling {
         section.refuse("metric", "needs node.link_speed_mbit, to know what full means");
     }
     scaling
+}
+
+/// A key that one policy alone uses. Set for another, it is refused: whoever set it expects that it does something.
+fn of_policy<S: Shape>(
+    section: &mut Section<'_>,
+    policy: ScalingPolicy,
+    user: ScalingPolicy,
+    key: &'static str,
+    shape: &S,
+    default: S::Out,
+) -> S::Out {
+    // Which policy was meant cannot be known where its word is wrong.
+    if policy == user || !section.sound(&["policy"]) {
+        return section.get(key, shape, default);
+    }
+    section.foreign(key, user.advice());
+    default
+}
+
+fn metric_and_threshold(section: &mut Section<'_>, policy: ScalingPolicy) -> (Metric, f64) {
+    let metric = of_policy(section, policy, ScalingPolicy::Threshold, "metric", &METRIC, Metric::Utilisation);
+    if policy != ScalingPolicy::Threshold && section.sound(&["policy"]) {
+        section.foreign("threshold", ScalingPolicy::Threshold.advice());
+        return (metric, 0.80);
+    }
+    (metric, threshold(section, metric))
+}
+
+impl ScalingPolicy {
+    /// What to do with a key of this policy where another was chosen.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Threshold => "is for policy = \"threshold\"; remove it, or choose that policy",
+            Self::Concurrency => "is for policy = \"concurrency\"; remove it, or choose that policy",
+            Self::Predictive => "is for policy = \"predictive\"; remove it, or choose that policy",
+        }
+    }
 }
 
 fn threshold(section: &mut Section<'_>, metric: Metric) -> f64 {

@@ -69,6 +69,8 @@ pub struct AdapterView {
     pub held_back: Option<String>,
     /// Launches there that the budget still bears, were all of it spent there.
     pub affordable: u32,
+    /// How long a start there takes, as learnt; `None` before the first.
+    pub start_time: Option<Duration>,
 }
 
 /// Whether instances are allowed at all.

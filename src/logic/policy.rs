@@ -6,6 +6,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::forecast::Forecaster;
+
+pub mod concurrency;
+pub mod predictive;
 pub mod threshold;
 
 /// What a policy watches: R(t).
@@ -23,10 +27,15 @@ pub enum Metric {
     RequestRate,
     /// 95th percentile of the whole request time, in seconds.
     LatencyP95,
+    /// Requests in flight and waiting, together. What `concurrency` watches; not for `threshold`.
+    Requests,
+    /// Arrivals a second times the time that one takes at a replica: places that are busy when nobody waits. What `predictive` watches; not
+    /// for `threshold`.
+    OfferedLoad,
 }
 
 impl Metric {
-    /// Every metric, in the order in which they are documented.
+    /// Every metric that a threshold may be set for, in the order in which they are documented.
     pub const ALL: [Self; 6] =
         [Self::Utilisation, Self::Cpu, Self::Memory, Self::Network, Self::RequestRate, Self::LatencyP95];
 
@@ -39,13 +48,15 @@ impl Metric {
             Self::Network => "network",
             Self::RequestRate => "request_rate",
             Self::LatencyP95 => "latency_p95",
+            Self::Requests => "requests",
+            Self::OfferedLoad => "offered_load",
         }
     }
 
     /// What follows a number of this metric in a sentence.
     fn unit(self) -> &'static str {
         match self {
-            Self::Utilisation | Self::Cpu | Self::Memory | Self::Network => "",
+            Self::Utilisation | Self::Cpu | Self::Memory | Self::Network | Self::Requests | Self::OfferedLoad => "",
             Self::RequestRate => "/s",
             Self::LatencyP95 => " s",
         }
@@ -89,6 +100,20 @@ pub struct Observation {
     pub in_flight: u64,
     /// Requests waiting now.
     pub queued: u64,
+    /// Requests in flight and waiting, the mean over the policy's long window.
+    pub requests: Option<f64>,
+    /// The same over its short one.
+    pub requests_short: Option<f64>,
+    /// Arrivals per second of the whole service since the last sample.
+    pub arrivals_per_s: Option<f64>,
+    /// Mean time at a replica of what was answered since the last sample, in seconds.
+    pub service_time: Option<f64>,
+    /// How many that were.
+    pub completed: f64,
+    /// How long those on their way have been so.
+    pub starting_for: Vec<Duration>,
+    /// How long the next instance takes to start, as learnt at its adapter.
+    pub start_time: Option<Duration>,
 }
 
 impl Observation {
@@ -101,6 +126,8 @@ impl Observation {
             Metric::Network => self.network,
             Metric::RequestRate => self.request_rate,
             Metric::LatencyP95 => self.latency_p95,
+            Metric::Requests => self.requests,
+            Metric::OfferedLoad => None,
         };
         value.filter(|value| value.is_finite())
     }
@@ -138,6 +165,10 @@ impl Bounds {
 pub enum Policy {
     /// R(t) against T, S·Δt replicas at a time.
     Threshold(threshold::Config),
+    /// Requests per replica, as Knative's autoscaler.
+    Concurrency(concurrency::Config),
+    /// What costs least, by a forecast.
+    Predictive(predictive::Config),
 }
 
 /// What a policy remembers between two decisions.
@@ -145,44 +176,94 @@ pub enum Policy {
 pub enum PolicyState {
     /// Of [`Policy::Threshold`].
     Threshold(threshold::State),
+    /// Of [`Policy::Concurrency`].
+    Concurrency(concurrency::State),
+    /// Of [`Policy::Predictive`]; it holds a day of load.
+    Predictive(Box<predictive::State>),
 }
 
 impl PolicyState {
     /// The replica count that the last decision asked for.
     pub fn wanted(&self) -> u32 {
-        let Self::Threshold(state) = self;
-        state.wanted()
+        match self {
+            Self::Threshold(state) => state.wanted(),
+            Self::Concurrency(state) => state.wanted(),
+            Self::Predictive(state) => state.wanted(),
+        }
     }
 }
 
 impl Policy {
     /// The utilisation that it steers to; `None` where it watches something else.
     pub fn target_utilisation(&self) -> Option<f64> {
-        let Self::Threshold(config) = self;
-        (config.metric == Metric::Utilisation).then_some(config.threshold)
+        match self {
+            Self::Threshold(config) => (config.metric == Metric::Utilisation).then_some(config.threshold),
+            Self::Concurrency(_) | Self::Predictive(_) => None,
+        }
+    }
+
+    /// The long and the short window over which requests are averaged, where it asks for them.
+    pub fn windows(&self) -> Option<(Duration, Duration)> {
+        match self {
+            Self::Concurrency(config) => Some((config.stable_window, config.panic_window)),
+            Self::Threshold(_) | Self::Predictive(_) => None,
+        }
     }
 
     /// The state at the start of the node, when `alive` replicas were found or are to be had again.
     ///
     /// The wish begins there, so a restart in mid-burst scales nothing in.
     pub fn start(&self, alive: u32) -> PolicyState {
-        let Self::Threshold(_) = self;
-        PolicyState::Threshold(threshold::State::start(alive))
+        match self {
+            Self::Threshold(_) => PolicyState::Threshold(threshold::State::start(alive)),
+            Self::Concurrency(_) => PolicyState::Concurrency(concurrency::State::start(alive)),
+            Self::Predictive(_) => PolicyState::Predictive(Box::new(predictive::State::start(alive))),
+        }
     }
 
-    /// One decision. `now` never runs backwards; call it as often as samples come.
+    /// One decision. `now` never runs backwards; call it as often as samples come. A state of another policy begins anew.
     pub fn decide(
         &self,
-        state: &PolicyState,
+        state: PolicyState,
         seen: &Observation,
         bounds: Bounds,
         now: Duration,
     ) -> (PolicyState, Decision) {
-        let (Self::Threshold(config), PolicyState::Threshold(state)) = (self, state);
-        let (state, decision) = config.decide(state, seen, bounds, now);
+        let (state, decision) = match (self, state) {
+            (Self::Threshold(config), PolicyState::Threshold(state)) => {
+                let (state, decision) = config.decide(&state, seen, bounds, now);
+                (PolicyState::Threshold(state), decision)
+            }
+            (Self::Concurrency(config), PolicyState::Concurrency(state)) => {
+                let (state, decision) = config.decide(state, seen, bounds, now);
+                (PolicyState::Concurrency(state), decision)
+            }
+            (Self::Predictive(config), PolicyState::Predictive(state)) => {
+                let (state, decision) = config.decide(*state, seen, bounds, now);
+                (PolicyState::Predictive(Box::new(state)), decision)
+            }
+            (policy, other) => return policy.decide(policy.start(other.wanted()), seen, bounds, now),
+        };
         debug_assert_eq!(decision.wanted, bounds.clamp(decision.wanted), "a decision outside its bounds");
         debug_assert_eq!(decision.wanted, state.wanted(), "the stored wish is the clamped one");
-        (PolicyState::Threshold(state), decision)
+        (state, decision)
+    }
+}
+
+/// From none to one, for somebody who waits: what is wanted then.
+fn wake(bounds: Bounds) -> (u32, Change) {
+    let wanted = bounds.clamp(1);
+    (wanted, if wanted > 0 { Change::Woken } else { Change::WakeBarred })
+}
+
+/// What a wish came to once it was held to its bounds.
+fn change(before: u32, wish: u32, bounds: Bounds, wanted: u32) -> Change {
+    match wanted.cmp(&before) {
+        std::cmp::Ordering::Greater => Change::Added(wanted - before),
+        std::cmp::Ordering::Less => Change::Removed(before - wanted),
+        std::cmp::Ordering::Equal if wish > bounds.max => Change::AtMaximum,
+        std::cmp::Ordering::Equal if wish < bounds.min => Change::AtMinimum,
+        std::cmp::Ordering::Equal => Change::Inside,
     }
 }
 
@@ -302,6 +383,27 @@ pub struct Reason {
     pub change: Change,
     /// Replicas wanted from now on.
     pub wanted: u32,
+    /// What the value was held against.
+    pub basis: Basis,
+}
+
+/// What a policy holds a value against.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Basis {
+    /// A threshold, with a band or without.
+    Threshold,
+    /// What one replica is to have; in panic by the short window.
+    Concurrency {
+        /// Whether the short window counts and nothing is taken down.
+        panics: bool,
+    },
+    /// The prices of a replica and of a late request.
+    Forecast {
+        /// How far ahead the value was forecast.
+        ahead: Duration,
+        /// By what.
+        by: Forecaster,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -315,6 +417,16 @@ impl Reason {
     /// What was seen: the sentence up to its comma or colon.
     fn write_cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.change {
+            Change::Added(_)
+            | Change::Removed(_)
+            | Change::Inside
+            | Change::AtMaximum
+            | Change::AtMinimum
+            | Change::LeftToPeers
+                if self.basis != Basis::Threshold =>
+            {
+                self.write_held_against(f)
+            }
             Change::Inside => self.write_inside(f),
             Change::NoData => write!(f, "{} has no value now", self.metric),
             Change::Woken | Change::WakeBarred => f.write_str("requests wait and no replica is ready"),
@@ -370,6 +482,23 @@ impl Reason {
             write!(f, " is between {} and {}", number(self.setpoint - half), number(self.setpoint + half))
         } else {
             write!(f, " is exactly the threshold {}", number(self.setpoint))
+        }
+    }
+
+    /// Of a policy that has no threshold.
+    fn write_held_against(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_value(f)?;
+        match self.basis {
+            Basis::Threshold => Ok(()),
+            Basis::Concurrency { panics } => {
+                let window =
+                    if panics { "short window, as far more is called for than is ready" } else { "long window" };
+                write!(f, " ({window}), {} to each replica", number(self.setpoint))
+            }
+            Basis::Forecast { .. } if self.value.is_none() => f.write_str(" is not known yet"),
+            Basis::Forecast { ahead, by } => {
+                write!(f, " is expected in {:.0} s ({})", ahead.as_secs_f64(), by.as_str())
+            }
         }
     }
 

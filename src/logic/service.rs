@@ -238,12 +238,12 @@ impl ServiceScaling {
     }
 
     fn decide(&mut self, window: &Window, situation: &Situation<'_>, now: Duration) -> Decision {
-        let observation = self.observe(window, &situation.replicas);
+        let observation = self.observe(window, &situation.replicas, situation.adapters);
         let alive = observation.ready + observation.starting;
         let policy = &self.settings.policy;
         let state = self.state.take().unwrap_or_else(|| policy.start(alive));
         let bounds = self.bounds(window, situation, state.wanted());
-        let (state, mut decision) = policy.decide(&state, &observation, bounds, now);
+        let (state, mut decision) = policy.decide(state, &observation, bounds, now);
         self.state = Some(state);
         if decision.reason.change == Change::AtMaximum && bounds.max < self.settings.bounds.max {
             decision.reason.change = Change::LeftToPeers;
@@ -286,7 +286,7 @@ impl ServiceScaling {
         (mean(|load| load.in_flight), mean(|load| load.queued))
     }
 
-    fn observe(&self, window: &Window, replicas: &[ReplicaView]) -> Observation {
+    fn observe(&self, window: &Window, replicas: &[ReplicaView], adapters: &[AdapterView]) -> Observation {
         let count = |phase| u32::try_from(replicas.iter().filter(|r| r.phase == phase).count()).unwrap_or(u32::MAX);
         let (ready, starting) = (count(Phase::Ready), count(Phase::Starting));
         let span = self.settings.window;
@@ -296,6 +296,10 @@ impl ServiceScaling {
         };
         let (in_flight, queued) = self.load(window);
         let now = window.latest().and_then(|sample| sample.services.get(name));
+        let requests = |span: Option<Duration>| {
+            let load = |load: &ServiceLoad| load.in_flight + load.queued;
+            span.and_then(|span| window.mean(span, |sample| sample.services.get(name).map(load)))
+        };
         Observation {
             utilisation: in_flight
                 .zip(queued)
@@ -310,7 +314,24 @@ impl ServiceScaling {
             starting,
             in_flight: now.map_or(0, |s| s.in_flight_now),
             queued: now.map_or(0, |s| s.queued_now),
+            requests: requests(self.settings.policy.windows().map(|(long, _)| long)),
+            requests_short: requests(self.settings.policy.windows().map(|(_, short)| short)),
+            arrivals_per_s: now.map(|s| s.arrivals_per_s),
+            service_time: now.and_then(|s| s.service_time).map(|time| time.as_secs_f64()),
+            completed: now.map_or(0.0, |s| s.completed_per_s) * window.last_interval().as_secs_f64(),
+            starting_for: replicas.iter().filter(|r| r.phase == Phase::Starting).map(|r| r.age).collect(),
+            start_time: self.start_time(adapters),
         }
+    }
+
+    /// How long the next instance takes to start: at the cheapest adapter that takes launches now, or else at the cheapest.
+    fn start_time(&self, adapters: &[AdapterView]) -> Option<Duration> {
+        let mine = adapters.iter().filter(|adapter| self.settings.adapters.contains(&adapter.name));
+        let first = mine.min_by(|a, b| {
+            let key = |adapter: &AdapterView| (adapter.held_back.is_some(), adapter.price_per_hour);
+            key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
+        });
+        first.and_then(|adapter| adapter.start_time)
     }
 
     fn plan_input(&self, wanted: u32, window: &Window, situation: Situation<'_>) -> PlanInput {

@@ -23,7 +23,7 @@ use crate::logic::breaker::{self, Backoff};
 use crate::logic::budget::{Caps, Money, Terms};
 use crate::logic::burst::AdapterSettings;
 use crate::logic::plan::Cloud;
-use crate::logic::policy::{self, Bounds, Policy, threshold};
+use crate::logic::policy::{self, Bounds, Policy, concurrency, predictive, threshold};
 use crate::logic::route::Balance;
 use crate::logic::service::ServiceSettings;
 use crate::tls::Dialer;
@@ -116,7 +116,7 @@ pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings
         let adapters = allowed_adapters(config, service);
         ServiceSettings {
             name: name.to_string(),
-            policy: policy(service),
+            policy: policy(config, service, &adapters),
             window: service.scaling.window,
             bounds: Bounds { min: service.scaling.min_replicas, max: service.local.max_replicas + burst_max },
             concurrency: service.local.concurrency,
@@ -153,15 +153,40 @@ fn cloud(service: &Service, options: &Options) -> Cloud {
     }
 }
 
-fn policy(service: &Service) -> Policy {
+/// What a late request costs where nobody said: as much as this time of a replica.
+const LATE_PRICE: Duration = Duration::from_millis(21_600);
+
+fn policy(config: &Config, service: &Service, adapters: &BTreeSet<String>) -> Policy {
     let scaling = &service.scaling;
-    Policy::Threshold(threshold::Config {
-        metric: metric(scaling.metric),
-        threshold: scaling.threshold,
-        scale_factor: scaling.scale_factor,
-        interval: scaling.interval,
-        band: scaling.band,
-    })
+    match scaling.policy {
+        edge_config::ScalingPolicy::Concurrency => Policy::Concurrency(concurrency::Config {
+            target: scaling.target_utilisation * f64::from(service.local.concurrency),
+            scale_down_delay: scaling.scale_down_delay,
+            ..concurrency::Config::new(service.local.concurrency)
+        }),
+        edge_config::ScalingPolicy::Predictive => Policy::Predictive(predictive::Config {
+            concurrency: service.local.concurrency,
+            late_after: scaling.late_after,
+            late_price: late_price(config, scaling.late_request_cost, adapters),
+            free: service.local.max_replicas,
+        }),
+        _ => Policy::Threshold(threshold::Config {
+            metric: metric(scaling.metric),
+            threshold: scaling.threshold,
+            scale_factor: scaling.scale_factor,
+            interval: scaling.interval,
+            band: scaling.band,
+        }),
+    }
+}
+
+/// A late request's cost as the time of an instance that costs as much, at the cheapest adapter that costs anything.
+fn late_price(config: &Config, cost: Option<f64>, adapters: &BTreeSet<String>) -> Duration {
+    let prices = config.adapters.iter().filter(|(name, _)| adapters.contains(name.as_str()));
+    let cheapest =
+        prices.map(|(_, adapter)| adapter.price_per_hour).filter(|price| *price > 0.0).min_by(f64::total_cmp);
+    let time = cost.zip(cheapest).map(|(cost, price)| Duration::try_from_secs_f64(cost / price * 3600.0));
+    time.map_or(LATE_PRICE, |time| time.unwrap_or(Duration::MAX))
 }
 
 fn metric(metric: edge_config::Metric) -> policy::Metric {

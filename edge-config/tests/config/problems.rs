@@ -219,10 +219,6 @@ fn exactly_one_broker_is_used() {
 
 #[test]
 fn what_a_later_version_brings_is_said_to_come() {
-    for policy in ["predictive", "concurrency"] {
-        let expected = format!("policy = {policy:?} is not yet available, use \"threshold\"");
-        service(&format!("[service.s.scaling]\npolicy = {policy:?}"), &expected);
-    }
     for kind in ["slurm", "nomad", "ecs", "lepton"] {
         let line = format!(
             "edge.toml:2: adapter.a.kind = {kind:?} is not yet available, use process, docker, ssh, exec or kubernetes"
@@ -302,6 +298,12 @@ fn thresholds_stand_in_their_metrics_unit() {
     scaling("interval = \"500ms\"", "must be at least one tick (node.tick is \"1s\")");
     scaling("window = \"500ms\"", "must be at least one tick");
     scaling("late_request_cost = -1", "must be an amount of money from 0");
+    scaling("policy = \"predictve\"", "must be threshold, concurrency or predictive; did you mean \"predictive\"?");
+    scaling("policy = \"predictive\"\nthreshold = 0.5", "threshold = 0.5 is for policy = \"threshold\"; remove it");
+    scaling("policy = \"concurrency\"\nlate_after = \"2s\"", "is for policy = \"predictive\"; remove it");
+    scaling("target_utilisation = 0.5", "is for policy = \"concurrency\"; remove it");
+    scaling("policy = \"concurrency\"\ntarget_utilisation = 1.5", "must be a fraction (0.70 is 70 %) above 0");
+    scaling("policy = \"predictive\"\nlate_after = \"0s\"", "must be a duration from \"1ms\" to \"1h\"");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use edge_config::{ModelSource, Profile, Runtime, Sources, load};
+use edge_config::{ModelSource, Profile, Runtime, ScalingPolicy, Sources, load};
 
-use crate::{Folder, problems};
+use crate::Folder;
 
 /// The example of the design document, with its policy to be filled in.
 const DESIGN_EXAMPLE: &str = r#"
@@ -88,15 +88,12 @@ fn the_quickstart_is_what_its_comments_say() {
 }
 
 #[test]
-fn the_designs_example_loads_once_its_policy_is_available() {
+fn the_designs_example_loads() {
     let folder = Folder::new();
-    let config = load(folder.sources(&DESIGN_EXAMPLE.replace("POLICY", "threshold"))).unwrap();
+    let config = load(folder.sources(&DESIGN_EXAMPLE.replace("POLICY", "predictive"))).unwrap();
     assert_eq!(config.services["digits"].local.concurrency, 4);
     assert_eq!(config.services["digits"].instances_max(), 8);
-    assert_eq!(
-        problems(&DESIGN_EXAMPLE.replace("POLICY", "predictive")),
-        ["edge.toml:15: service.digits.scaling.policy = \"predictive\" is not yet available, use \"threshold\""]
-    );
+    assert_eq!(config.services["digits"].scaling.policy, ScalingPolicy::Predictive);
 }
 
 #[test]

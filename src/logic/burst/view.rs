@@ -29,6 +29,7 @@ impl Engine {
             spot: adapter.settings.spot,
             held_back: self.held_back_at(adapter, service, now),
             affordable: self.affordable(name, now),
+            start_time: adapter.start_times().quantile(0.5),
         });
         views.collect()
     }

@@ -41,6 +41,13 @@ impl Window {
         self.samples.back()
     }
 
+    /// The time that the newest sample tells of; zero for the first.
+    #[must_use]
+    pub fn last_interval(&self) -> Duration {
+        let before = self.samples.len().checked_sub(2).and_then(|index| self.samples.get(index));
+        self.latest().zip(before).map_or(Duration::ZERO, |(last, before)| last.at.saturating_sub(before.at))
+    }
+
     /// How many samples are held.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -31,6 +31,7 @@ fn adapter(name: &str, price_per_hour: f64) -> AdapterView {
         spot: false,
         held_back: None,
         affordable: u32::MAX,
+        start_time: None,
     }
 }
 

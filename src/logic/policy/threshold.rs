@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use super::{Bounds, Change, Decision, Metric, Observation, Reason, Side};
+use super::{Basis, Bounds, Change, Decision, Metric, Observation, Reason, Side};
 
 /// Slack for comparing with an edge: 0.80 + 0.05 is not the number 0.85 in binary, and an operator means that it is.
 const TOLERANCE: f64 = 1e-9;
@@ -169,6 +169,7 @@ impl Config {
             band: self.band.max(0.0),
             change,
             wanted,
+            basis: Basis::Threshold,
         }
     }
 }

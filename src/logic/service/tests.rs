@@ -35,6 +35,7 @@ fn adapter() -> AdapterView {
         spot: false,
         held_back: None,
         affordable: 8,
+        start_time: None,
     }
 }
 

@@ -30,7 +30,7 @@ impl Run {
     }
 
     fn see(&mut self, seconds: f64, seen: &Observation) -> Decision {
-        let (state, decision) = self.policy.decide(&self.state, seen, self.bounds, secs(seconds));
+        let (state, decision) = self.policy.decide(self.state.clone(), seen, self.bounds, secs(seconds));
         self.state = state;
         decision
     }
@@ -249,6 +249,7 @@ fn each_metric_is_read_from_its_own_field() {
     for metric in Metric::ALL {
         let mut seen = Observation::default();
         match metric {
+            Metric::Requests | Metric::OfferedLoad => unreachable!("of other policies"),
             Metric::Utilisation => seen.utilisation = Some(0.9),
             Metric::Cpu => seen.cpu = Some(0.9),
             Metric::Memory => seen.memory = Some(0.9),

@@ -1,0 +1,285 @@
+//! The node's policy and what others do, on made traces: `benches/run scaling` runs it and judges; prints one JSON object.
+//!
+//! The baselines' parameters were chosen on other seeds and rates than those that are scored, by the same measure over all cells at once, and
+//! stand here; with `TIDEGATE_BENCH_TUNE` set the search is done anew and its result printed to standard error.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tidegate::logic::policy::{Policy, concurrency, predictive};
+use tidegate::simulate::baseline::{Foresight, Hpa, Planned, Ray, SkyServe, Wish};
+use tidegate::simulate::contest::{self, Contender, Terms};
+use tidegate::simulate::engine::{ColdStart, Outcome, Provider, Rule, World, play};
+use tidegate::simulate::generate::{Recipe, Shape};
+use tidegate::simulate::optimum;
+use tidegate::simulate::own::Own;
+use tidegate::simulate::trace::Trace;
+
+const COLD_STARTS: [u64; 3] = [10, 60, 180];
+/// What a late request costs, in replica-hours.
+const PENALTIES: [f64; 4] = [0.0003, 0.001, 0.003, 0.01];
+const RATE: f64 = 5.0;
+const TUNING_RATES: [f64; 2] = [3.0, 8.0];
+const TUNING_SEEDS: [u64; 1] = [101];
+
+/// A rule with its parameters: the utilisation that it aims at, and its delays in seconds.
+#[derive(Clone, Copy, Debug)]
+enum Entrant {
+    Predictive,
+    Hpa(f64, u64),
+    Kpa(f64, u64, u64),
+    Ray(f64, u64, u64),
+    SkyServe(f64, u64, u64),
+    BestStatic,
+    Optimum,
+}
+
+/// Chosen by the search; see above.
+const TUNED: [(&str, Entrant); 4] = [
+    ("hpa", Entrant::Hpa(0.7, 60)),
+    ("kpa", Entrant::Kpa(0.7, 60, 0)),
+    ("ray", Entrant::Ray(0.7, 0, 60)),
+    ("skyserve", Entrant::SkyServe(0.7, 20, 300)),
+];
+/// As documented.
+const DEFAULTS: [(&str, Entrant); 4] = [
+    ("hpa, defaults", Entrant::Hpa(0.7, 300)),
+    ("kpa, defaults", Entrant::Kpa(0.7, 60, 0)),
+    ("ray, defaults", Entrant::Ray(1.0, 30, 600)),
+    ("skyserve, defaults", Entrant::SkyServe(0.7, 300, 1200)),
+];
+
+/// Loss, hours and late requests of each cell: shape, cold start, penalty.
+type Cells = BTreeMap<(usize, usize, usize), (f64, f64, f64)>;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn world(cold_start: u64) -> World {
+    World {
+        tick: seconds(2),
+        local: 1,
+        concurrency: 2,
+        max_replicas: 200,
+        slo_wait: seconds(1),
+        warmup: seconds(7200),
+        providers: vec![Provider {
+            name: "cloud".to_owned(),
+            price_per_hour: 1.0,
+            minimum_billing: Duration::ZERO,
+            cold_start: ColdStart { median: seconds(cold_start), spread: 0.0 },
+            failures: 0.0,
+            capacity: u32::MAX,
+        }],
+        seed: 1,
+    }
+}
+
+fn made(shape: Shape, rate: f64, seed: u64) -> Trace {
+    Recipe { shape, rate, length: seconds(86_400), work: seconds(1), work_spread: 0.5, seed }.make()
+}
+
+fn late_price(penalty: f64) -> Duration {
+    Duration::from_secs_f64(penalty * 3600.0)
+}
+
+impl Entrant {
+    fn outcome(self, trace: &Trace, world: &World, penalty: f64) -> Outcome {
+        let slots = f64::from(world.concurrency);
+        let mut rule: Box<dyn Rule> = match self {
+            Self::BestStatic => {
+                let terms = Terms { late_price: late_price(penalty), mean_work: seconds(1) };
+                return contest::run(Contender::BestStatic, trace, world, terms, &mut |_| {});
+            }
+            Self::Optimum => planned(Foresight::new(optimum::plan(trace, world, late_price(penalty))), world),
+            Self::Hpa(target, down) => planned(Hpa::new(target * slots, seconds(down)), world),
+            Self::Ray(target, up, down) => planned(Ray::new(target * slots, seconds(up), seconds(down)), world),
+            Self::SkyServe(target, up, down) => {
+                planned(SkyServe::new(target * slots, seconds(up), seconds(down)), world)
+            }
+            Self::Kpa(target, stable, delay) => {
+                let config = concurrency::Config {
+                    target: target * slots,
+                    stable_window: seconds(stable),
+                    panic_window: seconds((stable / 10).max(2)),
+                    scale_down_delay: seconds(delay),
+                    ..concurrency::Config::new(world.concurrency)
+                };
+                Box::new(Own::new(Policy::Concurrency(config), world))
+            }
+            Self::Predictive => Box::new(Own::new(
+                Policy::Predictive(predictive::Config {
+                    concurrency: world.concurrency,
+                    late_after: world.slo_wait,
+                    late_price: late_price(penalty),
+                    free: world.local,
+                }),
+                world,
+            )),
+        };
+        play(trace, world, rule.as_mut(), &mut |_| {})
+    }
+
+    /// Those that are not told what a late request costs do the same at each penalty.
+    fn knows_the_penalty(self) -> bool {
+        matches!(self, Self::Predictive | Self::BestStatic | Self::Optimum)
+    }
+}
+
+fn planned<W: Wish + 'static>(wish: W, world: &World) -> Box<dyn Rule> {
+    Box::new(Planned::new(wish, world.local, world.max_replicas))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn evaluate(entrant: Entrant, rate: f64, seeds: &[u64]) -> Cells {
+    let jobs: Vec<_> = (0..Shape::ALL.len()).flat_map(|shape| seeds.iter().map(move |seed| (shape, *seed))).collect();
+    let (next, cells) = (AtomicUsize::new(0), Mutex::new(Cells::new()));
+    let work = || {
+        while let Some((shape, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let trace = made(Shape::ALL[*shape], rate, *seed);
+            for (cold, cold_start) in COLD_STARTS.into_iter().enumerate() {
+                let mut last = None;
+                for (which, penalty) in PENALTIES.into_iter().enumerate() {
+                    let known = last.take().filter(|_| !entrant.knows_the_penalty());
+                    let outcome = known.unwrap_or_else(|| entrant.outcome(&trace, &world(cold_start), penalty));
+                    let hours = outcome.cloud_time.as_secs_f64() / 3600.0;
+                    let late = outcome.late as f64;
+                    let mut cells = cells.lock().expect("nobody panics with it");
+                    let cell = cells.entry((*shape, cold, which)).or_default();
+                    cell.0 += (hours + late * penalty) / seeds.len() as f64;
+                    cell.1 += hours / seeds.len() as f64;
+                    cell.2 += late / seeds.len() as f64;
+                    last = Some(outcome);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    cells.into_inner().expect("nobody panics with it")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "cells are few")]
+fn geometric_mean(values: impl Iterator<Item = f64>) -> f64 {
+    let logs: Vec<f64> = values.map(f64::ln).collect();
+    (logs.iter().sum::<f64>() / logs.len().max(1) as f64).exp()
+}
+
+fn ratio(ours: &Cells, theirs: &Cells) -> f64 {
+    geometric_mean(ours.iter().map(|(cell, (loss, ..))| loss / theirs[cell].0))
+}
+
+/// The grid of each baseline's parameters.
+fn grid() -> Vec<(&'static str, Vec<Entrant>)> {
+    let targets = [0.4, 0.55, 0.7, 0.85, 1.0];
+    let with_two = |make: fn(f64, u64, u64) -> Entrant, first: [u64; 3], second: [u64; 3]| {
+        let pairs = first.into_iter().flat_map(move |a| second.into_iter().map(move |b| (a, b)));
+        let all = targets.into_iter().flat_map(move |target| pairs.clone().map(move |(a, b)| make(target, a, b)));
+        all.collect::<Vec<_>>()
+    };
+    let hpa = targets.into_iter().flat_map(|target| [0, 60, 300, 900].map(|down| Entrant::Hpa(target, down)));
+    vec![
+        ("hpa", hpa.collect()),
+        ("kpa", with_two(Entrant::Kpa, [30, 60, 180], [0, 300, 900])),
+        ("ray", with_two(Entrant::Ray, [0, 10, 30], [60, 300, 600])),
+        ("skyserve", with_two(Entrant::SkyServe, [20, 60, 300], [60, 300, 1200])),
+    ]
+}
+
+fn search() {
+    for (name, entrants) in grid() {
+        let score = |entrant: &Entrant| {
+            geometric_mean(TUNING_RATES.into_iter().flat_map(|rate| {
+                evaluate(*entrant, rate, &TUNING_SEEDS).into_values().map(|(loss, ..)| loss).collect::<Vec<_>>()
+            }))
+        };
+        let scored: Vec<_> = entrants.iter().map(|entrant| (score(entrant), entrant)).collect();
+        let best = scored.iter().min_by(|a, b| a.0.total_cmp(&b.0));
+        eprintln!("{name}: {best:?}");
+    }
+}
+
+/// A decision of the policy for each of a hundred services with ten replicas each, in the mean of many.
+fn decision_us() -> f64 {
+    const SERVICES: u32 = 100;
+    const ROUNDS: u32 = 50;
+    let policy = Policy::Predictive(predictive::Config {
+        concurrency: 2,
+        late_after: seconds(1),
+        late_price: seconds(20),
+        free: 1,
+    });
+    let bounds = tidegate::logic::policy::Bounds { min: 1, max: 100 };
+    let seen = tidegate::logic::policy::Observation {
+        arrivals_per_s: Some(16.0),
+        service_time: Some(1.0),
+        completed: 64.0,
+        ready: 10,
+        start_time: Some(seconds(60)),
+        ..Default::default()
+    };
+    let mut states: Vec<_> = (0..SERVICES).map(|_| policy.start(10)).collect();
+    let mut now = Duration::ZERO;
+    let mut round = |states: &mut Vec<_>| {
+        now += seconds(4);
+        let all = std::mem::take(states);
+        *states = all.into_iter().map(|state| policy.decide(state, &seen, bounds, now).0).collect();
+    };
+    // An hour of load first.
+    (0..900).for_each(|_| round(&mut states));
+    let began = Instant::now();
+    (0..ROUNDS).for_each(|_| round(&mut states));
+    began.elapsed().as_secs_f64() / f64::from(ROUNDS) * 1e6
+}
+
+fn million_s() -> f64 {
+    let trace = made(Shape::Diurnal, 1e6 / 86_400.0, 1);
+    let began = Instant::now();
+    Entrant::Predictive.outcome(&trace, &world(60), 0.003);
+    began.elapsed().as_secs_f64()
+}
+
+fn main() {
+    if std::env::var_os("TIDEGATE_BENCH_TUNE").is_some() {
+        search();
+    }
+    let count: u64 = std::env::var("TIDEGATE_BENCH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let seeds: Vec<u64> = (1..=count).collect();
+    let ours = evaluate(Entrant::Predictive, RATE, &seeds);
+    let mut best = Cells::new();
+    let mut ratios = BTreeMap::new();
+    for (name, entrant) in TUNED.into_iter().chain(DEFAULTS) {
+        let theirs = evaluate(entrant, RATE, &seeds);
+        ratios.insert(name, ratio(&ours, &theirs));
+        if !name.contains("defaults") {
+            for (cell, loss) in theirs {
+                let least = best.entry(cell).or_insert(loss);
+                *least = if loss.0 < least.0 { loss } else { *least };
+            }
+        }
+    }
+    for (name, entrant) in [("best-static", Entrant::BestStatic), ("optimum", Entrant::Optimum)] {
+        ratios.insert(name, ratio(&ours, &evaluate(entrant, RATE, &seeds)));
+    }
+    let cells: Vec<_> = ours
+        .iter()
+        .map(|((shape, cold, which), (loss, hours, late))| {
+            json!({
+                "shape": Shape::ALL[*shape].as_str(), "cold_start_s": COLD_STARTS[*cold], "penalty": PENALTIES[*which],
+                "loss": loss, "hours": hours, "late": late, "ratio": loss / best[&(*shape, *cold, *which)].0,
+            })
+        })
+        .collect();
+    let found = json!({
+        "seeds": count, "ratios": ratios, "best": ratio(&ours, &best), "cells": cells,
+        "decision_us": decision_us(), "million_s": million_s(),
+    });
+    println!("{found}");
+}

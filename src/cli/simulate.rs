@@ -1,0 +1,317 @@
+//! `tidegate simulate`: a trace against policies, in virtual time.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::EXIT_USAGE;
+use super::terminal::{complain, say, table};
+use crate::simulate::contest::{self, Contender, Terms};
+use crate::simulate::engine::{ColdStart, Outcome, Provider, World};
+use crate::simulate::generate::{Recipe, Shape};
+use crate::simulate::read::{self, Format};
+use crate::simulate::trace::Trace;
+
+/// Replay a trace against scaling policies, in virtual time: late requests, cost, launches.
+///
+/// The node's own policies decide by the node's own code; `hpa`, `ray` and `skyserve` follow their documented rules with their default
+/// parameters, `best-static` is the best fixed number in hindsight, `optimum` a plan made by somebody who knew the trace.
+///
+/// Example: tidegate simulate --generate flash-crowd --policy predictive,kpa,hpa,optimum --cold-start 60s
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A recorded trace; see --format.
+    #[arg(long, value_name = "FILE", required_unless_present = "generate", conflicts_with = "generate")]
+    trace: Option<PathBuf>,
+    /// How it is written: csv (a time in seconds or a date on each line, and after a comma the seconds of work where they are known),
+    /// azure-llm, or access-log.
+    #[arg(long, value_name = "FORMAT", default_value = "csv")]
+    format: Format,
+    /// Make a trace instead: constant, diurnal, burst, flash-crowd, ramp or on-off.
+    #[arg(long, value_name = "SHAPE")]
+    generate: Option<Shape>,
+    /// Requests a second of a made trace, in the mean.
+    #[arg(long, value_name = "N", default_value_t = 5.0, value_parser = positive)]
+    rate: f64,
+    /// Length of a made trace.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time)]
+    length: Duration,
+    /// Time that a request takes at a replica where the trace does not tell; in a made trace the mean.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    work: Duration,
+    /// Who decides, separated by commas: predictive, concurrency (kpa), threshold, hpa, ray, skyserve, static:N, best-static, optimum.
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "predictive,kpa,hpa,ray,skyserve,optimum"
+    )]
+    policy: Vec<Contender>,
+    /// Time from the launch of an instance until it is ready: the median.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    cold_start: Duration,
+    /// Standard deviation of the logarithm of that time; 0 makes all starts alike.
+    #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = not_negative)]
+    cold_start_spread: f64,
+    /// Requests that one replica takes at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
+    /// Local replicas, which are always there and cost nothing.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    local: u32,
+    /// Most replicas, local ones included.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_replicas: u32,
+    /// A request that waits longer for a replica is late.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    slo_wait: Duration,
+    /// What a late request costs, in the unit of --price; the policy predictive weighs it against the price of a replica.
+    #[arg(long, value_name = "AMOUNT", default_value_t = 0.006, value_parser = not_negative)]
+    late_request_cost: f64,
+    /// What happens before is not scored.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    warmup: Duration,
+    /// Price of an instance for an hour.
+    #[arg(long, value_name = "AMOUNT", default_value_t = 1.0, value_parser = positive)]
+    price: f64,
+    /// An instance costs at least as much as this time does.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    minimum_billing: Duration,
+    /// The share of launches that never get ready, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    launch_failures: f64,
+    /// Instances that the provider has at a time; no limit unless given.
+    #[arg(long, value_name = "N")]
+    capacity: Option<u32>,
+    /// Time between two samples.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
+    tick: Duration,
+    /// Chooses one of all that may happen: a made trace, start times, failures.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// A list of objects.
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Comma-separated values.
+    #[arg(long)]
+    csv: bool,
+}
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(Self::as_str);
+        let found = Self::ALL.into_iter().find(|shape| shape.as_str() == text);
+        found.ok_or_else(|| format!("there is no shape {text:?}; there are {}", names.join(", ")))
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write it as 60s or 24h"))
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if value.is_finite() { Ok(value) } else { Err(format!("{text:?} is not a finite number")) }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("it must be above 0".to_owned()) })
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text).and_then(|value| if value >= 0.0 { Ok(value) } else { Err("it must not be below 0".to_owned()) })
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    not_negative(text).and_then(|value| if value <= 1.0 { Ok(value) } else { Err("it must be at most 1".to_owned()) })
+}
+
+impl Args {
+    pub(super) fn run(self) -> ExitCode {
+        if let Err(problem) = self.check() {
+            complain!("error: {problem}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+        let trace = match self.trace() {
+            Ok(trace) => trace,
+            Err(problem) => {
+                complain!("error: {problem}");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        };
+        if self.warmup >= trace.length() {
+            let (warmup, length) = (self.warmup.as_secs_f64(), trace.length().as_secs_f64());
+            complain!("error: --warmup of {warmup:.0} s leaves nothing of a trace of {length:.0} s");
+            return ExitCode::from(EXIT_USAGE);
+        }
+        let outcomes: Vec<_> =
+            self.policy.iter().map(|contender| (*contender, self.play(*contender, &trace))).collect();
+        self.tell(&outcomes);
+        ExitCode::SUCCESS
+    }
+
+    /// What no single option can know.
+    fn check(&self) -> Result<(), String> {
+        if self.local > self.max_replicas {
+            let (local, most) = (self.local, self.max_replicas);
+            return Err(format!("--local {local} is more than --max-replicas {most}, which includes them"));
+        }
+        if self.tick.is_zero() {
+            return Err("--tick must be above 0".to_owned());
+        }
+        if self.generate.is_some() && self.length.is_zero() {
+            return Err("--length must be above 0".to_owned());
+        }
+        let too_many = self.policy.iter().find(|p| matches!(p, Contender::Static(n) if *n > self.max_replicas));
+        too_many.map_or(Ok(()), |policy| {
+            Err(format!("--policy {policy} is more than --max-replicas {}", self.max_replicas))
+        })
+    }
+
+    fn trace(&self) -> Result<Trace, String> {
+        let Some(path) = &self.trace else {
+            let shape = self.generate.unwrap_or(Shape::Constant);
+            let recipe = Recipe {
+                shape,
+                rate: self.rate,
+                length: self.length,
+                work: self.work,
+                work_spread: 0.5,
+                seed: self.seed,
+            };
+            return Ok(recipe.make());
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let reading =
+            read::read(&text, self.format, self.work).map_err(|problem| format!("{}: {problem}", path.display()))?;
+        if reading.out_of_order > 0 {
+            complain!("{}: {} requests stood after a later one; sorted by time", path.display(), reading.out_of_order);
+        }
+        Ok(reading.trace)
+    }
+
+    fn world(&self) -> World {
+        World {
+            tick: self.tick,
+            local: self.local,
+            concurrency: self.concurrency,
+            max_replicas: self.max_replicas,
+            slo_wait: self.slo_wait,
+            warmup: self.warmup,
+            providers: vec![Provider {
+                name: "cloud".to_owned(),
+                price_per_hour: self.price,
+                minimum_billing: self.minimum_billing,
+                cold_start: ColdStart { median: self.cold_start, spread: self.cold_start_spread },
+                failures: self.launch_failures,
+                capacity: self.capacity.unwrap_or(u32::MAX),
+            }],
+            seed: self.seed,
+        }
+    }
+
+    fn play(&self, contender: Contender, trace: &Trace) -> Outcome {
+        let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{msg:12} [{bar:40}] {percent:>3} %") {
+            bar.set_style(style);
+        }
+        bar.set_message(contender.to_string());
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a thousand")]
+        let mut progress = |share: f64| bar.set_position((share * 1000.0) as u64);
+        let outcome = contest::run(contender, trace, &self.world(), self.terms(trace), &mut progress);
+        bar.finish_and_clear();
+        outcome
+    }
+
+    fn terms(&self, trace: &Trace) -> Terms {
+        let requests = trace.requests();
+        let work: Duration = requests.iter().map(|request| request.work).sum();
+        let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).max(1);
+        let late_price = Duration::try_from_secs_f64(self.late_request_cost / self.price * 3600.0);
+        Terms { late_price: late_price.unwrap_or(Duration::MAX), mean_work: work / count }
+    }
+
+    fn tell(&self, outcomes: &[(Contender, Outcome)]) {
+        if self.json {
+            let objects: Vec<_> =
+                outcomes.iter().map(|(contender, outcome)| self.object(*contender, outcome)).collect();
+            return say!("{}", Value::Array(objects));
+        }
+        let rows: Vec<Vec<String>> =
+            outcomes.iter().map(|(contender, outcome)| self.row(*contender, outcome)).collect();
+        if self.csv {
+            say!("{}", COLUMNS.join(","));
+            rows.iter().for_each(|row| say!("{}", row.join(",")));
+        } else {
+            let header: Vec<_> = COLUMNS.iter().map(|column| column.to_uppercase()).collect();
+            say!("{}", table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &rows));
+        }
+    }
+
+    fn object(&self, contender: Contender, outcome: &Outcome) -> Value {
+        json!({
+            "policy": contender.to_string(),
+            "requests": outcome.requests,
+            "violations_pct": violations(outcome),
+            "wait_p99_s": outcome.wait_p99.as_secs_f64(),
+            "cloud_hours": hours(outcome),
+            "spend": outcome.spend,
+            "loss": self.loss(outcome),
+            "peak_replicas": outcome.peak_replicas,
+            "launches": outcome.launches,
+            "reversals": outcome.reversals,
+        })
+    }
+
+    fn row(&self, contender: Contender, outcome: &Outcome) -> Vec<String> {
+        vec![
+            contender.to_string(),
+            outcome.requests.to_string(),
+            format!("{:.3}", violations(outcome)),
+            format!("{:.3}", outcome.wait_p99.as_secs_f64()),
+            format!("{:.3}", hours(outcome)),
+            format!("{:.2}", outcome.spend),
+            format!("{:.2}", self.loss(outcome)),
+            outcome.peak_replicas.to_string(),
+            outcome.launches.to_string(),
+            outcome.reversals.to_string(),
+        ]
+    }
+
+    /// What was spent, and the late requests at their cost.
+    fn loss(&self, outcome: &Outcome) -> f64 {
+        outcome.spend + count(outcome.late) * self.late_request_cost
+    }
+}
+
+const COLUMNS: [&str; 10] = [
+    "policy",
+    "requests",
+    "violations_pct",
+    "wait_p99_s",
+    "cloud_hours",
+    "spend",
+    "loss",
+    "peak_replicas",
+    "launches",
+    "reversals",
+];
+
+fn violations(outcome: &Outcome) -> f64 {
+    if outcome.requests == 0 { 0.0 } else { count(outcome.late) / count(outcome.requests) * 100.0 }
+}
+
+fn hours(outcome: &Outcome) -> f64 {
+    outcome.cloud_time.as_secs_f64() / 3600.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "requests are far fewer than 2^52")]
+fn count(requests: u64) -> f64 {
+    requests as f64
+}

@@ -1,0 +1,350 @@
+//! What load is to be expected, and how sure that is.
+//!
+//! Load is offered load: arrivals a second times the time that a request takes, which is how many requests are at replicas when none
+//! has to wait. Time is cut into slots of four seconds. Several simple forecasters look ahead over nine horizons from one slot to
+//! twenty minutes; for each horizon, and for each height of the load from which they look ahead, the one counts that has erred least.
+//! How it has erred is kept too, as a histogram over the height that it forecast, older errors fading: a forecast is that
+//! histogram around its value, not the value alone. So a burst that comes again and again is expected in the share of time that it has
+//! had, and one that ends soon is expected to end.
+//!
+//! Everything is in logarithms of 1 + load, so that an error of one request matters when there is one and not when there are a hundred.
+
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+mod least_squares;
+mod season;
+
+use least_squares::{INPUTS, LeastSquares};
+use season::Season;
+
+/// The unit of time here.
+pub const SLOT: Duration = Duration::from_secs(4);
+
+/// How far ahead is looked, in slots.
+const AHEAD: [u16; HORIZONS] = [1, 3, 5, 10, 20, 40, 80, 160, 320];
+/// How many horizons there are.
+pub const HORIZONS: usize = 9;
+/// Origins of forecasts whose outcome is not known yet.
+const PENDING: usize = 321;
+
+/// Heights of load, half a doubling each: up to 16,000 requests at a time.
+const HEIGHTS: usize = 28;
+/// Errors, a quarter of a doubling each, from a 64th of the forecast to 64 times as much.
+const ERRORS: usize = 49;
+/// An error's weight is halved after so many of the same height: some seven hours of them.
+const FADING: f32 = 6000.0;
+/// What was seen at the neighbouring height counts so much, and at the one beyond so much of that.
+const NEIGHBOUR: f64 = 0.3;
+/// Before anything was seen, errors are assumed as if so many had been.
+const ASSUMED: f64 = 2.0;
+
+/// Time constants of the means of the last, middle and slow past.
+const LAST: f64 = 6.0;
+const MIDDLE: f64 = 60.0;
+const SLOW: f64 = 600.0;
+/// Of the level that has a trend.
+const LEVEL: f64 = 30.0;
+/// The trend is believed a hundredth less with each slot further ahead.
+const DAMPING: f64 = 0.99;
+
+/// A way of looking ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Forecaster {
+    /// It stays as it just was.
+    #[default]
+    Last,
+    /// It goes on as it was over the last minute.
+    Middle,
+    /// It goes on as it was over the last ten minutes.
+    Slow,
+    /// Exponential smoothing with a damped trend.
+    Trend,
+    /// It comes as it came one period ago.
+    Season,
+    /// Recursive least squares on the others and the time of day.
+    LeastSquares,
+}
+
+impl Forecaster {
+    const ALL: [Self; 6] = [Self::Last, Self::Middle, Self::Slow, Self::Trend, Self::Season, Self::LeastSquares];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Last => "last value",
+            Self::Middle => "mean of a minute",
+            Self::Slow => "mean of ten minutes",
+            Self::Trend => "trend",
+            Self::Season => "season",
+            Self::LeastSquares => "least squares",
+        }
+    }
+}
+
+const FORECASTERS: usize = Forecaster::ALL.len();
+
+/// What is known at one moment, from which all forecasters look ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Origin {
+    slot: u32,
+    last: f32,
+    middle: f32,
+    slow: f32,
+    level: f32,
+    trend: f32,
+}
+
+/// One horizon's track record.
+#[derive(Clone, Debug, PartialEq)]
+struct Record {
+    /// Mean absolute error of each forecaster, by the height from which it looked ahead.
+    errors: [[f32; FORECASTERS]; HEIGHTS],
+    /// How many slots of that height were learnt from, older ones fading.
+    seen: [f32; HEIGHTS],
+    /// Errors of the forecaster that counted, by the height that it forecast.
+    spread: [[f32; ERRORS]; HEIGHTS],
+    least_squares: LeastSquares,
+}
+
+/// What is expected at one horizon.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// Whose forecast it is.
+    pub by: Forecaster,
+    /// What it forecast.
+    pub value: f64,
+    /// The mean of what is to be expected.
+    pub mean: f64,
+    /// Loads and their probabilities, which sum to one.
+    pub outcomes: Vec<(f64, f64)>,
+}
+
+/// What was learnt of one service's load.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forecast {
+    /// Slots so far.
+    slots: u32,
+    /// Origins before this slot lie before a gap, and nothing follows from what came after it.
+    from: u32,
+    now: Origin,
+    pending: Vec<Origin>,
+    season: Season,
+    records: Vec<Record>,
+}
+
+impl Default for Forecast {
+    fn default() -> Self {
+        Self {
+            slots: 0,
+            from: 0,
+            now: Origin::default(),
+            pending: vec![Origin::default(); PENDING],
+            season: Season::default(),
+            records: vec![Record::default(); HORIZONS],
+        }
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            errors: [[0.0; FORECASTERS]; HEIGHTS],
+            seen: [0.0; HEIGHTS],
+            spread: [[0.0; ERRORS]; HEIGHTS],
+            least_squares: LeastSquares::default(),
+        }
+    }
+}
+
+impl Forecast {
+    /// How far ahead a horizon is.
+    pub fn ahead(horizon: usize) -> Duration {
+        SLOT * u32::from(AHEAD[horizon.min(HORIZONS - 1)])
+    }
+
+    /// The load as it just was.
+    pub fn last(&self) -> f64 {
+        f64::from(self.now.last)
+    }
+
+    /// The period that was found, where one was.
+    pub fn period(&self) -> Option<Duration> {
+        self.season.period().map(|slots| SLOT * slots)
+    }
+
+    /// Slots that were learnt from.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Takes in the mean load of the next slot. A load that is no number, or a negative one, is left out.
+    pub fn learn(&mut self, load: f64) {
+        if !load.is_finite() || load < 0.0 {
+            return self.gap();
+        }
+        self.season.push(load);
+        self.slots += 1;
+        self.move_on(load);
+        for horizon in 0..HORIZONS {
+            self.judge(horizon);
+        }
+        self.pending[self.slots as usize % PENDING] = self.now;
+        self.season.search(self.slots);
+    }
+
+    /// Nothing is known of what was between the last slot and the next.
+    pub fn gap(&mut self) {
+        self.from = self.slots + 1;
+    }
+
+    fn move_on(&mut self, load: f64) {
+        let share = |time_constant: f64| -> f64 {
+            (1.0 - (-SLOT.as_secs_f64() / time_constant).exp()).max(1.0 / f64::from(self.slots))
+        };
+        let Origin { last, middle, slow, level, trend, .. } = self.now;
+        let toward =
+            |mean: f32, time_constant: f64| narrow(f64::from(mean) + share(time_constant) * (load - f64::from(mean)));
+        let expected = f64::from(level) + f64::from(trend);
+        let next_level = expected + share(LEVEL) * (load - expected);
+        let gain = 0.05 * share(LEVEL).sqrt();
+        let next_trend = f64::from(trend) + gain * (next_level - f64::from(level) - f64::from(trend));
+        self.now = Origin {
+            slot: self.slots,
+            last: toward(last, LAST),
+            middle: toward(middle, MIDDLE),
+            slow: toward(slow, SLOW),
+            level: narrow(next_level),
+            trend: narrow(next_trend),
+        };
+    }
+
+    /// Compares what was forecast for now with what came.
+    fn judge(&mut self, horizon: usize) {
+        let ahead = u32::from(AHEAD[horizon]);
+        if self.slots <= ahead + 2 || self.slots - ahead < self.from {
+            return;
+        }
+        let came = log(self.season.mean_of_last(ahead.min(3)));
+        let origin = self.pending[(self.slots - ahead) as usize % PENDING];
+        let (forecasts, inputs) = self.forecasts(&origin, horizon);
+        let from = height(f64::from(origin.last));
+        let record = &mut self.records[horizon];
+        let share = (1.0 / (record.seen[from] + 1.0)).max(0.003);
+        for (error, forecast) in record.errors[from].iter_mut().zip(forecasts) {
+            *error += share * (narrow((came - log(forecast)).abs()) - *error);
+        }
+        let forecast = forecasts[record.best(from)];
+        let keep = 0.5_f32.powf(1.0 / FADING);
+        let spread = &mut record.spread[height(forecast)];
+        spread.iter_mut().for_each(|weight| *weight *= keep);
+        spread[error_bin(came - log(forecast))] += 1.0;
+        record.seen[from] = record.seen[from] * keep + 1.0;
+        record.least_squares.learn(&inputs, came);
+    }
+
+    /// What each forecaster says, and the inputs of the one that learns.
+    fn forecasts(&self, origin: &Origin, horizon: usize) -> ([f64; FORECASTERS], [f64; INPUTS]) {
+        let ahead = AHEAD[horizon];
+        let Origin { last, middle, slow, level, trend, .. } = *origin;
+        let [last, middle, slow, level, trend] = [last, middle, slow, level, trend].map(f64::from);
+        let season = self.season.at(origin.slot, u32::from(ahead));
+        let steps = DAMPING * (1.0 - DAMPING.powi(i32::from(ahead))) / (1.0 - DAMPING);
+        let day = (f64::from(origin.slot) + f64::from(ahead)) * SLOT.as_secs_f64() / 86_400.0 * TAU;
+        let inputs = [1.0, log(last), log(middle), log(slow), day.sin(), day.cos(), log(season.unwrap_or(slow))];
+        let learnt = self.records[horizon].least_squares.estimate(&inputs);
+        let forecasts = [
+            last,
+            middle,
+            slow,
+            (level + trend * steps).max(0.0),
+            season.unwrap_or(last),
+            load(learnt.clamp(0.0, 14.0)),
+        ];
+        (forecasts, inputs)
+    }
+
+    /// What is to be expected at a horizon.
+    pub fn outlook(&self, horizon: usize) -> Outlook {
+        let record = &self.records[horizon];
+        let best = record.best(height(self.last()));
+        let value = self.forecasts(&self.now, horizon).0[best];
+        let weights = record.weights(height(value), AHEAD[horizon]);
+        let total: f64 = weights.iter().sum();
+        let base = log(value);
+        let outcomes = weights.iter().enumerate().map(|(bin, weight)| (load(base + error_of(bin)), weight / total));
+        let outcomes: Vec<_> = outcomes.filter(|(_, probability)| *probability > 1e-5).collect();
+        let mean = outcomes.iter().map(|(load, probability)| load * probability).sum();
+        Outlook { by: Forecaster::ALL[best], value, mean, outcomes }
+    }
+
+    /// The mean absolute error of the forecaster that counts at a horizon, in doublings of 1 + load.
+    pub fn error(&self, horizon: usize) -> f64 {
+        let record = &self.records[horizon];
+        let from = height(self.last());
+        f64::from(record.errors[from][record.best(from)])
+    }
+}
+
+impl Record {
+    /// The forecaster that has erred least from this height. One further down the list must be better by a fiftieth.
+    fn best(&self, height: usize) -> usize {
+        let errors = &self.errors[height];
+        (1..FORECASTERS).fold(0, |best, next| if errors[next] < errors[best] * 0.98 { next } else { best })
+    }
+
+    /// How much each error is to be expected of a forecast of this height: what was seen there, less of what was seen near it, and an
+    /// assumption for where nothing was seen yet.
+    fn weights(&self, height: usize, ahead: u16) -> [f64; ERRORS] {
+        let mut weights = [0.0; ERRORS];
+        let near = height.saturating_sub(3)..(height + 4).min(HEIGHTS);
+        for (spread, other) in self.spread[near.clone()].iter().zip(near) {
+            let share = NEIGHBOUR.powi(i32::try_from(other.abs_diff(height)).unwrap_or(i32::MAX));
+            for (weight, seen) in weights.iter_mut().zip(spread) {
+                *weight += share * f64::from(*seen);
+            }
+        }
+        let width = 0.075 + 0.05 * f64::from(ahead).ln();
+        let assumed: [f64; ERRORS] = std::array::from_fn(|bin| (-error_of(bin).abs() / width).exp());
+        let total: f64 = assumed.iter().sum();
+        for (weight, assumed) in weights.iter_mut().zip(assumed) {
+            *weight += ASSUMED * assumed / total;
+        }
+        weights
+    }
+}
+
+fn log(load: f64) -> f64 {
+    load.ln_1p() * std::f64::consts::LOG2_E
+}
+
+fn load(log: f64) -> f64 {
+    (log.exp2() - 1.0).max(0.0)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and a logarithm of 1 + load is not below 0"
+)]
+fn height(load: f64) -> usize {
+    ((2.0 * log(load)) as usize).min(HEIGHTS - 1)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the bins that there are")]
+fn error_bin(error: f64) -> usize {
+    (error * 4.0 + 24.0).round().clamp(0.0, 48.0) as usize
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bins are few")]
+fn error_of(bin: usize) -> f64 {
+    (bin as f64 - 24.0) / 4.0
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a float of less precision is enough for what fades")]
+fn narrow(value: f64) -> f32 {
+    value as f32
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! What is expected of loads whose future is known.
+
+use super::*;
+
+fn learnt(slots: u32, load: impl Fn(u32) -> f64) -> Forecast {
+    let mut forecast = Forecast::default();
+    (0..slots).for_each(|slot| forecast.learn(load(slot)));
+    forecast
+}
+
+/// The horizon of 80 seconds.
+const SOON: usize = 4;
+
+#[test]
+fn a_steady_load_is_expected_to_stay_and_hardly_anything_else() {
+    let outlook = learnt(500, |_| 5.0).outlook(SOON);
+    assert!((outlook.value - 5.0).abs() < 0.05, "{outlook:?}");
+    let near: f64 = outlook.outcomes.iter().filter(|(load, _)| (4.0..6.0).contains(load)).map(|(_, odds)| odds).sum();
+    assert!(near > 0.95, "{near}");
+    let sum: f64 = outlook.outcomes.iter().map(|(_, odds)| odds).sum();
+    assert!((sum - 1.0).abs() < 1e-3, "{sum}");
+}
+
+#[test]
+fn a_ramp_is_followed_by_its_trend() {
+    let forecast = learnt(600, |slot| f64::from(slot) * 0.1);
+    let outlook = forecast.outlook(SOON);
+    assert!((outlook.value - 62.0).abs() < 2.0, "{} in 20 slots, and it is at {}", outlook.value, forecast.last());
+}
+
+#[test]
+fn a_load_that_repeats_is_known_by_its_period() {
+    // Ten minutes on, ten off.
+    let forecast = learnt(4200, |slot| if slot % 300 < 150 { 1.0 } else { 20.0 });
+    let period = forecast.period().unwrap().as_secs_f64();
+    assert!((period - 1200.0).abs() <= 4.0, "{period}");
+    // It has just begun to be off; in ten minutes and forty seconds it is on.
+    let outlook = forecast.outlook(7);
+    assert!(outlook.mean > 12.0, "{outlook:?}");
+}
+
+#[test]
+fn a_rare_burst_is_expected_as_often_as_it_came() {
+    let forecast = learnt(4000, |slot| if slot % 97 < 5 { 40.0 } else { 2.0 });
+    let outlook = forecast.outlook(SOON);
+    let high: f64 = outlook.outcomes.iter().filter(|(load, _)| *load > 10.0).map(|(_, odds)| odds).sum();
+    assert!((0.005..0.35).contains(&high), "{high} of the time, and it was so in a twentieth");
+}
+
+#[test]
+fn what_lies_across_a_gap_is_not_judged() {
+    let mut forecast = learnt(400, |_| 5.0);
+    let before = forecast.error(SOON);
+    forecast.gap();
+    (0..10).for_each(|_| forecast.learn(80.0));
+    assert!((forecast.error(SOON) - before).abs() < 1e-9, "no origin before the gap says anything of what came after");
+}
+
+#[test]
+fn what_is_no_load_is_left_out() {
+    let mut forecast = learnt(100, |_| 5.0);
+    for wrong in [f64::NAN, f64::INFINITY, -1.0] {
+        forecast.learn(wrong);
+    }
+    assert_eq!(forecast.slots(), 100);
+    assert!(forecast.outlook(SOON).value.is_finite());
+}
+
+#[test]
+fn days_of_load_stay_finite_and_bounded() {
+    let forecast = learnt(22_000, |slot| 5.0 + 4.0 * (f64::from(slot) / 300.0).sin());
+    for horizon in 0..HORIZONS {
+        let outlook = forecast.outlook(horizon);
+        assert!(outlook.value.is_finite() && outlook.mean.is_finite() && outlook.mean < 50.0, "{outlook:?}");
+    }
+}

@@ -1,0 +1,164 @@
+//! What the policy wants of loads whose right answer is known.
+
+use super::*;
+
+const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
+
+fn config(late_price: u64) -> Config {
+    Config { concurrency: 2, late_after: Duration::from_secs(1), late_price: Duration::from_secs(late_price), free: 1 }
+}
+
+/// A service whose requests take a second, answered by as many replicas as it wants.
+struct Play {
+    config: Config,
+    state: State,
+    second: u64,
+    wanted: u32,
+    reason: String,
+}
+
+impl Play {
+    fn new(config: Config) -> Self {
+        Self { config, state: State::start(1), second: 0, wanted: 1, reason: String::new() }
+    }
+
+    fn seen(&self, rate: Option<f64>) -> Observation {
+        Observation {
+            arrivals_per_s: rate,
+            service_time: Some(1.0),
+            completed: rate.unwrap_or_default(),
+            ready: self.wanted,
+            in_flight: u64::from(rate.is_some_and(|rate| rate > 0.0)),
+            start_time: Some(Duration::from_secs(30)),
+            ..Observation::default()
+        }
+    }
+
+    /// So many seconds of a rate; what is wanted at their end.
+    fn run(&mut self, seconds: u64, rate: f64) -> u32 {
+        for _ in 0..seconds {
+            self.step(Some(rate));
+        }
+        self.wanted
+    }
+
+    fn step(&mut self, rate: Option<f64>) -> Change {
+        self.second += 1;
+        let seen = self.seen(rate);
+        let (state, decision) = self.config.decide(self.state.clone(), &seen, BOUNDS, Duration::from_secs(self.second));
+        self.state = state;
+        self.wanted = decision.wanted;
+        self.reason = decision.reason.to_string();
+        decision.reason.change
+    }
+}
+
+#[test]
+fn a_steady_load_gets_what_it_needs_and_a_margin_that_its_price_pays() {
+    let mut cheap = Play::new(config(2));
+    let mut dear = Play::new(config(60));
+    let (few, many) = (cheap.run(600, 10.0), dear.run(600, 10.0));
+    assert!((5..=7).contains(&few), "10 at a time need 5 replicas of 2 places, and {few} are wanted");
+    assert!((few..=9).contains(&many) && many >= 6, "{many}");
+    assert!(
+        cheap.reason.starts_with("offered_load 10.") || cheap.reason.starts_with("offered_load 9."),
+        "{}",
+        cheap.reason
+    );
+    assert!(cheap.reason.contains("is expected in 34 s ("), "{}", cheap.reason);
+}
+
+#[test]
+fn it_falls_when_the_load_does_and_keeps_the_last_one_while_it_has_work() {
+    let mut play = Play::new(config(10));
+    assert!(play.run(300, 20.0) >= 10);
+    assert_eq!(play.run(1200, 0.1), 1);
+    assert_eq!(play.run(1200, 0.0), 1, "the minimum");
+}
+
+#[test]
+fn what_comes_every_ten_minutes_is_expected_when_being_late_is_dear() {
+    let mut play = Play::new(config(36));
+    for _ in 0..8 {
+        play.run(300, 1.0);
+        play.run(300, 20.0);
+    }
+    assert!(play.run(296, 1.0) >= 10, "{} are there just before it comes again: {}", play.wanted, play.reason);
+    assert!(play.state.forecast().period().is_some());
+}
+
+#[test]
+fn short_bursts_are_let_be_late_when_that_is_cheap() {
+    let mut play = Play::new(config(1));
+    for _ in 0..8 {
+        play.run(590, 1.0);
+        play.run(10, 30.0);
+    }
+    assert!(play.run(300, 1.0) <= 2, "{}", play.reason);
+}
+
+#[test]
+fn without_data_it_holds_and_says_so() {
+    let mut play = Play::new(config(10));
+    let before = play.run(300, 20.0);
+    assert_eq!(play.step(None), Change::NoData);
+    assert_eq!(play.step(Some(f64::NAN)), Change::NoData);
+    assert_eq!(play.wanted, before);
+    assert!(play.reason.contains("has no value now: the last decision holds"), "{}", play.reason);
+}
+
+#[test]
+fn a_clock_that_jumps_is_a_gap_and_no_load() {
+    let mut play = Play::new(config(10));
+    let before = play.run(300, 20.0);
+    play.second += 100_000;
+    play.step(Some(20.0));
+    assert_eq!(play.wanted, before, "{}", play.reason);
+    let after = play.run(60, 20.0);
+    assert!(after.abs_diff(before) <= 2, "{after} after the jump, {before} before");
+}
+
+#[test]
+fn a_backlog_calls_for_more_than_the_load_does() {
+    let mut play = Play::new(config(10));
+    let steady = play.run(600, 10.0);
+    let seen = Observation { queued: 400, ..play.seen(Some(10.0)) };
+    let mut most = steady;
+    for _ in 0..8 {
+        play.second += 1;
+        let (state, decision) = play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+        play.state = state;
+        most = most.max(decision.wanted);
+    }
+    assert!(most > steady, "{most} with 400 waiting, {steady} without");
+}
+
+#[test]
+fn the_bounds_hold() {
+    let narrow = Bounds { min: 2, max: 4 };
+    let mut play = Play::new(config(10));
+    for second in 1..=400 {
+        let seen = play.seen(Some(50.0));
+        let (state, decision) = play.config.decide(play.state.clone(), &seen, narrow, Duration::from_secs(second));
+        assert!((2..=4).contains(&decision.wanted));
+        play.state = state;
+        play.wanted = decision.wanted;
+        play.reason = decision.reason.to_string();
+    }
+    assert_eq!(play.wanted, 4);
+    let contradictory = Bounds { min: 5, max: 3 };
+    let (_, decision) =
+        play.config.decide(play.state.clone(), &play.seen(Some(1.0)), contradictory, Duration::from_secs(500));
+    assert_eq!(decision.wanted, 3, "the maximum protects the purse");
+}
+
+#[test]
+fn the_odds_of_waiting_agree_with_erlangs_formula() {
+    // M/M/c by hand: c = 10, a = 8: C = 0.409; c = 20, a = 15: C = 0.160.
+    for (places, load, exact) in [(10.0, 8.0, 0.409), (20.0, 15.0, 0.160), (2.0, 1.0, 0.333)] {
+        let odds = odds_of_waiting(places, load, 0.0);
+        assert!((odds - exact).abs() < 0.07, "{odds} for {load} at {places}, and {exact} is right");
+    }
+    assert!((odds_of_waiting(2.0, 3.0, 1.0) - 1.0).abs() < 1e-12);
+    assert!(odds_of_waiting(100.0, 1.0, 0.0) < 1e-9);
+}

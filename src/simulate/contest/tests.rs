@@ -1,0 +1,148 @@
+//! Whole plays, by rules whose outcome is known or bounded.
+
+use super::*;
+use crate::simulate::engine::{ColdStart, Provider};
+use crate::simulate::generate::{Recipe, Shape};
+use crate::simulate::trace::Request;
+
+const TERMS: Terms = Terms { late_price: Duration::from_secs(20), mean_work: Duration::from_secs(1) };
+
+fn world() -> World {
+    World {
+        tick: Duration::from_secs(2),
+        local: 1,
+        concurrency: 2,
+        max_replicas: 100,
+        slo_wait: Duration::from_secs(1),
+        warmup: Duration::ZERO,
+        providers: vec![Provider {
+            name: "cloud".to_owned(),
+            price_per_hour: 2.0,
+            minimum_billing: Duration::ZERO,
+            cold_start: ColdStart { median: Duration::from_secs(30), spread: 0.0 },
+            failures: 0.0,
+            capacity: u32::MAX,
+        }],
+        seed: 1,
+    }
+}
+
+fn made(shape: Shape, hours: u64) -> Trace {
+    Recipe {
+        shape,
+        rate: 5.0,
+        length: Duration::from_secs(hours * 3600),
+        work: Duration::from_secs(1),
+        work_spread: 0.5,
+        seed: 7,
+    }
+    .make()
+}
+
+fn play_of(contender: Contender, trace: &Trace, world: &World) -> Outcome {
+    run(contender, trace, world, TERMS, &mut |_| {})
+}
+
+#[test]
+fn a_fixed_number_costs_what_it_costs_and_waits_as_the_line_says() {
+    // Three at once at one replica of two places: two begin at once, the third when they end.
+    let request = |at: u64| Request { at: Duration::from_secs(at), work: Duration::from_secs(4) };
+    let trace = Trace::new(vec![request(0), request(0), request(0)], Duration::from_secs(3600));
+    let alone = play_of(Contender::Static(1), &trace, &world());
+    assert_eq!((alone.requests, alone.late, alone.launches), (3, 1, 0));
+    assert_eq!((alone.wait_p99, alone.cloud_time), (Duration::from_secs(4), Duration::ZERO));
+    let two = play_of(Contender::Static(2), &trace, &world());
+    assert_eq!((two.launches, two.peak_replicas), (1, 2));
+    // Launched on the first tick, and paid for to the end.
+    assert_eq!(two.cloud_time, Duration::from_secs(3598));
+    assert!((two.spend - 3598.0 / 3600.0 * 2.0).abs() < 1e-9);
+}
+
+#[test]
+fn the_same_seed_plays_the_same_and_another_does_not() {
+    let mut unsteady = world();
+    unsteady.providers[0].cold_start.spread = 0.5;
+    unsteady.providers[0].failures = 0.1;
+    let trace = made(Shape::Burst, 2);
+    let first = play_of(Contender::Predictive, &trace, &unsteady);
+    assert_eq!(first, play_of(Contender::Predictive, &trace, &unsteady));
+    unsteady.seed = 2;
+    assert_ne!(first, play_of(Contender::Predictive, &trace, &unsteady));
+}
+
+#[test]
+fn every_request_is_answered_and_limits_hold() {
+    let mut scarce = world();
+    scarce.providers[0].capacity = 3;
+    let trace = made(Shape::FlashCrowd, 3);
+    for contender in [Contender::Predictive, Contender::Kpa, Contender::Threshold, Contender::Hpa, Contender::Ray] {
+        let outcome = play_of(contender, &trace, &scarce);
+        assert_eq!(outcome.requests, trace.requests().len() as u64, "{contender}");
+        assert!(outcome.peak_replicas <= 4, "{contender}: {}", outcome.peak_replicas);
+    }
+}
+
+#[test]
+fn who_knew_the_trace_loses_least_and_the_best_fixed_number_is_the_best() {
+    let trace = made(Shape::OnOff, 3);
+    let of = |contender| loss(&play_of(contender, &trace, &world()), TERMS.late_price);
+    let optimum = of(Contender::Optimum);
+    let fixed = of(Contender::BestStatic);
+    for count in [1, 4, 8, 12] {
+        assert!(fixed <= of(Contender::Static(count)), "{count}");
+    }
+    for contender in [
+        Contender::Predictive,
+        Contender::Kpa,
+        Contender::Hpa,
+        Contender::Ray,
+        Contender::SkyServe,
+        Contender::BestStatic,
+    ] {
+        assert!(optimum <= of(contender), "{contender}");
+    }
+}
+
+/// What the issue of the policies asks for in full is measured by `benches/run scaling`; this is a cell of it.
+#[test]
+fn the_forecast_pays() {
+    let trace = made(Shape::OnOff, 4);
+    let mut world = world();
+    world.warmup = Duration::from_secs(3600);
+    let of = |contender| loss(&play_of(contender, &trace, &world), TERMS.late_price);
+    let own = of(Contender::Predictive);
+    for contender in [Contender::Kpa, Contender::Hpa, Contender::Ray, Contender::SkyServe] {
+        assert!(own < 0.9 * of(contender), "{contender}: {own} and {}", of(contender));
+    }
+}
+
+#[test]
+fn names_are_read_as_they_are_written_and_others_refused() {
+    for contender in [Contender::Predictive, Contender::Static(7), Contender::BestStatic, Contender::Optimum] {
+        assert_eq!(contender.to_string().parse(), Ok(contender));
+    }
+    for wrong in ["", "static", "static:-1", "knative"] {
+        assert!(wrong.parse::<Contender>().unwrap_err().contains("there are predictive"), "{wrong:?}");
+    }
+}
+
+#[test]
+fn made_traces_have_the_rate_that_was_asked_for() {
+    for shape in Shape::ALL {
+        let trace = made(shape, 24);
+        #[expect(clippy::cast_precision_loss, reason = "a count of a test")]
+        let rate = trace.requests().len() as f64 / 86_400.0;
+        assert!((rate - 5.0).abs() < 1.0, "{}: {rate}", shape.as_str());
+        assert!(trace.requests().is_sorted_by_key(|request| request.at));
+    }
+}
+
+#[test]
+fn a_request_that_nobody_can_answer_is_late() {
+    let mut nothing = world();
+    nothing.local = 0;
+    nothing.providers[0].capacity = 0;
+    let trace = made(Shape::Constant, 1);
+    let outcome = play_of(Contender::Predictive, &trace, &nothing);
+    assert_eq!((outcome.late, outcome.requests), (outcome.requests, trace.requests().len() as u64));
+}

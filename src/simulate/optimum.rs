@@ -1,0 +1,161 @@
+//! What could have been done by somebody who knew the trace.
+//!
+//! Time is cut into slices. For each slice and each count of replicas it is played how many requests would come too late; then the course of
+//! counts is sought that costs least, late requests and starts at their price (dynamic programming). It is a plan that can be carried out, so
+//! what it comes to bounds the best possible from above: a slice does not know the backlog of the one before.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use super::engine::World;
+use super::trace::{Request, Trace};
+
+/// A slice is no shorter than this, and none is so short that there are more than `MOST` of them.
+const SLICE: Duration = Duration::from_secs(10);
+const MOST: u32 = 20_000;
+/// A slice is played with what came so long before it, so that it begins with replicas at work.
+const RUN_UP: Duration = Duration::from_secs(10);
+
+/// From when on how many replicas are wanted. `late_price` is a late request's cost as the time of a replica that costs as much.
+pub fn plan(trace: &Trace, world: &World, late_price: Duration) -> Vec<(Duration, u32)> {
+    let slice = SLICE.max(trace.length() / MOST);
+    let lates = lates(trace, world, slice);
+    let start = longest_start(world);
+    let counts = cheapest(&lates, world, slice.as_secs_f64(), late_price.as_secs_f64(), start.as_secs_f64());
+    let needed =
+        counts.into_iter().enumerate().map(|(index, count)| (slice * u32::try_from(index).unwrap_or(u32::MAX), count));
+    ahead(&needed.collect::<Vec<_>>(), start + world.tick * 2)
+}
+
+fn longest_start(world: &World) -> Duration {
+    let slow = |spread: f64| (2.0 * spread).exp();
+    let starts = world.providers.iter().map(|p| p.cold_start.median.mul_f64(slow(p.cold_start.spread)));
+    starts.min().unwrap_or_default()
+}
+
+/// Late requests of each slice by the count of replicas, until there are none.
+fn lates(trace: &Trace, world: &World, slice: Duration) -> Vec<Vec<u32>> {
+    let requests = trace.requests();
+    let mut slices = Vec::new();
+    let mut from = Duration::ZERO;
+    while from <= trace.length() {
+        let first = requests.partition_point(|request| request.at < from.saturating_sub(RUN_UP));
+        let last = requests.partition_point(|request| request.at < from + slice);
+        let mut by_count = Vec::new();
+        for count in world.local..=world.max_replicas {
+            let late = late(&requests[first..last], from, count.saturating_mul(world.concurrency), world.slo_wait);
+            by_count.push(late);
+            if late == 0 {
+                break;
+            }
+        }
+        slices.push(by_count);
+        from += slice;
+    }
+    slices
+}
+
+/// How many of the requests from a moment on wait too long at so many places.
+fn late(requests: &[Request], from: Duration, places: u32, slo_wait: Duration) -> u32 {
+    let mut busy: BinaryHeap<Reverse<Duration>> = BinaryHeap::new();
+    let mut late = 0;
+    for request in requests {
+        if places == 0 {
+            late += u32::from(request.at >= from);
+            continue;
+        }
+        let free =
+            if busy.len() < places as usize { request.at } else { busy.pop().map_or(request.at, |Reverse(at)| at) };
+        // What came before the slice is answered in time in a plan that is any good; its backlog is not of this slice.
+        let begins = if request.at < from { request.at } else { free.max(request.at) };
+        late += u32::from(request.at >= from && begins - request.at > slo_wait);
+        busy.push(Reverse(begins + request.work));
+    }
+    late
+}
+
+/// The course of counts that costs least.
+fn cheapest(lates: &[Vec<u32>], world: &World, slice: f64, late_price: f64, start: f64) -> Vec<u32> {
+    let most = lates.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    let mut costs = vec![0.0; most];
+    let mut came_from: Vec<Vec<u32>> = Vec::with_capacity(lates.len());
+    for by_count in lates {
+        let (entry, from) = entries(&costs, start);
+        costs = (0..most)
+            .map(|count| {
+                let late = by_count.get(count).copied().unwrap_or(0);
+                entry[count] + index_f64(count) * slice + f64::from(late) * late_price
+            })
+            .collect();
+        came_from.push(from);
+    }
+    let best = (0..most).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).unwrap_or(0);
+    let mut count = u32::try_from(best).unwrap_or(u32::MAX);
+    let mut counts = vec![0; lates.len()];
+    for (index, from) in came_from.iter().enumerate().rev() {
+        counts[index] = count + world.local;
+        count = from[count as usize];
+    }
+    counts
+}
+
+/// The cheapest way into each count from the counts before: down is free, each one up costs a start.
+fn entries(costs: &[f64], start: f64) -> (Vec<f64>, Vec<u32>) {
+    let count = costs.len();
+    let (mut entry, mut from) = (vec![f64::INFINITY; count], vec![0_u32; count]);
+    let mut best = (f64::INFINITY, 0);
+    for index in (0..count).rev() {
+        if costs[index] < best.0 {
+            best = (costs[index], index);
+        }
+        (entry[index], from[index]) = (best.0, u32::try_from(best.1).unwrap_or(0));
+    }
+    let mut up = (f64::INFINITY, 0);
+    for index in 0..count {
+        let value = up.0 + start;
+        if value < entry[index] {
+            (entry[index], from[index]) = (value, u32::try_from(up.1).unwrap_or(0));
+        }
+        up = if costs[index] < value { (costs[index], index) } else { (value, up.1) };
+    }
+    (entry, from)
+}
+
+/// Wants what is needed within `lead`, so that it is ready when it is.
+fn ahead(needed: &[(Duration, u32)], lead: Duration) -> Vec<(Duration, u32)> {
+    let mut plan = Vec::new();
+    let mut moments: Vec<Duration> = needed.iter().flat_map(|(at, _)| [*at, at.saturating_sub(lead)]).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let (mut first, mut last) = (0, 0);
+    let mut window: std::collections::VecDeque<(usize, u32)> = std::collections::VecDeque::new();
+    for moment in moments {
+        while last < needed.len() && needed[last].0 <= moment + lead {
+            while window.back().is_some_and(|(_, count)| *count <= needed[last].1) {
+                window.pop_back();
+            }
+            window.push_back((last, needed[last].1));
+            last += 1;
+        }
+        while first + 1 < needed.len() && needed[first + 1].0 <= moment {
+            first += 1;
+        }
+        while window.front().is_some_and(|(index, _)| *index < first) {
+            window.pop_front();
+        }
+        let wanted = window.front().map_or(0, |(_, count)| *count);
+        if plan.last().is_none_or(|(_, before)| *before != wanted) {
+            plan.push((moment, wanted));
+        }
+    }
+    plan
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of replicas are small")]
+fn index_f64(index: usize) -> f64 {
+    index as f64
+}
+
+#[cfg(test)]
+mod tests;

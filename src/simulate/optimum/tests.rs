@@ -1,0 +1,34 @@
+//! Courses whose price can be told by hand.
+
+use super::*;
+
+#[test]
+fn a_gap_shorter_than_a_start_is_paid_through_and_a_longer_one_is_not() {
+    let world = World {
+        tick: Duration::from_secs(2),
+        local: 0,
+        concurrency: 1,
+        max_replicas: 5,
+        slo_wait: Duration::from_secs(1),
+        warmup: Duration::ZERO,
+        providers: Vec::new(),
+        seed: 1,
+    };
+    // One replica is needed (a hundred late requests without it) in slices 0, 2 and 9.
+    let needed = vec![100, 0];
+    let idle = vec![0];
+    let lates: Vec<Vec<u32>> =
+        (0..10).map(|i| if [0, 2, 9].contains(&i) { needed.clone() } else { idle.clone() }).collect();
+    let counts = cheapest(&lates, &world, 10.0, 10.0, 30.0);
+    assert_eq!(counts, [1, 1, 1, 0, 0, 0, 0, 0, 0, 1]);
+    // Late requests that cost less than a replica are let be late.
+    assert_eq!(cheapest(&lates, &world, 10.0, 0.05, 30.0), [0; 10]);
+}
+
+#[test]
+fn what_is_needed_later_is_wanted_before() {
+    let second = Duration::from_secs;
+    let needed = [(second(0), 0), (second(10), 3), (second(20), 1), (second(30), 0)];
+    let plan = ahead(&needed, second(5));
+    assert_eq!(plan, [(second(0), 0), (second(5), 3), (second(20), 1), (second(30), 0)]);
+}
