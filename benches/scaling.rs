@@ -115,7 +115,7 @@ impl Entrant {
                 Policy::Predictive(predictive::Config {
                     concurrency: world.concurrency,
                     late_after: world.slo_wait,
-                    late_price: late_price(penalty),
+                    late_price: Some(late_price(penalty)),
                     free: world.local,
                 }),
                 world,
@@ -213,7 +213,7 @@ fn decision_us() -> f64 {
     let policy = Policy::Predictive(predictive::Config {
         concurrency: 2,
         late_after: seconds(1),
-        late_price: seconds(20),
+        late_price: Some(seconds(20)),
         free: 1,
     });
     let bounds = tidegate::logic::policy::Bounds { min: 1, max: 100 };

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::EXIT_USAGE;
 use super::terminal::{complain, say, table};
+use crate::logic::policy::predictive::LATE_PRICE;
 use crate::simulate::contest::{self, Contender, Terms};
 use crate::simulate::engine::{ColdStart, Outcome, Provider, World};
 use crate::simulate::generate::{Recipe, Shape};
@@ -69,9 +70,10 @@ pub struct Args {
     /// A request that waits longer for a replica is late.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
     slo_wait: Duration,
-    /// What a late request costs, in the unit of --price; the policy predictive weighs it against the price of a replica.
-    #[arg(long, value_name = "AMOUNT", default_value_t = 0.006, value_parser = not_negative)]
-    late_request_cost: f64,
+    /// What a late request costs, in the unit of --price; the policy predictive weighs it against the price of a replica. As much as
+    /// twenty that are answered, unless given.
+    #[arg(long, value_name = "AMOUNT", value_parser = not_negative)]
+    late_request_cost: Option<f64>,
     /// What happens before is not scored.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
     warmup: Duration,
@@ -152,7 +154,7 @@ impl Args {
         }
         let outcomes: Vec<_> =
             self.policy.iter().map(|contender| (*contender, self.play(*contender, &trace))).collect();
-        self.tell(&outcomes);
+        self.tell(&outcomes, self.terms(&trace));
         ExitCode::SUCCESS
     }
 
@@ -232,19 +234,20 @@ impl Args {
     fn terms(&self, trace: &Trace) -> Terms {
         let requests = trace.requests();
         let work: Duration = requests.iter().map(|request| request.work).sum();
-        let count = u32::try_from(requests.len()).unwrap_or(u32::MAX).max(1);
-        let late_price = Duration::try_from_secs_f64(self.late_request_cost / self.price * 3600.0);
-        Terms { late_price: late_price.unwrap_or(Duration::MAX), mean_work: work / count }
+        let mean_work = work / u32::try_from(requests.len()).unwrap_or(u32::MAX).max(1);
+        let told = self.late_request_cost.map(|cost| Duration::try_from_secs_f64(cost / self.price * 3600.0));
+        let late_price = told.map_or(mean_work * LATE_PRICE, |time| time.unwrap_or(Duration::MAX));
+        Terms { late_price, mean_work }
     }
 
-    fn tell(&self, outcomes: &[(Contender, Outcome)]) {
+    fn tell(&self, outcomes: &[(Contender, Outcome)], terms: Terms) {
         if self.json {
             let objects: Vec<_> =
-                outcomes.iter().map(|(contender, outcome)| self.object(*contender, outcome)).collect();
+                outcomes.iter().map(|(contender, outcome)| self.object(*contender, outcome, terms)).collect();
             return say!("{}", Value::Array(objects));
         }
         let rows: Vec<Vec<String>> =
-            outcomes.iter().map(|(contender, outcome)| self.row(*contender, outcome)).collect();
+            outcomes.iter().map(|(contender, outcome)| self.row(*contender, outcome, terms)).collect();
         if self.csv {
             say!("{}", COLUMNS.join(","));
             rows.iter().for_each(|row| say!("{}", row.join(",")));
@@ -254,7 +257,7 @@ impl Args {
         }
     }
 
-    fn object(&self, contender: Contender, outcome: &Outcome) -> Value {
+    fn object(&self, contender: Contender, outcome: &Outcome, terms: Terms) -> Value {
         json!({
             "policy": contender.to_string(),
             "requests": outcome.requests,
@@ -262,14 +265,14 @@ impl Args {
             "wait_p99_s": outcome.wait_p99.as_secs_f64(),
             "cloud_hours": hours(outcome),
             "spend": outcome.spend,
-            "loss": self.loss(outcome),
+            "loss": self.loss(outcome, terms),
             "peak_replicas": outcome.peak_replicas,
             "launches": outcome.launches,
             "reversals": outcome.reversals,
         })
     }
 
-    fn row(&self, contender: Contender, outcome: &Outcome) -> Vec<String> {
+    fn row(&self, contender: Contender, outcome: &Outcome, terms: Terms) -> Vec<String> {
         vec![
             contender.to_string(),
             outcome.requests.to_string(),
@@ -277,7 +280,7 @@ impl Args {
             format!("{:.3}", outcome.wait_p99.as_secs_f64()),
             format!("{:.3}", hours(outcome)),
             format!("{:.2}", outcome.spend),
-            format!("{:.2}", self.loss(outcome)),
+            format!("{:.2}", self.loss(outcome, terms)),
             outcome.peak_replicas.to_string(),
             outcome.launches.to_string(),
             outcome.reversals.to_string(),
@@ -285,8 +288,8 @@ impl Args {
     }
 
     /// What was spent, and the late requests at their cost.
-    fn loss(&self, outcome: &Outcome) -> f64 {
-        outcome.spend + count(outcome.late) * self.late_request_cost
+    fn loss(&self, outcome: &Outcome, terms: Terms) -> f64 {
+        outcome.spend + count(outcome.late) * terms.late_price.as_secs_f64() / 3600.0 * self.price
     }
 }
 

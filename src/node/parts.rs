@@ -153,9 +153,6 @@ fn cloud(service: &Service, options: &Options) -> Cloud {
     }
 }
 
-/// What a late request costs where nobody said: as much as this time of a replica.
-const LATE_PRICE: Duration = Duration::from_millis(21_600);
-
 fn policy(config: &Config, service: &Service, adapters: &BTreeSet<String>) -> Policy {
     let scaling = &service.scaling;
     match scaling.policy {
@@ -181,12 +178,12 @@ fn policy(config: &Config, service: &Service, adapters: &BTreeSet<String>) -> Po
 }
 
 /// A late request's cost as the time of an instance that costs as much, at the cheapest adapter that costs anything.
-fn late_price(config: &Config, cost: Option<f64>, adapters: &BTreeSet<String>) -> Duration {
+fn late_price(config: &Config, cost: Option<f64>, adapters: &BTreeSet<String>) -> Option<Duration> {
     let prices = config.adapters.iter().filter(|(name, _)| adapters.contains(name.as_str()));
     let cheapest =
         prices.map(|(_, adapter)| adapter.price_per_hour).filter(|price| *price > 0.0).min_by(f64::total_cmp);
     let time = cost.zip(cheapest).map(|(cost, price)| Duration::try_from_secs_f64(cost / price * 3600.0));
-    time.map_or(LATE_PRICE, |time| time.unwrap_or(Duration::MAX))
+    time.map(|time| time.unwrap_or(Duration::MAX))
 }
 
 fn metric(metric: edge_config::Metric) -> policy::Metric {

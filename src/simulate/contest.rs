@@ -129,7 +129,7 @@ fn policy(contender: Contender, world: &World, terms: Terms) -> Policy {
         Contender::Predictive => Policy::Predictive(predictive::Config {
             concurrency: world.concurrency,
             late_after: world.slo_wait,
-            late_price: terms.late_price,
+            late_price: Some(terms.late_price),
             free: world.local,
         }),
         Contender::Kpa => Policy::Concurrency(concurrency::Config::new(world.concurrency)),

@@ -25,11 +25,14 @@ pub struct Config {
     pub concurrency: u32,
     /// A request that waits longer is late.
     pub late_after: Duration,
-    /// What a late request costs, as the time of a replica that costs as much.
-    pub late_price: Duration,
+    /// What a late request costs, as the time of a replica that costs as much; `None` for as much as twenty that are answered.
+    pub late_price: Option<Duration>,
     /// So many replicas cost (almost) nothing: the local ones.
     pub free: u32,
 }
+
+/// What a late request costs where nobody said, in service times.
+pub const LATE_PRICE: u32 = 20;
 
 /// A start takes so long until one was seen.
 const ASSUMED_START: Duration = Duration::from_secs(30);
@@ -258,7 +261,7 @@ impl Scene {
             outlooks,
             slots,
             free: f64::from(config.free),
-            late_price: config.late_price.as_secs_f64(),
+            late_price: config.late_price.map_or(f64::from(LATE_PRICE) * service_time, |price| price.as_secs_f64()),
             late_after: config.late_after.as_secs_f64(),
             service_time,
             alive,

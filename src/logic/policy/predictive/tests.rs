@@ -5,7 +5,12 @@ use super::*;
 const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
 
 fn config(late_price: u64) -> Config {
-    Config { concurrency: 2, late_after: Duration::from_secs(1), late_price: Duration::from_secs(late_price), free: 1 }
+    Config {
+        concurrency: 2,
+        late_after: Duration::from_secs(1),
+        late_price: Some(Duration::from_secs(late_price)),
+        free: 1,
+    }
 }
 
 /// A service whose requests take a second, answered by as many replicas as it wants.

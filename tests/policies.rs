@@ -1,0 +1,102 @@
+//! Policies other than `threshold`, on a real node: out under load, back without it, and the reason in words.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Home, Node, PATIENCE, Spec, wait_until};
+
+/// Knative's takes nothing down for a minute.
+const SLOW: Duration = Duration::from_secs(100);
+
+const DIGITS: &str = r#"
+[service.digits.local]
+runtime = "onnx"
+model = "builtin:digits"
+max_replicas = 2
+concurrency = 1
+[service.digits.burst]
+adapters = ["cloud"]
+max_replicas = 2
+[adapter.cloud]
+kind = "process"
+price_per_hour = 0.40
+lease_ttl = "20s"
+"#;
+
+fn spec(scaling: &str) -> Spec {
+    Spec::without_services().with(DIGITS).with(&format!("[service.digits.scaling]\n{scaling}"))
+}
+
+fn ready(node: &Node) -> (u64, u64) {
+    let row = node.service("digits");
+    (row["ready_local"].as_u64().unwrap_or(0), row["ready_cloud"].as_u64().unwrap_or(0))
+}
+
+#[test]
+fn requests_per_replica_burst_and_come_back() {
+    let home = Home::new();
+    let node = home.start(&spec("policy = \"concurrency\""));
+    let load = node.load(8);
+    let launched = node.wait_for_event(PATIENCE, "burst.started");
+    wait_until(PATIENCE, "an instance answers", || (ready(&node).1 >= 1).then_some(()));
+    load.stop().assert_sound();
+    wait_until(SLOW, "one replica here and none there", || (ready(&node) == (1, 0)).then_some(()));
+    wait_until(PATIENCE, "every instance's end is confirmed", || home.instances().is_empty().then_some(()));
+    let ended = node.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let reason = launched["reason"].as_str().expect("a reason");
+    assert!(reason.contains("0.70 to each replica"), "{reason}");
+}
+
+/// That it lets go is a matter of its memory, which is longer than a test: `it_falls_when_the_load_does…` has it.
+#[test]
+fn a_forecast_bursts_and_says_why() {
+    let home = Home::new();
+    let node = home.start(&spec("policy = \"predictive\"\nlate_after = \"5ms\""));
+    let load = node.load(8);
+    let launched = node.wait_for_event(PATIENCE, "burst.started");
+    wait_until(PATIENCE, "an instance answers", || (ready(&node).1 >= 1).then_some(()));
+    load.stop().assert_sound();
+    let reason = launched["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("offered_load ") && reason.contains(" is expected in "), "{reason}");
+    let ended = node.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    home.assert_empty_within(Duration::ZERO);
+}
+
+#[test]
+fn a_trace_is_played_and_a_wrong_one_refused() {
+    let home = Home::new();
+    let trace = home.file("trace.csv", (0..600).map(|n| format!("{},0.5\n", n % 300)).collect::<String>());
+    let trace = trace.to_str().unwrap();
+    let arguments = ["simulate", "--trace", trace, "--policy", "predictive,static:3,optimum", "--json"];
+    let played = home.command(&arguments);
+    assert_eq!(played.code, Some(0), "{}", played.stderr);
+    let rows: serde_json::Value = serde_json::from_str(&played.stdout).unwrap();
+    let names: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["policy"].as_str().unwrap()).collect();
+    assert_eq!(names, ["predictive", "static:3", "optimum"]);
+    let members = ["violations_pct", "wait_p99_s", "cloud_hours", "spend", "peak_replicas", "launches", "reversals"];
+    assert!(members.iter().all(|member| rows[0][member].is_number()), "{rows}");
+    assert_eq!(rows[1]["launches"], 2);
+    assert!(played.stderr.contains("1 requests stood after a later one"), "{}", played.stderr);
+    assert_eq!(home.command(&arguments).stdout, played.stdout, "the same again");
+
+    let wrong = home.file("wrong.csv", "1,1\n2,NaN\n");
+    let refused = home.command(&["simulate", "--trace", wrong.to_str().unwrap()]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("wrong.csv: line 2: the work NaN is not a number"), "{}", refused.stderr);
+    for (arguments, said) in [
+        (&["simulate"][..], "--trace"),
+        (&["simulate", "--generate", "saw"], "there are constant, diurnal"),
+        (&["simulate", "--generate", "burst", "--policy", "knative"], "there is no policy"),
+        (&["simulate", "--generate", "burst", "--local", "5", "--max-replicas", "3"], "which includes them"),
+        (&["simulate", "--generate", "burst", "--length", "1h", "--warmup", "2h"], "leaves nothing"),
+        (&["simulate", "--generate", "burst", "--rate", "NaN"], "not a finite number"),
+        (&["simulate", "--generate", "burst", "--launch-failures", "2"], "at most 1"),
+    ] {
+        let refused = home.command(arguments);
+        assert_eq!(refused.code, Some(2), "{arguments:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(said), "{arguments:?}: {}", refused.stderr);
+    }
+}
