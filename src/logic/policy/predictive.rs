@@ -116,15 +116,12 @@ impl State {
         self.arrivals += rate * elapsed.as_secs_f64();
         self.filled += elapsed;
         let is_over = self.filled >= SLOT;
-        // A tick longer than a slot tells the same of all slots in it.
-        let load = self.arrivals / self.filled.as_secs_f64().max(f64::MIN_POSITIVE) * self.service_time.unwrap_or(0.0);
+        // A tick longer than a slot tells the same of all slots in it; what is left over begins the next one.
+        let rate = self.arrivals / self.filled.as_secs_f64().max(f64::MIN_POSITIVE);
         while self.filled >= SLOT {
-            self.forecast.learn(load);
+            self.forecast.learn(rate * self.service_time.unwrap_or(0.0));
             self.filled -= SLOT;
-            self.arrivals = 0.0;
-        }
-        if is_over {
-            self.filled = Duration::ZERO;
+            self.arrivals = rate * self.filled.as_secs_f64();
         }
         is_over
     }
@@ -245,7 +242,7 @@ impl Scene {
     fn new(config: &Config, state: &State, seen: &Observation) -> Self {
         let outlooks: Vec<_> = (0..HORIZONS).map(|horizon| state.forecast.outlook(horizon)).collect();
         let service_time = state.service_time.unwrap_or(1.0).max(1e-3);
-        let alive = (seen.ready + seen.starting).max(1);
+        let alive = seen.ready + seen.starting;
         let is_local = seen.ready + seen.starting < config.free;
         let start = if is_local { LOCAL_START } else { seen.start_time.unwrap_or(ASSUMED_START) }.as_secs_f64();
         let lead = start + REACTION;
@@ -384,11 +381,11 @@ fn counts_above(count: u32) -> impl Iterator<Item = u32> {
     steps().map(move |step| count.saturating_add(step)).take_while(|count| *count < 20_000)
 }
 
-/// Counts to look at below one, down to one.
+/// Counts to look at below one, down to none.
 fn counts_below(count: u32) -> impl Iterator<Item = u32> {
     let mut last = count;
     steps().map_while(move |step| {
-        let next = count.saturating_sub(step).max(1);
+        let next = count.saturating_sub(step);
         (next < std::mem::replace(&mut last, next)).then_some(next)
     })
 }

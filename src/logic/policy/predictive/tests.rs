@@ -17,6 +17,7 @@ fn config(late_price: u64) -> Config {
 struct Play {
     config: Config,
     state: State,
+    bounds: Bounds,
     second: u64,
     wanted: u32,
     reason: String,
@@ -24,7 +25,7 @@ struct Play {
 
 impl Play {
     fn new(config: Config) -> Self {
-        Self { config, state: State::start(1), second: 0, wanted: 1, reason: String::new() }
+        Self { config, state: State::start(1), bounds: BOUNDS, second: 0, wanted: 1, reason: String::new() }
     }
 
     fn seen(&self, rate: Option<f64>) -> Observation {
@@ -50,7 +51,8 @@ impl Play {
     fn step(&mut self, rate: Option<f64>) -> Change {
         self.second += 1;
         let seen = self.seen(rate);
-        let (state, decision) = self.config.decide(self.state.clone(), &seen, BOUNDS, Duration::from_secs(self.second));
+        let (state, decision) =
+            self.config.decide(self.state.clone(), &seen, self.bounds, Duration::from_secs(self.second));
         self.state = state;
         self.wanted = decision.wanted;
         self.reason = decision.reason.to_string();
@@ -136,6 +138,27 @@ fn a_backlog_calls_for_more_than_the_load_does() {
         most = most.max(decision.wanted);
     }
     assert!(most > steady, "{most} with 400 waiting, {steady} without");
+}
+
+#[test]
+fn without_load_it_goes_to_none_where_that_is_allowed_and_wakes_by_one() {
+    let mut play = Play::new(config(10));
+    play.bounds.min = 0;
+    assert!(play.run(300, 4.0) >= 2);
+    assert_eq!(play.run(7200, 0.0), 0, "{}", play.reason);
+    let seen = Observation { queued: 1, ready: 0, ..play.seen(Some(0.1)) };
+    let (_, decision) =
+        play.config.decide(play.state.clone(), &seen, play.bounds, Duration::from_secs(play.second + 1));
+    assert_eq!((decision.wanted, decision.reason.change), (1, Change::Woken));
+}
+
+#[test]
+fn a_tick_that_is_no_part_of_a_slot_loses_no_time() {
+    let mut state = State::start(1);
+    state.service_time = Some(1.0);
+    (0..=400).for_each(|tick| drop(state.take_in(5.0, Duration::from_secs(3 * tick))));
+    assert_eq!(state.forecast.slots(), 300, "1,200 seconds in slots of four");
+    assert!((state.forecast.last() - 5.0).abs() < 1e-6);
 }
 
 #[test]
