@@ -94,6 +94,9 @@ fn a_trace_is_played_and_a_wrong_one_refused() {
         (&["simulate", "--generate", "burst", "--length", "1h", "--warmup", "2h"], "leaves nothing"),
         (&["simulate", "--generate", "burst", "--rate", "NaN"], "not a finite number"),
         (&["simulate", "--generate", "burst", "--launch-failures", "2"], "at most 1"),
+        (&["simulate", "--generate", "burst", "--cold-start-spread", "30"], "at most 3"),
+        (&["simulate", "--generate", "burst", "--rate", "1e308"], "lower one of them"),
+        (&["simulate", "--generate", "burst", "--length", "10000d"], "at most a year"),
     ] {
         let refused = home.command(arguments);
         assert_eq!(refused.code, Some(2), "{arguments:?}: {}", refused.stderr);

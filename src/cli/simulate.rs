@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     cold_start: Duration,
     /// Standard deviation of the logarithm of that time; 0 makes all starts alike.
-    #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = not_negative)]
+    #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = spread)]
     cold_start_spread: f64,
     /// Requests that one replica takes at once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -113,8 +113,15 @@ impl FromStr for Shape {
     }
 }
 
+/// No trace, start or request is longer.
+const LONGEST: Duration = Duration::from_hours(366 * 24);
+
+/// What is simulated is kept in memory: two gigabytes of requests.
+const MOST_REQUESTS: f64 = 5e7;
+
 fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write it as 60s or 24h"))
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}: write it as 60s or 24h"))?;
+    if time <= LONGEST { Ok(time) } else { Err("it must be at most a year".to_owned()) }
 }
 
 fn number(text: &str) -> Result<f64, String> {
@@ -128,6 +135,17 @@ fn positive(text: &str) -> Result<f64, String> {
 
 fn not_negative(text: &str) -> Result<f64, String> {
     number(text).and_then(|value| if value >= 0.0 { Ok(value) } else { Err("it must not be below 0".to_owned()) })
+}
+
+/// A standard deviation of a logarithm: at 3, one start in six takes twenty times the median.
+fn spread(text: &str) -> Result<f64, String> {
+    not_negative(text).and_then(|value| {
+        if value <= 3.0 {
+            Ok(value)
+        } else {
+            Err("it must be at most 3: it is no time, but of its logarithm".to_owned())
+        }
+    })
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -169,6 +187,12 @@ impl Args {
         }
         if self.generate.is_some() && self.length.is_zero() {
             return Err("--length must be above 0".to_owned());
+        }
+        let requests = self.rate * self.length.as_secs_f64();
+        if self.generate.is_some() && requests > MOST_REQUESTS {
+            return Err(format!(
+                "--rate and --length make {requests:.0} requests, and at most {MOST_REQUESTS:.0} are played: lower one of them"
+            ));
         }
         let too_many = self.policy.iter().find(|p| matches!(p, Contender::Static(n) if *n > self.max_replicas));
         too_many.map_or(Ok(()), |policy| {

@@ -2,7 +2,7 @@
 //!
 //! One rule decides everything. A replica costs its price for each second from its launch on. A request that waits too long costs
 //! `late_price`. [`Forecast`] says with which probability which load comes when; for each count of replicas that gives the late requests to
-//! expect, by the odds that a request waits too long where the load is below the capacity, and by all of them where it is above. So:
+//! expect, mostly by how far the load is above the capacity, and a little by the odds of waiting where it is below. So:
 //!
 //! - **Out.** Launch so many that what they save, from when they are ready until it pays best to end them, exceeds what they cost by the
 //!   most; nothing that would only be needed later than one start from now, since it can be launched later.
@@ -54,7 +54,7 @@ const BY_OVERLOAD: f64 = 0.9;
 const OVERLOAD: f64 = 30.0;
 /// The mean service time is that of so many requests.
 const REQUESTS: f64 = 200.0;
-/// After a silence of so many slots what came before says nothing of what comes.
+/// After a silence of so many slots, and as many of the usual ticks, what came before says nothing of what comes.
 const SILENCE: u32 = 8;
 
 /// What the policy remembers.
@@ -64,8 +64,9 @@ pub struct State {
     forecast: Forecast,
     /// Mean service time in seconds.
     service_time: Option<f64>,
-    /// When it was last asked.
+    /// When it was last asked, and the shortest time between two times.
     at: Option<Duration>,
+    tick: Option<Duration>,
     /// Requests that came in the slot that is not over, and how much of it is.
     arrivals: f64,
     filled: Duration,
@@ -88,6 +89,7 @@ impl State {
             forecast: Forecast::default(),
             service_time: None,
             at: None,
+            tick: None,
             arrivals: 0.0,
             filled: Duration::ZERO,
             wishes: VecDeque::new(),
@@ -108,7 +110,10 @@ impl State {
     fn take_in(&mut self, rate: f64, now: Duration) -> bool {
         let Some(at) = self.at.replace(now) else { return false };
         let elapsed = now.saturating_sub(at);
-        if elapsed > SLOT * SILENCE {
+        // The tick is whatever the node was told; the shortest of late is taken for it.
+        let tick = self.tick.map_or(elapsed, |tick| tick.min(elapsed));
+        self.tick = Some(tick);
+        if elapsed > SLOT * SILENCE && elapsed > tick * SILENCE {
             self.forecast.gap();
             (self.arrivals, self.filled) = (0.0, Duration::ZERO);
             return false;
@@ -119,7 +124,8 @@ impl State {
         // A tick longer than a slot tells the same of all slots in it; what is left over begins the next one.
         let rate = self.arrivals / self.filled.as_secs_f64().max(f64::MIN_POSITIVE);
         while self.filled >= SLOT {
-            self.forecast.learn(rate * self.service_time.unwrap_or(0.0));
+            // No load is told where it is not known.
+            self.forecast.learn(self.service_time.map_or(f64::NAN, |time| rate * time));
             self.filled -= SLOT;
             self.arrivals = rate * self.filled.as_secs_f64();
         }
@@ -165,10 +171,18 @@ impl Config {
             state.wanted = wanted;
             return change;
         }
+        // Before the first answer nobody knows how much work a request is, and so what the load is.
+        if state.service_time.is_none() {
+            return if seen.demand() { Change::NoData } else { Change::Inside };
+        }
         if !is_over {
             return Change::Inside;
         }
         let scene = Scene::new(self, state, seen);
+        if state.wishes.is_empty() {
+            // What was there at the start stays at least as long as any other wish.
+            state.wishes.push_back((now, scene.alive));
+        }
         let wish = self.wish(state, &scene, now);
         // The last one stays while it has work: ending it would only wake it again.
         let needed = u32::from(seen.in_use());

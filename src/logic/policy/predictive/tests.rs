@@ -153,10 +153,40 @@ fn without_load_it_goes_to_none_where_that_is_allowed_and_wakes_by_one() {
 }
 
 #[test]
+fn a_restart_in_mid_burst_ends_nothing_before_the_load_is_known() {
+    let mut state = State::start(10);
+    // A minute of long requests, of which none is answered yet.
+    for second in 1..=60 {
+        let seen = Observation {
+            arrivals_per_s: Some(0.2),
+            ready: 10,
+            in_flight: 10,
+            start_time: Some(Duration::from_secs(60)),
+            ..Observation::default()
+        };
+        let (next, decision) = config(20).decide(state, &seen, BOUNDS, Duration::from_secs(second));
+        assert_eq!((decision.wanted, decision.reason.change), (10, Change::NoData));
+        state = next;
+    }
+}
+
+#[test]
+fn a_slow_tick_is_no_silence() {
+    let mut state = State::start(1);
+    state.service_time = Some(1.0);
+    for tick in 0..100 {
+        state.take_in(5.0, Duration::from_secs(60 * tick));
+    }
+    assert!(state.forecast.slots() > 1400, "{}", state.forecast.slots());
+}
+
+#[test]
 fn a_tick_that_is_no_part_of_a_slot_loses_no_time() {
     let mut state = State::start(1);
     state.service_time = Some(1.0);
-    (0..=400).for_each(|tick| drop(state.take_in(5.0, Duration::from_secs(3 * tick))));
+    for tick in 0..=400 {
+        state.take_in(5.0, Duration::from_secs(3 * tick));
+    }
     assert_eq!(state.forecast.slots(), 300, "1,200 seconds in slots of four");
     assert!((state.forecast.last() - 5.0).abs() < 1e-6);
 }
