@@ -34,6 +34,8 @@ const PROBES: &[&[(&str, &str)]] = &[
         ("service.any-name.mqtt.enabled", "true"),
     ],
     &[("service.any-name.local.runtime", "process"), ("service.any-name.scaling.metric", "latency_p95")],
+    &[("service.any-name.scaling.policy", "concurrency")],
+    &[("service.any-name.scaling.policy", "predictive")],
     &[("service.any-name.scaling.metric", "cpu")],
     &[("service.any-name.scaling.metric", "memory")],
     &[("service.any-name.scaling.metric", "network")],

@@ -42,7 +42,7 @@ threshold = 80
   edge.toml:3: node.tik is not a known key; did you mean `tick`?
   edge.toml:5: service.digits.local.model is missing; it must be the path of an .onnx file, or \"builtin:digits\"
   edge.toml:7: service.digits.local.max_replicas = 0 must be a whole number from 1 to 256
-  edge.toml:10: service.digits.scaling.policy = \"predictive\" is not yet available, use \"threshold\"
+  edge.toml:10: service.digits.scaling.policy = \"predictve\" must be threshold, concurrency or predictive; did you mean \"predictive\"?
   edge.toml:11: service.digits.scaling.threshold = 80 must be a fraction (0.80 is 80 %) above 0, at most 10
   environment variable TIDEGATE__GATEWAY__QUEUE: gateway.queue = \"many\" must be a whole number from 0 to 100000";
     assert_eq!(folder.text(&errors), expected);
