@@ -31,7 +31,7 @@ runtime = \"onnx\"
 max_replicas = 0
 
 [service.digits.scaling]
-policy = \"predictive\"
+policy = \"predictve\"
 threshold = 80
 ";
     let errors = load(folder.sources(text).env([("TIDEGATE__GATEWAY__QUEUE", "many")])).unwrap_err();
