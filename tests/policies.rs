@@ -9,60 +9,44 @@ use support::{Home, Node, PATIENCE, Spec, wait_until};
 /// Knative's takes nothing down for a minute.
 const SLOW: Duration = Duration::from_secs(100);
 
-const DIGITS: &str = r#"
-[service.digits.local]
-runtime = "onnx"
-model = "builtin:digits"
-max_replicas = 2
-concurrency = 1
-[service.digits.burst]
-adapters = ["cloud"]
-max_replicas = 2
-[adapter.cloud]
-kind = "process"
-price_per_hour = 0.40
-lease_ttl = "20s"
-"#;
-
-fn spec(scaling: &str) -> Spec {
-    Spec::without_services().with(DIGITS).with(&format!("[service.digits.scaling]\n{scaling}"))
-}
-
 fn ready(node: &Node) -> (u64, u64) {
     let row = node.service("digits");
     (row["ready_local"].as_u64().unwrap_or(0), row["ready_cloud"].as_u64().unwrap_or(0))
 }
 
-#[test]
-fn requests_per_replica_burst_and_come_back() {
+/// Eight clients ask until an instance answers, then nobody does. With what was said when it was launched.
+fn burst_by(scaling: &str) -> (Home, Node, String) {
     let home = Home::new();
-    let node = home.start(&spec("policy = \"concurrency\""));
+    let node = home.start(&Spec::scaled_by(scaling));
     let load = node.load(8);
     let launched = node.wait_for_event(PATIENCE, "burst.started");
     wait_until(PATIENCE, "an instance answers", || (ready(&node).1 >= 1).then_some(()));
     load.stop().assert_sound();
-    wait_until(SLOW, "one replica here and none there", || (ready(&node) == (1, 0)).then_some(()));
-    wait_until(PATIENCE, "every instance's end is confirmed", || home.instances().is_empty().then_some(()));
+    let reason = launched["reason"].as_str().expect("a reason").to_owned();
+    (home, node, reason)
+}
+
+fn end(home: &Home, node: Node) {
     let ended = node.terminate();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let reason = launched["reason"].as_str().expect("a reason");
+    home.assert_empty_within(Duration::ZERO);
+}
+
+#[test]
+fn requests_per_replica_burst_and_come_back() {
+    let (home, node, reason) = burst_by("policy = \"concurrency\"");
     assert!(reason.contains("0.70 to each replica"), "{reason}");
+    wait_until(SLOW, "one replica here and none there", || (ready(&node) == (1, 0)).then_some(()));
+    wait_until(PATIENCE, "every instance's end is confirmed", || home.instances().is_empty().then_some(()));
+    end(&home, node);
 }
 
 /// That it lets go is a matter of its memory, which is longer than a test: `it_falls_when_the_load_does…` has it.
 #[test]
 fn a_forecast_bursts_and_says_why() {
-    let home = Home::new();
-    let node = home.start(&spec("policy = \"predictive\"\nlate_after = \"5ms\""));
-    let load = node.load(8);
-    let launched = node.wait_for_event(PATIENCE, "burst.started");
-    wait_until(PATIENCE, "an instance answers", || (ready(&node).1 >= 1).then_some(()));
-    load.stop().assert_sound();
-    let reason = launched["reason"].as_str().expect("a reason");
+    let (home, node, reason) = burst_by("policy = \"predictive\"\nlate_after = \"5ms\"");
     assert!(reason.starts_with("offered_load ") && reason.contains(" is expected in "), "{reason}");
-    let ended = node.terminate();
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    home.assert_empty_within(Duration::ZERO);
+    end(&home, node);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::EXIT_USAGE;
 use super::terminal::{complain, say, table};
-use crate::logic::policy::predictive::LATE_PRICE;
+use crate::logic::policy::predictive;
 use crate::simulate::contest::{self, Contender, Terms};
 use crate::simulate::engine::{ColdStart, Outcome, Provider, World};
 use crate::simulate::generate::{Recipe, Shape};
@@ -259,8 +259,8 @@ impl Args {
         let requests = trace.requests();
         let work: Duration = requests.iter().map(|request| request.work).sum();
         let mean_work = work / u32::try_from(requests.len()).unwrap_or(u32::MAX).max(1);
-        let told = self.late_request_cost.map(|cost| Duration::try_from_secs_f64(cost / self.price * 3600.0));
-        let late_price = told.map_or(mean_work * LATE_PRICE, |time| time.unwrap_or(Duration::MAX));
+        let told = self.late_request_cost.map(|cost| predictive::late_price(cost, self.price));
+        let late_price = told.unwrap_or(mean_work * predictive::LATE_PRICE);
         Terms { late_price, mean_work }
     }
 

@@ -250,10 +250,11 @@ impl Policy {
     }
 }
 
-/// From none to one, for somebody who waits: what is wanted then.
-fn wake(bounds: Bounds) -> (u32, Change) {
-    let wanted = bounds.clamp(1);
-    (wanted, if wanted > 0 { Change::Woken } else { Change::WakeBarred })
+/// From none to one where somebody waits: what is wanted then.
+fn wake(wanted: u32, seen: &Observation, bounds: Bounds) -> Option<(u32, Change)> {
+    let is_asleep = wanted == 0 && seen.ready == 0 && seen.demand();
+    let woken = bounds.clamp(1);
+    is_asleep.then_some((woken, if woken > 0 { Change::Woken } else { Change::WakeBarred }))
 }
 
 /// What a wish came to once it was held to its bounds.

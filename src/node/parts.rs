@@ -182,8 +182,7 @@ fn late_price(config: &Config, cost: Option<f64>, adapters: &BTreeSet<String>) -
     let prices = config.adapters.iter().filter(|(name, _)| adapters.contains(name.as_str()));
     let cheapest =
         prices.map(|(_, adapter)| adapter.price_per_hour).filter(|price| *price > 0.0).min_by(f64::total_cmp);
-    let time = cost.zip(cheapest).map(|(cost, price)| Duration::try_from_secs_f64(cost / price * 3600.0));
-    time.map(|time| time.unwrap_or(Duration::MAX))
+    cost.zip(cheapest).map(|(cost, price)| predictive::late_price(cost, price))
 }
 
 fn metric(metric: edge_config::Metric) -> policy::Metric {

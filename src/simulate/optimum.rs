@@ -31,7 +31,7 @@ pub fn plan(trace: &Trace, world: &World, late_price: Duration) -> Vec<(Duration
 fn longest_start(world: &World) -> Duration {
     let slow = |spread: f64| (2.0 * spread).exp();
     let starts = world.providers.iter().map(|p| p.cold_start.median.mul_f64(slow(p.cold_start.spread)));
-    starts.min().unwrap_or_default()
+    starts.max().unwrap_or_default()
 }
 
 /// Late requests of each slice by the count of replicas, until there are none.

@@ -99,15 +99,6 @@ concurrency = 1
 [service.digits.burst]
 adapters = ["cloud"]
 max_replicas = 2
-[service.digits.scaling]
-policy = "threshold"
-metric = "utilisation"
-threshold = 0.80
-band = 0.10
-scale_factor = 120
-interval = "1s"
-window = "1s"
-min_replicas = 1
 [adapter.cloud]
 kind = "process"
 price_per_hour = 0.40
@@ -116,10 +107,26 @@ lease_ttl = "20s"
 start_timeout = "30s"
 "#;
 
+const BY_THRESHOLD: &str = r#"
+policy = "threshold"
+metric = "utilisation"
+threshold = 0.80
+band = 0.10
+scale_factor = 120
+interval = "1s"
+window = "1s"
+min_replicas = 1
+"#;
+
 impl Spec {
     /// The service `digits`, with up to two local replicas and two instances of the adapter `cloud`.
     pub(crate) fn new() -> Self {
-        Self::without_services().with(DIGITS)
+        Self::scaled_by(BY_THRESHOLD)
+    }
+
+    /// The same, scaled by these keys of `service.digits.scaling` in place of a threshold.
+    pub(crate) fn scaled_by(scaling: &str) -> Self {
+        Self::without_services().with(DIGITS).with(&format!("[service.digits.scaling]\n{scaling}"))
     }
 
     /// Listeners, a quick tick and a budget, and nothing to serve yet.

@@ -119,8 +119,7 @@ impl Config {
 
     fn step(&self, state: &mut State, observed: &Observation, before: u32, bounds: Bounds, now: Duration) -> Change {
         state.wanted = before;
-        if before == 0 && observed.ready == 0 && observed.demand() {
-            let (wanted, change) = super::wake(bounds);
+        if let Some((wanted, change)) = super::wake(before, observed, bounds) {
             state.wanted = wanted;
             return change;
         }

@@ -34,6 +34,11 @@ pub struct Config {
 /// What a late request costs where nobody said, in service times.
 pub const LATE_PRICE: u32 = 20;
 
+/// What a late request costs, as the time of an instance that costs as much; both in the same money, the price above 0.
+pub fn late_price(cost: f64, price_per_hour: f64) -> Duration {
+    Duration::try_from_secs_f64(cost / price_per_hour * 3600.0).unwrap_or(Duration::MAX)
+}
+
 /// A start takes so long until one was seen.
 const ASSUMED_START: Duration = Duration::from_secs(30);
 /// A local replica is ready after so long.
@@ -110,7 +115,7 @@ impl State {
     fn take_in(&mut self, rate: f64, now: Duration) -> bool {
         let Some(at) = self.at.replace(now) else { return false };
         let elapsed = now.saturating_sub(at);
-        // The tick is whatever the node was told; the shortest of late is taken for it.
+        // How often it is asked is the node's tick, of which nothing is told here.
         let tick = self.tick.map_or(elapsed, |tick| tick.min(elapsed));
         self.tick = Some(tick);
         if elapsed > SLOT * SILENCE && elapsed > tick * SILENCE {
@@ -166,8 +171,7 @@ impl Config {
                 return Change::NoData;
             }
         };
-        if before == 0 && seen.ready == 0 && seen.demand() {
-            let (wanted, change) = super::wake(bounds);
+        if let Some((wanted, change)) = super::wake(before, seen, bounds) {
             state.wanted = wanted;
             return change;
         }
@@ -242,8 +246,9 @@ struct Scene {
     late_after: f64,
     service_time: f64,
     alive: u32,
-    /// Seconds until a launch of now is ready, and what it costs until then.
+    /// Seconds until a launch of now is ready, the first horizon that is no nearer, and what it costs until then.
     lead: f64,
+    then: usize,
     start: f64,
     /// Work that waits now, and that will wait when a launch of now is ready, in seconds at one place.
     backlog_now: f64,
@@ -261,7 +266,8 @@ impl Scene {
         let start = if is_local { LOCAL_START } else { seen.start_time.unwrap_or(ASSUMED_START) }.as_secs_f64();
         let lead = start + REACTION;
         let then = (0..HORIZONS).find(|horizon| Forecast::ahead(*horizon).as_secs_f64() >= lead);
-        let later = outlooks[then.unwrap_or(HORIZONS - 1)].mean;
+        let then = then.unwrap_or(HORIZONS - 1);
+        let later = outlooks[then].mean;
         let slots = f64::from(config.concurrency);
         let backlog_now = count(seen.queued) * service_time;
         // What is ready works the whole time, what starts from when it is ready.
@@ -277,6 +283,7 @@ impl Scene {
             service_time,
             alive,
             lead,
+            then,
             start,
             backlog_now,
             backlog_then: (backlog_now + load * lead - places * slots).max(0.0),
@@ -285,8 +292,7 @@ impl Scene {
     }
 
     fn summary(&self) -> Last {
-        let horizon = (0..HORIZONS).find(|horizon| Forecast::ahead(*horizon).as_secs_f64() >= self.lead);
-        let outlook = &self.outlooks[horizon.unwrap_or(HORIZONS - 1)];
+        let outlook = &self.outlooks[self.then];
         let basis = Basis::Forecast { ahead: Duration::from_secs_f64(self.lead), by: outlook.by };
         Last { expected: outlook.mean, basis }
     }
