@@ -116,7 +116,6 @@ impl Entrant {
                     concurrency: world.concurrency,
                     late_after: world.slo_wait,
                     late_price: Some(late_price(penalty)),
-                    free: world.local,
                 }),
                 world,
             )),
@@ -214,7 +213,6 @@ fn decision_us() -> f64 {
         concurrency: 2,
         late_after: seconds(1),
         late_price: Some(seconds(20)),
-        free: 1,
     });
     let bounds = tidegate::logic::policy::Bounds { min: 1, max: 100 };
     let seen = tidegate::logic::policy::Observation {
@@ -223,6 +221,7 @@ fn decision_us() -> f64 {
         completed: 64.0,
         ready: 10,
         start_time: Some(seconds(60)),
+        local: 1,
         ..Default::default()
     };
     let mut states: Vec<_> = (0..SERVICES).map(|_| policy.start(10)).collect();

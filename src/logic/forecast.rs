@@ -107,9 +107,21 @@ struct Record {
     least_squares: LeastSquares,
 }
 
-/// What is expected at one horizon.
+/// What is forecast for one slot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// The nearest horizon.
+    horizon: usize,
+    /// Whose forecast it is.
+    by: Forecaster,
+    value: f64,
+}
+
+/// What is to be expected of one slot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlook {
+    /// The nearest horizon.
+    horizon: usize,
     /// Whose forecast it is.
     pub by: Forecaster,
     /// What it forecast.
@@ -123,8 +135,9 @@ pub struct Outlook {
 /// What was learnt of one service's load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forecast {
-    /// Slots so far.
+    /// Slots so far, and those of them of which something is known.
     slots: u32,
+    known: u32,
     /// Origins before this slot lie before a gap, and nothing follows from what came after it.
     from: u32,
     now: Origin,
@@ -137,6 +150,7 @@ impl Default for Forecast {
     fn default() -> Self {
         Self {
             slots: 0,
+            known: 0,
             from: 0,
             now: Origin::default(),
             pending: vec![Origin::default(); PENDING],
@@ -178,14 +192,15 @@ impl Forecast {
         self.slots
     }
 
-    /// Takes in the mean load of the next slot. A load that is no number, or a negative one, is left out.
+    /// Takes in the mean load of the next slot. A load that is no number, or a negative one, is one that is not known.
     pub fn learn(&mut self, load: f64) {
         if !load.is_finite() || load < 0.0 {
-            return self.gap();
+            return self.skip(1);
         }
+        let missed = self.missed();
         self.season.push(load);
         self.slots += 1;
-        self.move_on(load);
+        self.move_on(load, missed);
         for horizon in 0..HORIZONS {
             self.judge(horizon);
         }
@@ -193,15 +208,25 @@ impl Forecast {
         self.season.search(self.slots);
     }
 
-    /// Nothing is known of what was between the last slot and the next.
-    pub fn gap(&mut self) {
+    /// So many slots passed of which nothing is known. What came before them says nothing of what comes after, but the season and the
+    /// time of day go on.
+    pub fn skip(&mut self, slots: u32) {
+        self.season.skip(slots);
+        self.slots = self.slots.saturating_add(slots);
         self.from = self.slots + 1;
     }
 
-    fn move_on(&mut self, load: f64) {
-        let share = |time_constant: f64| -> f64 {
-            (1.0 - (-SLOT.as_secs_f64() / time_constant).exp()).max(1.0 / f64::from(self.slots))
-        };
+    /// How many slots just now were skipped.
+    fn missed(&self) -> u32 {
+        if self.from > self.slots { self.slots - self.now.slot } else { 0 }
+    }
+
+    /// What was known fades with the time since then.
+    fn move_on(&mut self, load: f64, missed: u32) {
+        let elapsed = SLOT.as_secs_f64() * f64::from(missed + 1);
+        let known = f64::from(self.known);
+        self.known = self.known.saturating_add(1);
+        let share = |time_constant: f64| -> f64 { (1.0 - (-elapsed / time_constant).exp()).max(1.0 / (known + 1.0)) };
         let Origin { last, middle, slow, level, trend, .. } = self.now;
         let toward =
             |mean: f32, time_constant: f64| narrow(f64::from(mean) + share(time_constant) * (load - f64::from(mean)));
@@ -227,7 +252,7 @@ impl Forecast {
         }
         let came = log(self.season.mean_of_last(ahead.min(3)));
         let origin = self.pending[(self.slots - ahead) as usize % PENDING];
-        let (forecasts, inputs) = self.forecasts(&origin, horizon);
+        let (forecasts, inputs) = self.forecasts(&origin, horizon, AHEAD[horizon]);
         let from = height(f64::from(origin.last));
         let record = &mut self.records[horizon];
         let share = (1.0 / (record.seen[from] + 1.0)).max(0.003);
@@ -243,9 +268,8 @@ impl Forecast {
         record.least_squares.learn(&inputs, came);
     }
 
-    /// What each forecaster says, and the inputs of the one that learns.
-    fn forecasts(&self, origin: &Origin, horizon: usize) -> ([f64; FORECASTERS], [f64; INPUTS]) {
-        let ahead = AHEAD[horizon];
+    /// What each forecaster says of a slot so far ahead, and the inputs of the one that learns.
+    fn forecasts(&self, origin: &Origin, horizon: usize, ahead: u16) -> ([f64; FORECASTERS], [f64; INPUTS]) {
         let Origin { last, middle, slow, level, trend, .. } = *origin;
         let [last, middle, slow, level, trend] = [last, middle, slow, level, trend].map(f64::from);
         let season = self.season.at(origin.slot, u32::from(ahead));
@@ -264,18 +288,34 @@ impl Forecast {
         (forecasts, inputs)
     }
 
+    /// What is forecast for a slot so far ahead, by who has erred least at the nearest horizon.
+    pub fn view(&self, ahead: u32) -> View {
+        let ahead = u16::try_from(ahead).unwrap_or(u16::MAX).max(1);
+        // Half-way between two in proportion, as horizons double.
+        let horizon =
+            AHEAD.windows(2).position(|pair| u32::from(ahead).pow(2) < u32::from(pair[0]) * u32::from(pair[1]));
+        let horizon = horizon.unwrap_or(HORIZONS - 1);
+        let best = self.records[horizon].best(height(self.last()));
+        View { horizon, by: Forecaster::ALL[best], value: self.forecasts(&self.now, horizon, ahead).0[best] }
+    }
+
     /// What is to be expected at a horizon.
     pub fn outlook(&self, horizon: usize) -> Outlook {
-        let record = &self.records[horizon];
-        let best = record.best(height(self.last()));
-        let value = self.forecasts(&self.now, horizon).0[best];
-        let weights = record.weights(height(value), AHEAD[horizon]);
+        self.outlook_of(self.view(u32::from(AHEAD[horizon])))
+    }
+
+    /// What is to be expected where this is forecast.
+    pub fn outlook_of(&self, view: View) -> Outlook {
+        let View { horizon, by, value } = view;
+        let weights = self.records[horizon].weights(height(value), AHEAD[horizon]);
         let total: f64 = weights.iter().sum();
         let base = log(value);
         let outcomes = weights.iter().enumerate().map(|(bin, weight)| (load(base + error_of(bin)), weight / total));
-        let outcomes: Vec<_> = outcomes.filter(|(_, probability)| *probability > 1e-5).collect();
+        let mut outcomes: Vec<_> = outcomes.filter(|(_, probability)| *probability > 1e-5).collect();
+        let kept: f64 = outcomes.iter().map(|(_, probability)| probability).sum();
+        outcomes.iter_mut().for_each(|(_, probability)| *probability /= kept);
         let mean = outcomes.iter().map(|(load, probability)| load * probability).sum();
-        Outlook { by: Forecaster::ALL[best], value, mean, outcomes }
+        Outlook { horizon, by, value, mean, outcomes }
     }
 
     /// The mean absolute error of the forecaster that counts at a horizon, in doublings of 1 + load.
@@ -286,10 +326,24 @@ impl Forecast {
     }
 }
 
+impl Outlook {
+    /// Whether the same is to be expected where this is forecast, near enough.
+    pub fn is_of(&self, view: &View) -> bool {
+        (self.horizon, self.by) == (view.horizon, view.by) && (self.value - view.value).abs() <= 0.01 * self.value
+    }
+}
+
 impl Record {
-    /// The forecaster that has erred least from this height. One further down the list must be better by a fiftieth.
+    /// The forecaster that has erred least from this height, and less so from those near it. One further down the list must be better by
+    /// a fiftieth.
     fn best(&self, height: usize) -> usize {
-        let errors = &self.errors[height];
+        let mut errors = [0.0; FORECASTERS];
+        for other in near(height) {
+            let weight = neighbour(other, height) * f64::from(self.seen[other]);
+            for (sum, error) in errors.iter_mut().zip(self.errors[other]) {
+                *sum += weight * f64::from(error);
+            }
+        }
         (1..FORECASTERS).fold(0, |best, next| if errors[next] < errors[best] * 0.98 { next } else { best })
     }
 
@@ -297,10 +351,9 @@ impl Record {
     /// assumption for where nothing was seen yet.
     fn weights(&self, height: usize, ahead: u16) -> [f64; ERRORS] {
         let mut weights = [0.0; ERRORS];
-        let near = height.saturating_sub(3)..(height + 4).min(HEIGHTS);
-        for (spread, other) in self.spread[near.clone()].iter().zip(near) {
-            let share = NEIGHBOUR.powi(i32::try_from(other.abs_diff(height)).unwrap_or(i32::MAX));
-            for (weight, seen) in weights.iter_mut().zip(spread) {
+        for other in near(height) {
+            let share = neighbour(other, height);
+            for (weight, seen) in weights.iter_mut().zip(&self.spread[other]) {
                 *weight += share * f64::from(*seen);
             }
         }
@@ -312,6 +365,16 @@ impl Record {
         }
         weights
     }
+}
+
+/// The heights from which something follows for this one.
+fn near(height: usize) -> std::ops::Range<usize> {
+    height.saturating_sub(3)..(height + 4).min(HEIGHTS)
+}
+
+/// How much that is.
+fn neighbour(other: usize, height: usize) -> f64 {
+    NEIGHBOUR.powi(i32::try_from(other.abs_diff(height)).unwrap_or(i32::MAX))
 }
 
 fn log(load: f64) -> f64 {

@@ -114,6 +114,8 @@ pub struct Observation {
     pub starting_for: Vec<Duration>,
     /// How long the next instance takes to start, as learnt at its adapter.
     pub start_time: Option<Duration>,
+    /// Replicas that run here or could: no more than do where the box bears no further one.
+    pub local: u32,
 }
 
 impl Observation {
@@ -265,6 +267,23 @@ fn change(before: u32, wish: u32, bounds: Bounds, wanted: u32) -> Change {
         std::cmp::Ordering::Equal if wish > bounds.max => Change::AtMaximum,
         std::cmp::Ordering::Equal if wish < bounds.min => Change::AtMinimum,
         std::cmp::Ordering::Equal => Change::Inside,
+    }
+}
+
+/// Bounds that moved past the wish are the reason of a decision that would otherwise have changed nothing.
+fn bound_change(before: u32, bounded: u32, wanted: u32, change: Change) -> Change {
+    match bounded.cmp(&before) {
+        std::cmp::Ordering::Greater if wanted == bounded => Change::RaisedToMinimum,
+        std::cmp::Ordering::Less if wanted == bounded => Change::LoweredToMaximum,
+        _ => change,
+    }
+}
+
+/// What holds between two decisions: where the last one stood at a bound, it stands there still.
+fn still(last: Change) -> Change {
+    match last {
+        Change::AtMaximum | Change::AtMinimum => last,
+        _ => Change::Inside,
     }
 }
 

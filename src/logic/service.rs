@@ -238,7 +238,7 @@ impl ServiceScaling {
     }
 
     fn decide(&mut self, window: &Window, situation: &Situation<'_>, now: Duration) -> Decision {
-        let observation = self.observe(window, &situation.replicas, situation.adapters);
+        let observation = self.observe(window, situation);
         let alive = observation.ready + observation.starting;
         let policy = &self.settings.policy;
         let state = self.state.take().unwrap_or_else(|| policy.start(alive));
@@ -258,12 +258,19 @@ impl ServiceScaling {
         if !self.peers_suffice(window, situation) {
             return bounds;
         }
-        let local = count(&situation.replicas, Placement::Local, Phase::Ready)
-            + count(&situation.replicas, Placement::Local, Phase::Starting);
+        Bounds { max: self.most_local(window, situation).max(wanted).max(bounds.min).min(bounds.max), ..bounds }
+    }
+
+    /// Local replicas that there can be: of those that the service may have, no more than run where the box bears no further one.
+    fn most_local(&self, window: &Window, situation: &Situation<'_>) -> u32 {
         let memory = window.latest().and_then(|sample| sample.host.memory);
-        let obstacle = local_obstacle(situation.local_broken.clone(), memory);
-        let most_local = if obstacle.is_some() { local } else { self.settings.local_max };
-        Bounds { max: most_local.max(wanted).max(bounds.min).min(bounds.max), ..bounds }
+        match local_obstacle(situation.local_broken.clone(), memory) {
+            None => self.settings.local_max,
+            Some(_) => {
+                count(&situation.replicas, Placement::Local, Phase::Ready)
+                    + count(&situation.replicas, Placement::Local, Phase::Starting)
+            }
+        }
     }
 
     fn peers_suffice(&self, window: &Window, situation: &Situation<'_>) -> bool {
@@ -286,7 +293,8 @@ impl ServiceScaling {
         (mean(|load| load.in_flight), mean(|load| load.queued))
     }
 
-    fn observe(&self, window: &Window, replicas: &[ReplicaView], adapters: &[AdapterView]) -> Observation {
+    fn observe(&self, window: &Window, situation: &Situation<'_>) -> Observation {
+        let replicas = &situation.replicas;
         let count = |phase| u32::try_from(replicas.iter().filter(|r| r.phase == phase).count()).unwrap_or(u32::MAX);
         let (ready, starting) = (count(Phase::Ready), count(Phase::Starting));
         let span = self.settings.window;
@@ -320,7 +328,8 @@ impl ServiceScaling {
             service_time: now.and_then(|s| s.service_time).map(|time| time.as_secs_f64()),
             completed: now.map_or(0.0, |s| s.completed_per_s) * window.last_interval().as_secs_f64(),
             starting_for: replicas.iter().filter(|r| r.phase == Phase::Starting).map(|r| r.age).collect(),
-            start_time: self.start_time(adapters),
+            start_time: self.start_time(situation.adapters),
+            local: self.most_local(window, situation),
         }
     }
 

@@ -165,7 +165,6 @@ fn policy(config: &Config, service: &Service, adapters: &BTreeSet<String>) -> Po
             concurrency: service.local.concurrency,
             late_after: scaling.late_after,
             late_price: late_price(config, scaling.late_request_cost, adapters),
-            free: service.local.max_replicas,
         }),
         _ => Policy::Threshold(threshold::Config {
             metric: metric(scaling.metric),

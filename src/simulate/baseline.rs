@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::engine::{Rule, Seen};
 use crate::logic::load::ServiceLoad;
 use crate::logic::plan::{Action, Cloud, PlanInput, plan};
+use crate::logic::policy::Bounds;
 
 /// A rule that says how many replicas it wants.
 pub trait Wish {
-    /// Replicas wanted, local ones included.
-    fn wanted(&mut self, seen: &Seen<'_>) -> u32;
+    /// Replicas wanted, local ones included; what it says is held to the bounds, and it begins at the least.
+    fn wanted(&mut self, seen: &Seen<'_>, bounds: Bounds) -> u32;
 }
 
 /// The same number at all times.
@@ -19,7 +20,7 @@ pub trait Wish {
 pub struct Static(pub u32);
 
 impl Wish for Static {
-    fn wanted(&mut self, _: &Seen<'_>) -> u32 {
+    fn wanted(&mut self, _: &Seen<'_>, _: Bounds) -> u32 {
         self.0
     }
 }
@@ -40,7 +41,9 @@ impl<W: Wish> Planned<W> {
 
 impl<W: Wish> Rule for Planned<W> {
     fn step(&mut self, seen: &Seen<'_>) -> Vec<Action> {
-        let wanted = self.wish.wanted(seen).max(self.local).min(self.max);
+        // None of those that scale goes to none.
+        let bounds = Bounds { min: self.local.max(1), max: self.max };
+        let wanted = Bounds { min: self.local, ..bounds }.clamp(self.wish.wanted(seen, bounds));
         if wanted == seen.ready + seen.starting {
             return Vec::new();
         }
@@ -120,24 +123,24 @@ impl Hpa {
             recent: Recent::default(),
             recommended: VecDeque::new(),
             next: Duration::ZERO,
-            wanted: 1,
+            wanted: 0,
         }
     }
 }
 
 impl Wish for Hpa {
-    fn wanted(&mut self, seen: &Seen<'_>) -> u32 {
+    fn wanted(&mut self, seen: &Seen<'_>, bounds: Bounds) -> u32 {
         let now = seen.sample.at;
         self.recent.push(now, seen.load, HPA_PERIOD);
         if now < self.next {
             return self.wanted;
         }
         self.next = now + HPA_PERIOD;
-        let current = self.wanted.max(1);
-        let ratio = self.recent.requests() / (self.target * f64::from(current));
+        let current = bounds.clamp(self.wanted);
+        let ratio = self.recent.requests() / (self.target * f64::from(current.max(1)));
         let desired =
             if (ratio - 1.0).abs() <= HPA_TOLERANCE { current } else { whole(self.recent.requests() / self.target) };
-        let desired = desired.max(1);
+        let desired = bounds.clamp(desired);
         self.recommended.push_back((now, desired));
         while self.recommended.front().is_some_and(|(at, _)| now.saturating_sub(*at) > self.down_window) {
             self.recommended.pop_front();
@@ -173,15 +176,16 @@ const RAY_LOOK_BACK: Duration = Duration::from_secs(30);
 impl Ray {
     /// With the documented defaults where the delays are 30 s and 600 s.
     pub fn new(target: f64, up_delay: Duration, down_delay: Duration) -> Self {
-        Self { target, up_delay, down_delay, recent: Recent::default(), since: None, wanted: 1 }
+        Self { target, up_delay, down_delay, recent: Recent::default(), since: None, wanted: 0 }
     }
 }
 
 impl Wish for Ray {
-    fn wanted(&mut self, seen: &Seen<'_>) -> u32 {
+    fn wanted(&mut self, seen: &Seen<'_>, bounds: Bounds) -> u32 {
         let now = seen.sample.at;
         self.recent.push(now, seen.load, RAY_LOOK_BACK);
-        let desired = whole(self.recent.requests() / self.target).max(1);
+        self.wanted = bounds.clamp(self.wanted);
+        let desired = bounds.clamp(whole(self.recent.requests() / self.target));
         if desired == self.wanted {
             self.since = None;
             return self.wanted;
@@ -232,13 +236,13 @@ impl SkyServe {
             next: Duration::ZERO,
             up: 0,
             down: 0,
-            wanted: 1,
+            wanted: 0,
         }
     }
 }
 
 impl Wish for SkyServe {
-    fn wanted(&mut self, seen: &Seen<'_>) -> u32 {
+    fn wanted(&mut self, seen: &Seen<'_>, bounds: Bounds) -> u32 {
         let now = seen.sample.at;
         self.recent.push(now, seen.load, SKY_WINDOW);
         if now < self.next {
@@ -246,7 +250,8 @@ impl Wish for SkyServe {
         }
         self.next = now + SKY_PERIOD;
         let periods = |delay: Duration| whole(delay.as_secs_f64() / SKY_PERIOD.as_secs_f64()).max(1);
-        let desired = whole(self.recent.rate() / self.target).max(1);
+        self.wanted = bounds.clamp(self.wanted);
+        let desired = bounds.clamp(whole(self.recent.rate() / self.target));
         self.up = if desired > self.wanted { self.up + 1 } else { 0 };
         self.down = if desired < self.wanted { self.down + 1 } else { 0 };
         if self.up >= periods(self.up_delay) || self.down >= periods(self.down_delay) {
@@ -274,7 +279,7 @@ impl Foresight {
 }
 
 impl Wish for Foresight {
-    fn wanted(&mut self, seen: &Seen<'_>) -> u32 {
+    fn wanted(&mut self, seen: &Seen<'_>, _: Bounds) -> u32 {
         while let Some((from, wanted)) = self.plan.get(self.next)
             && *from <= seen.sample.at
         {

@@ -130,7 +130,6 @@ fn policy(contender: Contender, world: &World, terms: Terms) -> Policy {
             concurrency: world.concurrency,
             late_after: world.slo_wait,
             late_price: Some(terms.late_price),
-            free: world.local,
         }),
         Contender::Kpa => Policy::Concurrency(concurrency::Config::new(world.concurrency)),
         _ => Policy::Threshold(threshold::Config {

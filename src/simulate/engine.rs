@@ -12,6 +12,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::trace::Trace;
+use crate::logic::burst::StartTimes;
 use crate::logic::load::{HostLoad, LoadSample, ServiceLoad};
 use crate::logic::plan::{Action, AdapterView, Phase, ReplicaView};
 use crate::logic::route::Placement;
@@ -148,8 +149,8 @@ struct Play<'a> {
     last_alive: u32,
     scored_from: u64,
     scored_to: u64,
-    /// How long the last instance of each provider took to start.
-    starts: Vec<Option<Duration>>,
+    /// How long instances of each provider took to start, as a node learns it.
+    starts: Vec<StartTimes>,
 }
 
 /// What the monitor counts between two ticks.
@@ -196,7 +197,7 @@ impl<'a> Play<'a> {
             last_alive: world.local,
             scored_from: micros(world.warmup),
             scored_to: micros(trace.length()),
-            starts: vec![None; world.providers.len()],
+            starts: vec![StartTimes::default(); world.providers.len()],
         };
         for _ in 0..world.local {
             play.add(None, Life::Ready);
@@ -322,7 +323,7 @@ impl<'a> Play<'a> {
                         self.replicas[place].life = Life::Ready;
                         let took = Duration::from_micros(self.now - self.replicas[place].launched_at);
                         if let Some(provider) = self.replicas[place].provider {
-                            self.starts[provider] = Some(took);
+                            self.starts[provider].observe(took, Duration::from_micros(self.now));
                         }
                     }
                     Life::Ready | Life::Draining => {}
@@ -424,7 +425,7 @@ impl<'a> Play<'a> {
             spot: false,
             held_back: None,
             affordable: u32::MAX,
-            start_time: self.starts[index].or(Some(provider.cold_start.median)),
+            start_time: self.starts[index].quantile(0.5),
         }
     }
 
@@ -455,7 +456,7 @@ impl<'a> Play<'a> {
         let fails = self.chance.f64() < provider.failures;
         let id = self.add(Some(index), Life::Starting { fails });
         self.events.push(Reverse((self.now + micros(takes), Event::Started { replica: id })));
-        if self.now >= self.scored_from {
+        if (self.scored_from..=self.scored_to).contains(&self.now) {
             self.outcome.launches += 1;
         }
     }

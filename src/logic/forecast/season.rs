@@ -10,12 +10,14 @@ const EVERY: u32 = 75;
 const FEWEST: usize = 60;
 /// Load that repeats is at least so much like itself one period ago.
 const ALIKE: f64 = 0.5;
+/// How many times shorter than the period it is by how much it comes early or late.
+const BLUR: usize = 20;
 /// Before a period is believed, the load must have been as unlike itself as this at a shorter distance.
 const UNLIKE: f64 = 0.3;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Season {
-    /// A ring; slot n is at n − 1 modulo its length.
+    /// A ring; slot n is at n − 1 modulo its length. No number where nothing is known.
     loads: Vec<f32>,
     slots: usize,
     /// In slots; 0 while none is known.
@@ -34,6 +36,16 @@ impl Season {
         self.slots += 1;
     }
 
+    /// So many slots of which nothing is known; after a day of them nothing is at all.
+    pub(super) fn skip(&mut self, slots: u32) {
+        let slots = slots as usize;
+        if slots >= DAY {
+            *self = Self { loads: vec![f32::NAN; DAY], slots: self.slots.saturating_add(slots), period: 0 };
+            return;
+        }
+        (0..slots).for_each(|_| self.push(f64::NAN));
+    }
+
     pub(super) fn period(&self) -> Option<u32> {
         (self.period > 0).then(|| u32::try_from(self.period).unwrap_or(u32::MAX))
     }
@@ -42,29 +54,27 @@ impl Season {
         f64::from(self.loads[index % DAY])
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "slots are few")]
     pub(super) fn mean_of_last(&self, count: u32) -> f64 {
-        let count = (count as usize).clamp(1, self.slots.max(1)).min(self.loads.len());
-        (self.slots - count..self.slots).map(|index| self.load(index)).sum::<f64>() / count.max(1) as f64
+        let count = (count as usize).min(self.loads.len());
+        mean((self.slots - count..self.slots).map(|index| self.load(index))).unwrap_or(0.0)
     }
 
-    /// The load one period (or more) before a slot that is `ahead` of `origin`, the mean of three slots around it; `None` where no
-    /// period is known, or nothing of that time.
+    /// The load one period (or more) before a slot that is `ahead` of `origin`, the mean of up to three slots that end with it, as what comes is
+    /// measured; `None` where no period is known, or nothing of that time.
     pub(super) fn at(&self, origin: u32, ahead: u32) -> Option<f64> {
         let (origin, ahead) = (origin as usize, ahead as usize);
         if self.period == 0 {
             return None;
         }
-        let periods = (ahead + 1).div_ceil(self.period).max(1);
+        let periods = ahead.div_ceil(self.period);
         let target = (origin + ahead).checked_sub(periods * self.period)?;
         if target + DAY < self.slots + 3 {
             return None;
         }
-        let known = |index: &usize| *index < origin && *index < self.slots;
-        let (sum, count) = (target.saturating_sub(1)..=target + 1)
-            .filter(known)
-            .fold((0.0, 0.0), |(sum, count), index| (sum + self.load(index), count + 1.0));
-        (count > 0.0).then(|| sum / count)
+        // What repeats comes a little early or late.
+        let around = self.period / BLUR;
+        let last = (target + around).min(origin).max(target);
+        mean((target.saturating_sub(ahead.min(3) + around)..last).map(|index| self.load(index)))
     }
 
     /// Seeks the period anew where it is time to: the first distance, beyond one at which the load is unlike itself, at which it is most
@@ -74,7 +84,7 @@ impl Season {
             return;
         }
         let grains = self.grains();
-        if grains.len() < FEWEST {
+        if grains.iter().filter(|grain| grain.is_finite()).count() < FEWEST {
             return;
         }
         let Some(likeness) = Likeness::of(grains) else {
@@ -103,38 +113,52 @@ impl Season {
         near.max_by(|a, b| likeness.at(*a).total_cmp(&likeness.at(*b))).unwrap_or(period)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "grains are few")]
     fn grains(&self) -> Vec<f64> {
         let count = self.slots.min(DAY) / GRAIN;
         let first = self.slots - count * GRAIN;
-        let mean = |grain: usize| {
+        let of_grain = |grain: usize| {
             let from = first + grain * GRAIN;
-            (from..from + GRAIN).map(|index| self.load(index)).sum::<f64>() / GRAIN as f64
+            mean((from..from + GRAIN).map(|index| self.load(index))).unwrap_or(f64::NAN)
         };
-        (0..count).map(|grain| mean(grain).ln_1p()).collect()
+        (0..count).map(|grain| of_grain(grain).ln_1p()).collect()
     }
+}
+
+/// The mean of what is known; `None` where nothing is.
+fn mean(loads: impl Iterator<Item = f64>) -> Option<f64> {
+    let known = loads.filter(|load| load.is_finite());
+    let (sum, count) = known.fold((0.0, 0.0), |(sum, count), load| (sum + load, count + 1.0));
+    (count > 0.0).then(|| sum / count)
 }
 
 /// Autocorrelation.
 struct Likeness {
     grains: Vec<f64>,
+    /// 1 where something is known, 0 where not; nothing where all is known.
+    known: Vec<f64>,
     variance: f64,
 }
 
 impl Likeness {
     /// `None` where the load never changes.
-    #[expect(clippy::cast_precision_loss, reason = "grains are few")]
     fn of(mut grains: Vec<f64>) -> Option<Self> {
-        let count = grains.len() as f64;
-        let mean = grains.iter().sum::<f64>() / count;
-        grains.iter_mut().for_each(|value| *value -= mean);
-        let variance = grains.iter().map(|value| value * value).sum::<f64>() / count;
-        (variance > 1e-6).then_some(Self { grains, variance })
+        let usual = mean(grains.iter().copied())?;
+        let variance = mean(grains.iter().map(|value| (value - usual) * (value - usual)))?;
+        let is_whole = grains.iter().all(|value| value.is_finite());
+        let known =
+            if is_whole { Vec::new() } else { grains.iter().map(|v| f64::from(u8::from(v.is_finite()))).collect() };
+        grains.iter_mut().for_each(|value| *value = if value.is_finite() { *value - usual } else { 0.0 });
+        (variance > 1e-6).then_some(Self { grains, known, variance })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "grains are few")]
     fn at(&self, lag: usize) -> f64 {
-        let pairs = self.grains.iter().zip(&self.grains[lag..]);
-        pairs.map(|(a, b)| a * b).sum::<f64>() / (self.grains.len() - lag) as f64 / self.variance
+        let pairs = if self.known.is_empty() { (self.grains.len() - lag) as f64 } else { products(&self.known, lag) };
+        products(&self.grains, lag) / pairs.max(1.0) / self.variance
     }
+}
+
+/// The sum of the products of all values that lie so far apart.
+fn products(values: &[f64], lag: usize) -> f64 {
+    values.iter().zip(&values[lag..]).map(|(a, b)| a * b).sum()
 }

@@ -51,7 +51,7 @@ fn a_rare_burst_is_expected_as_often_as_it_came() {
 fn what_lies_across_a_gap_is_not_judged() {
     let mut forecast = learnt(400, |_| 5.0);
     let before = forecast.error(SOON);
-    forecast.gap();
+    forecast.skip(10);
     (0..10).for_each(|_| forecast.learn(80.0));
     assert!((forecast.error(SOON) - before).abs() < 1e-9, "no origin before the gap says anything of what came after");
 }
@@ -62,7 +62,7 @@ fn what_is_no_load_is_left_out() {
     for wrong in [f64::NAN, f64::INFINITY, -1.0] {
         forecast.learn(wrong);
     }
-    assert_eq!(forecast.slots(), 100);
+    assert_eq!(forecast.slots(), 103, "time goes on");
     assert!(forecast.outlook(SOON).value.is_finite());
 }
 
@@ -72,5 +72,52 @@ fn days_of_load_stay_finite_and_bounded() {
     for horizon in 0..HORIZONS {
         let outlook = forecast.outlook(horizon);
         assert!(outlook.value.is_finite() && outlook.mean.is_finite() && outlook.mean < 50.0, "{outlook:?}");
+    }
+}
+
+#[test]
+fn a_season_goes_on_through_a_gap() {
+    let on_off = |slot: u32| if slot % 300 < 150 { 1.0 } else { 20.0 };
+    let mut forecast = learnt(4200, on_off);
+    // A gap of seven minutes, then again what would have come.
+    forecast.skip(105);
+    (4305..4700).for_each(|slot| forecast.learn(on_off(slot)));
+    let period = forecast.period().unwrap().as_secs_f64();
+    assert!((period - 1200.0).abs() <= 8.0, "{period}");
+    // At slot 4,700 it is on for 100 slots more; 160 ahead it is off.
+    let (on, off) = (forecast.outlook(6), forecast.outlook(7));
+    assert!(on.mean > 9.0 && off.mean < 3.0, "{} in 80 slots, {} in 160", on.mean, off.mean);
+}
+
+#[test]
+fn after_a_long_gap_the_means_begin_at_what_is_then() {
+    let mut forecast = learnt(4000, |_| 100.0);
+    forecast.skip(10_000);
+    forecast.learn(3.0);
+    let means = [forecast.now.last, forecast.now.middle, forecast.now.slow, forecast.now.level];
+    assert!(means.iter().all(|mean| (mean - 3.0).abs() < 0.1), "{means:?}");
+    // A short one takes little away.
+    let mut forecast = learnt(4000, |_| 100.0);
+    forecast.skip(5);
+    forecast.learn(3.0);
+    assert!(forecast.now.slow > 90.0, "{}", forecast.now.slow);
+}
+
+#[test]
+fn after_days_without_anything_known_nothing_is_remembered_of_the_season() {
+    let mut forecast = learnt(4200, |slot| if slot % 300 < 150 { 1.0 } else { 20.0 });
+    assert!(forecast.period().is_some());
+    forecast.skip(50_000);
+    assert!(forecast.period().is_none());
+    (0..5000).for_each(|_| forecast.learn(5.0));
+    assert!((forecast.outlook(SOON).value - 5.0).abs() < 0.1);
+}
+
+#[test]
+fn odds_sum_to_one() {
+    let forecast = learnt(6000, |slot| f64::from(slot * 7919 % 31));
+    for horizon in 0..HORIZONS {
+        let sum: f64 = forecast.outlook(horizon).outcomes.iter().map(|(_, odds)| odds).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
     }
 }

@@ -35,8 +35,10 @@ pub const TICK: Duration = Duration::from_secs(2);
 pub struct State {
     /// The last wish, clamped.
     wanted: u32,
-    /// When it last decided; `None` before it did.
-    decided_at: Option<Duration>,
+    /// When it decides next; `None` before it did.
+    due: Option<Duration>,
+    /// What the last decision came to.
+    last_change: Change,
     /// It was made with more than one replica alive, so it begins in panic.
     begins_in_panic: bool,
     panic_since: Option<Duration>,
@@ -62,7 +64,8 @@ impl State {
     pub(super) fn start(alive: u32) -> Self {
         Self {
             wanted: alive,
-            decided_at: None,
+            due: None,
+            last_change: Change::Inside,
             begins_in_panic: alive > 1,
             panic_since: None,
             most_in_panic: alive,
@@ -101,8 +104,10 @@ impl Config {
         bounds: Bounds,
         now: Duration,
     ) -> (State, Decision) {
-        let before = bounds.clamp(state.wanted);
-        let change = self.step(&mut state, observed, before, bounds, now);
+        let before = state.wanted;
+        let bounded = bounds.clamp(before);
+        let change = self.step(&mut state, observed, bounded, bounds, now);
+        let change = super::bound_change(before, bounded, state.wanted, change);
         let value = if state.panics() { observed.requests_short } else { observed.requests };
         let reason = Reason {
             metric: Metric::Requests,
@@ -123,21 +128,24 @@ impl Config {
             state.wanted = wanted;
             return change;
         }
-        if state.decided_at.is_some_and(|at| now.saturating_sub(at) < TICK) {
-            return Change::Inside;
+        if state.due.is_some_and(|due| now < due) {
+            return super::still(state.last_change);
         }
         let windows = observed.requests.zip(observed.requests_short);
         let Some((stable, panic)) = windows.filter(|(stable, panic)| stable.is_finite() && panic.is_finite()) else {
             return Change::NoData;
         };
-        if state.decided_at.is_none() && state.begins_in_panic {
+        if state.due.is_none() && state.begins_in_panic {
             state.panic_since = Some(now);
         }
-        state.decided_at = Some(now);
+        // In step with the first decision, so that a tick that comes a little early delays one and not all.
+        let next = state.due.unwrap_or(now) + TICK;
+        state.due = Some(if next > now { next } else { now + TICK });
         let wish = self.wish(state, Seen { stable, panic, ready: observed.ready }, now);
         // The last one stays while it has work.
         state.wanted = bounds.clamp(wish.max(u32::from(observed.demand())));
-        super::change(before, wish, bounds, state.wanted)
+        state.last_change = super::change(before, wish, bounds, state.wanted);
+        state.last_change
     }
 
     /// One decision, before bounds.

@@ -70,7 +70,7 @@ impl Config {
         next.settled_from.get_or_insert(now);
         let bounded = next.wanted;
         let change = self.step(&mut next, seen, bounds, now);
-        let change = if next.wanted == bounded { bound_change(state.wanted, bounded, change) } else { change };
+        let change = super::bound_change(state.wanted, bounded, next.wanted, change);
         let reason = self.reason(seen, change, next.wanted);
         (next.clone(), Decision { wanted: next.wanted, reason })
     }
@@ -185,15 +185,6 @@ fn at_limit(wanted: u32, side: Side, bounds: Bounds) -> Option<Change> {
     match side {
         Side::Above => (wanted >= bounds.max).then_some(Change::AtMaximum),
         Side::Below => (wanted <= bounds.min).then_some(Change::AtMinimum),
-    }
-}
-
-/// Bounds that moved past the wish are the reason of a decision that would otherwise have changed nothing.
-fn bound_change(before: u32, bounded: u32, change: Change) -> Change {
-    match bounded.cmp(&before) {
-        std::cmp::Ordering::Greater => Change::RaisedToMinimum,
-        std::cmp::Ordering::Less => Change::LoweredToMaximum,
-        std::cmp::Ordering::Equal => change,
     }
 }
 

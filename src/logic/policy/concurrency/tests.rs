@@ -104,3 +104,39 @@ fn the_reason_names_the_window_that_counted() {
         "requests 40.00 (short window, as far more is called for than is ready), 10.00 to each replica: 4 more, 4 wanted"
     );
 }
+
+#[test]
+fn with_samples_each_second_that_come_a_little_early_it_still_decides_every_other_second() {
+    let config = config();
+    let bounds = Bounds { min: 1, max: 100 };
+    let mut state = State::start(1);
+    let mut wishes = Vec::new();
+    for tick in 0..20_u64 {
+        // Each calls for one more.
+        let now = Duration::from_millis((tick * 1000).saturating_sub(tick.min(1)));
+        let requests = 10.0 * (1.0 + f64::from(u32::try_from(tick).unwrap()));
+        let (next, decision) =
+            config.decide(state, &seen(requests, requests, 1 + u32::try_from(tick).unwrap()), bounds, now);
+        state = next;
+        wishes.push(decision.wanted);
+    }
+    let decided = wishes.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!((8..=10).contains(&decided), "{decided} changes in twenty seconds: {wishes:?}");
+}
+
+#[test]
+fn at_a_bound_it_says_so_between_two_decisions_too() {
+    let config = config();
+    let bounds = Bounds { min: 1, max: 2 };
+    let mut state = State::start(2);
+    let mut changes = Vec::new();
+    for second in 0..6 {
+        let (next, decision) = config.decide(state, &seen(90.0, 90.0, 2), bounds, Duration::from_secs(second));
+        state = next;
+        changes.push(decision.reason.change);
+    }
+    assert_eq!(changes, [Change::AtMaximum; 6]);
+    let raised = Bounds { min: 4, max: 4 };
+    let (_, decision) = config.decide(state, &seen(90.0, 90.0, 2), raised, Duration::from_secs(7));
+    assert_eq!(decision.reason.change, Change::RaisedToMinimum);
+}

@@ -1,16 +1,12 @@
 //! What the policy wants of loads whose right answer is known.
 
+use super::scene::odds_of_waiting;
 use super::*;
 
 const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
 
 fn config(late_price: u64) -> Config {
-    Config {
-        concurrency: 2,
-        late_after: Duration::from_secs(1),
-        late_price: Some(Duration::from_secs(late_price)),
-        free: 1,
-    }
+    Config { concurrency: 2, late_after: Duration::from_secs(1), late_price: Some(Duration::from_secs(late_price)) }
 }
 
 /// A service whose requests take a second, answered by as many replicas as it wants.
@@ -36,6 +32,7 @@ impl Play {
             ready: self.wanted,
             in_flight: u64::from(rate.is_some_and(|rate| rate > 0.0)),
             start_time: Some(Duration::from_secs(30)),
+            local: 1,
             ..Observation::default()
         }
     }
@@ -219,4 +216,64 @@ fn the_odds_of_waiting_agree_with_erlangs_formula() {
     }
     assert!((odds_of_waiting(2.0, 3.0, 1.0) - 1.0).abs() < 1e-12);
     assert!(odds_of_waiting(100.0, 1.0, 0.0) < 1e-9);
+}
+
+#[test]
+fn requests_that_last_a_minute_are_no_load_that_comes_and_goes_with_each() {
+    let mut play = Play::new(config(1200));
+    // One in ten seconds, a minute each: six at a time.
+    let mut changes = 0;
+    for second in 0..7200_u32 {
+        let before = play.wanted;
+        play.second += 1;
+        let seen = Observation {
+            arrivals_per_s: Some(if second % 10 == 0 { 1.0 } else { 0.0 }),
+            service_time: Some(60.0),
+            completed: 0.1,
+            in_flight: 6,
+            ..play.seen(None)
+        };
+        let (state, decision) = play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+        play.state = state;
+        play.wanted = decision.wanted;
+        changes += u32::from(second > 1800 && play.wanted != before);
+    }
+    assert!(changes <= 4, "{changes} changes of the count in an hour and a half of the same load");
+    assert!((3..=8).contains(&play.wanted), "{} replicas of two places for six requests at a time", play.wanted);
+}
+
+#[test]
+fn where_the_box_bears_no_further_replica_the_next_one_is_paid_for_and_takes_as_long_as_an_instance() {
+    let more = |local: u32| {
+        let mut play = Play::new(config(1));
+        for _ in 0..600 {
+            play.second += 1;
+            let seen = Observation { local, ..play.seen(Some(3.8)) };
+            let (state, decision) =
+                play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+            (play.state, play.wanted) = (state, decision.wanted);
+            play.reason = decision.reason.to_string();
+        }
+        (play.wanted, play.reason)
+    };
+    let (free, reason) = more(8);
+    assert!(free > 2, "local ones cost next to nothing: {free}");
+    assert!(reason.contains("is expected in 9 s"), "{reason}");
+    let (paid, reason) = more(1);
+    assert!(paid < free, "{paid} where they are paid for, {free} where they are not");
+    assert!(reason.contains("is expected in 34 s"), "{reason}");
+}
+
+#[test]
+fn between_two_decisions_it_says_what_the_last_one_did() {
+    let mut play = Play::new(config(36));
+    play.bounds.max = 4;
+    play.run(600, 40.0);
+    for _ in 0..12 {
+        assert_eq!(play.step(Some(40.0)), Change::AtMaximum, "{}", play.reason);
+    }
+    play.bounds.max = 3;
+    assert_eq!(play.step(Some(40.0)), Change::LoweredToMaximum, "{}", play.reason);
+    play.bounds = Bounds { min: 6, max: 9 };
+    assert_eq!(play.step(Some(40.0)), Change::RaisedToMinimum, "{}", play.reason);
 }

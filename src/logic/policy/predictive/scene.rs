@@ -1,0 +1,339 @@
+//! What it costs to have so many replicas: their hire and the late requests to expect, from now on into the future.
+//!
+//! The future is cut into moments, short ones first, and anew from when a launch of now would be ready; for each there is a distribution
+//! of loads from the forecast.
+
+use std::time::Duration;
+
+use super::{ASSUMED_START, Config, FREE, LATE_PRICE, LOCAL_START, REACTION};
+use crate::logic::forecast::{Forecast, Forecaster, Outlook, SLOT};
+use crate::logic::policy::Observation;
+
+/// How far ahead of a launch gains and costs are added up, in seconds.
+const REACH: f64 = 1280.0;
+/// The first moment, in seconds, and how much longer the next one is.
+const FIRST_MOMENT: f64 = 4.0;
+const LONGER: f64 = 1.15;
+/// A backlog that grows is taken to last so long, in seconds.
+const LONGEST_BACKLOG: f64 = 600.0;
+/// Of the late requests, so many by what overload lets wait, and the rest by the odds of a queue in balance.
+const BY_OVERLOAD: f64 = 0.9;
+/// Nobody waits where so many times the square root of the places are free.
+const AMPLE: f64 = 4.0;
+/// An overload is taken to last so long, in seconds.
+const OVERLOAD: f64 = 30.0;
+
+/// All that one decision is made from.
+pub(super) struct Scene {
+    moments: Vec<Moment>,
+    /// What is to be expected; several moments may share one.
+    outlooks: Vec<Outlook>,
+    slots: f64,
+    /// So many replicas cost (almost) nothing: the local ones.
+    free: u32,
+    late_price: f64,
+    late_after: f64,
+    service_time: f64,
+    pub(super) alive: u32,
+    ready: u32,
+    starting_for: Vec<Duration>,
+    /// The load as it just was.
+    now: f64,
+    /// Work that waits now, in seconds at one place.
+    backlog: f64,
+    local: Launch,
+    cloud: Launch,
+}
+
+/// A part of the future, in seconds.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    from: f64,
+    length: f64,
+    outlook: usize,
+}
+
+/// Something a second at each moment.
+type Course = Vec<f64>;
+
+/// The start of a replica.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Launch {
+    /// Seconds that it takes.
+    pub(super) start: f64,
+    /// Seconds until one of now is ready, and the moment that begins then.
+    lead: f64,
+    then: usize,
+}
+
+/// The future from now on, with a moment that begins with each of these.
+fn moments(forecast: &Forecast, leads: [f64; 2]) -> (Vec<Moment>, Vec<Outlook>) {
+    let (mut moments, mut outlooks) = (Vec::with_capacity(64), Vec::<Outlook>::with_capacity(16));
+    let end = leads[0].max(leads[1]) + REACH;
+    let (mut from, mut length) = (0.0, FIRST_MOMENT);
+    while from < end {
+        let next_lead = leads.into_iter().filter(|lead| *lead > from + 1e-9).fold(f64::INFINITY, f64::min);
+        let to = (from + length).min(next_lead);
+        let view = forecast.view(slots_until(f64::midpoint(from, to)));
+        if outlooks.last().is_none_or(|last| !last.is_of(&view)) {
+            outlooks.push(forecast.outlook_of(view));
+        }
+        moments.push(Moment { from, length: to - from, outlook: outlooks.len() - 1 });
+        length = if to == next_lead { FIRST_MOMENT } else { length * LONGER };
+        from = to;
+    }
+    (moments, outlooks)
+}
+
+/// The slot in which a moment lies, the first being the next one.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few hundred slots")]
+fn slots_until(seconds: f64) -> u32 {
+    (seconds / SLOT.as_secs_f64()) as u32 + 1
+}
+
+impl Scene {
+    pub(super) fn new(config: &Config, forecast: &Forecast, service_time: f64, seen: &Observation) -> Self {
+        let service_time = service_time.max(1e-3);
+        let starts = [LOCAL_START, seen.start_time.unwrap_or(ASSUMED_START)].map(|start| start.as_secs_f64());
+        let is_local_of_interest = seen.ready + seen.starting <= seen.local;
+        let leads = starts.map(|start| start + REACTION);
+        let (moments, outlooks) = moments(forecast, if is_local_of_interest { leads } else { [leads[1]; 2] });
+        let launch = |which: usize| {
+            let then = moments.iter().position(|moment| moment.from + 1e-9 >= leads[which]);
+            Launch { start: starts[which], lead: leads[which], then: then.unwrap_or(moments.len() - 1) }
+        };
+        Self {
+            slots: f64::from(config.concurrency),
+            free: seen.local,
+            late_price: config.late_price.map_or(f64::from(LATE_PRICE) * service_time, |price| price.as_secs_f64()),
+            late_after: config.late_after.as_secs_f64(),
+            service_time,
+            alive: seen.ready + seen.starting,
+            ready: seen.ready,
+            starting_for: seen.starting_for.clone(),
+            now: forecast.last(),
+            backlog: count(seen.queued) * service_time,
+            local: launch(0),
+            cloud: launch(1),
+            moments,
+            outlooks,
+        }
+    }
+
+    /// How the next replica after so many starts.
+    pub(super) fn launch(&self, after: u32) -> &Launch {
+        if after < self.free { &self.local } else { &self.cloud }
+    }
+
+    /// What is to be expected when a launch of now is ready.
+    fn later(&self, launch: &Launch) -> &Outlook {
+        &self.outlooks[self.moments[launch.then].outlook]
+    }
+
+    /// The load that is expected when a launch of now is ready, when that is, and who says so.
+    pub(super) fn expected(&self) -> (f64, Duration, Forecaster) {
+        let launch = self.launch(self.alive);
+        let outlook = self.later(launch);
+        (outlook.mean, Duration::from_secs_f64(launch.lead), outlook.by)
+    }
+
+    /// Work that will wait when a launch of now is ready.
+    fn backlog_then(&self, launch: &Launch) -> f64 {
+        // What is ready works the whole time, what starts from when it is ready.
+        let started = self.starting_for.iter().map(|age| (REACTION + age.as_secs_f64()).min(launch.lead));
+        let places = (f64::from(self.ready) * launch.lead + started.sum::<f64>()) * self.slots;
+        let backlog = self.backlog + f64::midpoint(self.now, self.later(launch).mean) * launch.lead - places;
+        // Less than one request is none.
+        if backlog < self.service_time { 0.0 } else { backlog }
+    }
+
+    /// What so many replicas cost a second.
+    fn hire(&self, replicas: u32) -> f64 {
+        f64::from(replicas.saturating_sub(self.free)) + FREE * f64::from(replicas.min(self.free))
+    }
+
+    /// What so many cost a second at each moment, late requests included.
+    fn cost(&self, replicas: u32) -> Course {
+        let places = f64::from(replicas) * self.slots;
+        let hire = self.hire(replicas);
+        let none_waits_below = places - AMPLE * places.sqrt();
+        let of_outlook = |outlook: &Outlook| {
+            let busy = outlook.outcomes.iter().rev().take_while(|(load, _)| *load > none_waits_below);
+            let late: f64 = busy.map(|(load, odds)| odds * load * self.late_share(places, *load)).sum();
+            self.late_price * late / self.service_time + hire
+        };
+        let costs: Vec<f64> = self.outlooks.iter().map(of_outlook).collect();
+        self.moments.iter().map(|moment| costs[moment.outlook]).collect()
+    }
+
+    /// The share of requests that wait too long.
+    fn late_share(&self, places: f64, load: f64) -> f64 {
+        let patience = self.late_after / self.service_time;
+        let overload =
+            if load > places { (1.0 - patience * places / ((load - places) * OVERLOAD)).max(0.0) } else { 0.0 };
+        BY_OVERLOAD * overload + (1.0 - BY_OVERLOAD) * odds_of_waiting(places, load, patience)
+    }
+
+    /// How long a backlog takes to be worked off by so many replicas; no request of it takes less than its own time.
+    fn working_off(&self, replicas: u32, backlog: f64, load: f64) -> f64 {
+        let spare = f64::from(replicas) * self.slots - load;
+        match backlog > 0.0 {
+            false => 0.0,
+            true if spare > 0.0 => (backlog / spare).max(self.service_time).min(LONGEST_BACKLOG),
+            true => LONGEST_BACKLOG,
+        }
+    }
+
+    /// What `many` replicas save over `few` by working a backlog off earlier, their hire for that time taken off.
+    fn relief(&self, many: u32, few: u32, backlog: f64, load: f64) -> f64 {
+        if backlog <= 0.0 {
+            return 0.0;
+        }
+        let (sooner, longer) = (self.working_off(many, backlog, load), self.working_off(few, backlog, load));
+        self.late_price * load / self.service_time * (longer - sooner) - sooner * (self.hire(many) - self.hire(few))
+    }
+
+    /// The count, at least `alive`, that saves most once it is ready: of local ones, and where all of those are wanted of instances.
+    pub(super) fn more(&self, alive: u32) -> u32 {
+        let here = if alive < self.free {
+            self.more_by(alive, self.free, &self.local, self.backlog_then(&self.local))
+        } else {
+            alive
+        };
+        if here < self.free { here } else { self.more_by(here, u32::MAX, &self.cloud, self.backlog_then(&self.cloud)) }
+    }
+
+    /// The same of a count that is not there, where nothing waits, up to what is.
+    pub(super) fn more_than(&self, count: u32) -> u32 {
+        self.more_by(count, self.alive, self.launch(count), 0.0)
+    }
+
+    /// The count from `alive` to `most` that saves most, all of them launched so.
+    fn more_by(&self, alive: u32, most: u32, launch: &Launch, backlog: f64) -> u32 {
+        let here = self.cost(alive);
+        if backlog <= 0.0 && !self.could_pay(&here, alive, launch) {
+            return alive;
+        }
+        let load = self.later(launch).mean;
+        let (mut best, mut saved) = (alive, 0.0);
+        for count in counts_above(alive).take_while(|count| *count <= most) {
+            let gain = difference(&here, &self.cost(count));
+            let extra = self.hire(count) - self.hire(alive);
+            let mut value = self.best_sum(&gain, launch.then);
+            let is_due = backlog > 0.0 || gain[launch.then] > 0.0;
+            if backlog > 0.0 {
+                value = value.max(0.0) + self.relief(count, alive, backlog, load);
+            }
+            value -= extra * launch.start;
+            if is_due && value > saved {
+                (best, saved) = (count, value);
+            }
+            // Far beyond anything that pays.
+            if f64::from(count) * self.slots > 60.0 && best < count / 3 {
+                break;
+            }
+        }
+        best
+    }
+
+    /// Whether one more would pay if with it nobody were late any more. Mostly it would not, and nothing needs to be looked at.
+    fn could_pay(&self, here: &Course, alive: u32, launch: &Launch) -> bool {
+        let hire = self.hire(alive.saturating_add(1));
+        let gain: Course = here.iter().map(|cost| cost - hire).collect();
+        self.best_sum(&gain, launch.then) > (hire - self.hire(alive)) * launch.start
+    }
+
+    /// The count, at most what is alive, down to which it is better to end them now than to keep them.
+    pub(super) fn fewer(&self) -> u32 {
+        let here = self.cost(self.alive);
+        let load = self.later(self.launch(self.alive)).mean;
+        let (mut best, mut most) = (self.alive, 0.0);
+        for count in counts_below(self.alive) {
+            let gain = difference(&self.cost(count), &here);
+            let extra = self.hire(self.alive) - self.hire(count);
+            let keep = self.best_sum(&gain, 0) + self.relief(self.alive, count, self.backlog, load);
+            let (again, is_at_once) = self.launching_again(&gain, extra, self.launch(count));
+            let saved = -(gain[0] + gain[1]);
+            if keep <= again && !is_at_once && saved > most {
+                (best, most) = (count, saved);
+            }
+        }
+        best
+    }
+
+    /// What is gained by launching them again when that is best, and whether that is now.
+    fn launching_again(&self, gain: &Course, extra: f64, launch: &Launch) -> (f64, bool) {
+        // The best sum from each later moment on, from the last one back.
+        let mut best = (0.0, false);
+        let mut sum = 0.0_f64;
+        for (index, moment) in self.moments.iter().enumerate().skip(launch.then).rev() {
+            sum = (sum + gain[index] * moment.length).max(0.0);
+            let value = sum - extra * launch.start;
+            if value > best.0 {
+                best = (value, index == launch.then);
+            }
+        }
+        best
+    }
+
+    /// The greatest sum of gains from a moment until any later one.
+    fn best_sum(&self, gain: &Course, from: usize) -> f64 {
+        let (mut sum, mut best) = (0.0, 0.0_f64);
+        for (moment, gain) in self.moments.iter().zip(gain).skip(from) {
+            sum += gain * moment.length;
+            best = best.max(sum);
+        }
+        best
+    }
+}
+
+/// Counts to look at above one: each of the next ones, then ever fewer.
+fn counts_above(count: u32) -> impl Iterator<Item = u32> {
+    steps().map(move |step| count.saturating_add(step)).take_while(|count| *count < 20_000)
+}
+
+/// Counts to look at below one, down to none.
+fn counts_below(count: u32) -> impl Iterator<Item = u32> {
+    let mut last = count;
+    steps().map_while(move |step| {
+        let next = count.saturating_sub(step);
+        (next < std::mem::replace(&mut last, next)).then_some(next)
+    })
+}
+
+/// 1, 2, 3, ..., then by a seventh more each.
+fn steps() -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(1_u32), |step| Some(step.saturating_add((*step / 7).max(1))))
+}
+
+fn difference(a: &Course, b: &Course) -> Course {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+/// The odds that a request waits longer than `patience` service times where the load is below the places, by Halfin and Whitt's approximation
+/// of Erlang's formula.
+pub(super) fn odds_of_waiting(places: f64, load: f64, patience: f64) -> f64 {
+    if load <= 0.0 {
+        return 0.0;
+    }
+    if load >= places {
+        return 1.0;
+    }
+    let spare = (places - load) / places.sqrt();
+    let density = (-spare * spare / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let odds = 1.0 / (1.0 + spare * normal_distribution(spare, density) / density);
+    odds * (-(places - load) * patience).exp()
+}
+
+/// The standard normal distribution function at a positive value, by Abramowitz and Stegun 26.2.17.
+fn normal_distribution(value: f64, density: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * value);
+    let series =
+        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    1.0 - density * series
+}
+
+#[expect(clippy::cast_precision_loss, reason = "requests are far fewer than 2^52")]
+fn count(requests: u64) -> f64 {
+    requests as f64
+}
