@@ -18,6 +18,7 @@ pub mod monitor;
 pub mod publisher;
 pub mod reach;
 pub mod scheduler;
+pub mod surveyor;
 pub mod upstream;
 
 /// Messages that wait for one actor. Far above what a tick sends; a full mailbox means a stalled actor, and what it

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::logic::load::ServiceCounters;
-use crate::logic::route::{Balance, RouteTable, ServiceRoute};
+use crate::logic::route::{Balance, Endpoint, RouteTable, ServiceRoute};
 use crate::tls::{Dialer, PeerAcceptor};
 
 mod admission;
@@ -207,6 +207,12 @@ impl Gateway {
     pub fn all_counters(&self) -> BTreeMap<String, Arc<ServiceCounters>> {
         let services = self.services.load();
         services.iter().map(|(name, service)| (name.clone(), Arc::clone(&service.counters))).collect()
+    }
+
+    /// The replicas that the requests of a service go to now.
+    #[must_use]
+    pub fn replicas(&self, service: &str) -> Vec<Arc<Endpoint>> {
+        self.services.load().get(service).map(|service| service.replicas()).unwrap_or_default()
     }
 
     /// A service whose requests are taken.

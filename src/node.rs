@@ -45,6 +45,7 @@ mod embedded;
 #[path = "node/no_broker.rs"]
 mod embedded;
 mod entrance;
+mod gauges;
 #[cfg(feature = "broker")]
 mod hub;
 mod infer;
@@ -185,9 +186,11 @@ impl Node {
         let hearing = Arc::new(Hearing::new(identity.clone(), clock, signer, verifier, registry, links::ears(config)));
         let spool = spooled::open(config, &state_dir);
         let infer = infer::prepare(config, &identity, &gateway, data.handle())?;
+        let gauges = gauges::prepare(config, clock);
         let (ways, ears) = {
             let _inside = io.enter();
-            links::start(config, &identity, addresses.mqtt, &hearing, &trust, spool.as_ref(), infer.as_ref())?
+            let asking = (infer.as_ref(), &gauges);
+            links::start(config, &identity, addresses.mqtt, &hearing, &trust, spool.as_ref(), asking)?
         };
         let counters = gateway.all_counters();
         let (stopping, console_stop) = (watch::Sender::new(false), watch::Sender::new(false));
@@ -241,6 +244,7 @@ impl Node {
             spool,
             ears,
             gateway,
+            gauges,
             dialer,
             hearing,
             trust,

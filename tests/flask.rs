@@ -31,8 +31,8 @@ fn example() -> Spec {
 }
 
 /// Started in the example's folder, as its README says.
-fn start(home: &Home) -> Node {
-    let mut command = home.tidegate(&["run".into(), "-c".into(), home.config(&example()).into()], &[]);
+fn start(home: &Home, spec: &Spec) -> Node {
+    let mut command = home.tidegate(&["run".into(), "-c".into(), home.config(spec).into()], &[]);
     command.current_dir(FOLDER);
     let node = Node::spawn(command);
     node.wait_ready();
@@ -124,7 +124,7 @@ fn servers(home: &Home) -> usize {
 #[test]
 fn the_articles_program_is_scaled_here_then_burst_and_comes_back() {
     let home = Home::new();
-    let node = start(&home);
+    let node = start(&home, &example());
     wait_until(PATIENCE, "one replica here", || (ready(&node) == (1, 0)).then_some(()));
     let mut first = Told::default();
     let mut client = node.client();
@@ -150,6 +150,32 @@ fn the_articles_program_is_scaled_here_then_burst_and_comes_back() {
 
     wait_until(PATIENCE, "back to one replica here and none there", || (ready(&node) == (1, 0)).then_some(()));
     wait_until(PATIENCE, "one process of the program is left", || (servers(&home) == 1).then_some(()));
+    wait_until(PATIENCE, "every instance's end is confirmed", || home.instances().is_empty().then_some(()));
+    let ended = node.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    home.assert_empty_within(Duration::ZERO);
+}
+
+/// The program is asked for its count beside its work; what it counts is its calls alone.
+#[test]
+fn the_articles_program_is_scaled_by_its_own_counter() {
+    let home = Home::new();
+    let by_calls = "[service.hello.scaling]\nthreshold = 4\nband = 1\n[service.hello.scaling.metric]\npath = '/calls'\n\
+                    pointer = '/calls'\ncounter = true\nmax_age = '5s'";
+    let node = start(&home, &example().with(by_calls));
+    wait_until(PATIENCE, "one replica here", || (ready(&node) == (1, 0)).then_some(()));
+
+    let crowd = Crowd::at(&node);
+    wait_until(PATIENCE, "a second replica runs here", || (ready(&node).0 == 2).then_some(()));
+    let started = node.wait_for_event(PATIENCE, "burst.started");
+    let reason = started["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("custom metric ") && reason.contains("above 4.50"), "{reason}");
+    wait_until(PATIENCE, "an instance runs", || (ready(&node).1 >= 1).then_some(()));
+    let told = crowd.stop();
+    assert!(told.wrong.is_empty(), "{} wrong: {:?}", told.wrong.len(), told.wrong.first());
+    assert_counts(&Told::default(), told);
+
+    wait_until(PATIENCE, "back to one replica here and none there", || (ready(&node) == (1, 0)).then_some(()));
     wait_until(PATIENCE, "every instance's end is confirmed", || home.instances().is_empty().then_some(()));
     let ended = node.terminate();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

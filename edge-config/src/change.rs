@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::Config;
 use crate::show::Setting;
+use crate::{Config, Service};
 
 /// From the configuration in force to another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,11 +77,13 @@ fn whole_table(key: &Key, configs: [&Config; 2]) -> Option<String> {
     (before != after).then(|| format!("{section}.{name}"))
 }
 
-/// Services and adapters come and go while a node runs, but for a service that is asked over MQTT: links subscribe as they begin.
+/// Services and adapters come and go while a node runs, but for a service that is asked over MQTT, or scaled by what is measured elsewhere:
+/// links subscribe as they begin.
 fn is_live_table(key: &Key, after: &Config) -> bool {
     let [section, name, ..] = key.as_slice() else { return false };
     let found = after.services.iter().find(|(service, _)| service.as_str() == name);
-    section == "adapter" || found.is_none_or(|(_, service)| service.mqtt.is_none())
+    let is_bound = |service: &Service| service.mqtt.is_some() || service.scaling.custom.is_some();
+    section == "adapter" || found.is_none_or(|(_, service)| !is_bound(service))
 }
 
 /// How a service that nobody asks over MQTT would be asked there.

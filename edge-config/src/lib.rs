@@ -28,7 +28,8 @@
 //! * Listeners are loopback only, because authentication is not available yet; `gateway.allow_unauthenticated = true`
 //!   opens the gateway, and nothing opens the others.
 //! * `scaling.threshold` and `band` stand in the metric's unit: fractions for `utilisation` (may exceed 1, up to 10),
-//!   `cpu`, `memory` and `network` (at most 1), requests a second for `request_rate`, a duration for `latency_p95`.
+//!   `cpu`, `memory` and `network` (at most 1), requests a second for `request_rate`, a duration for `latency_p95`, and its own
+//!   unit for a custom one.
 //!
 //! ```
 //! use edge_config::{Profile, Sources, load};
@@ -78,7 +79,7 @@ pub use node::Node;
 pub use origin::Origin;
 pub use problem::{ConfigErrors, Problem};
 pub use profile::{Profile, UnknownProfile};
-pub use scaling::{Metric, Scaling, ScalingPolicy};
+pub use scaling::{CustomMetric, Metric, MetricSource, Scaling, ScalingPolicy};
 pub use schema::schema;
 pub use service::{
     Burst, FetchedModel, Local, ModelSource, PlacementRule, Ready, ReplicaEnv, Runtime, Service, ServiceMqtt,

@@ -5,16 +5,19 @@ use std::time::Duration;
 use crate::budget::AMOUNT;
 use crate::node::Node;
 use crate::section::Section;
-use crate::shape::{Choice, Count, Input, Least, Number, Shape, Span};
+use crate::service::PATH;
+use crate::shape::{Choice, Count, Flag, Input, Least, Number, Parsed, Shape, Span};
 
 /// `[service.NAME.scaling]`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Scaling {
-    /// Which policy decides. Default `threshold`.
+    /// Which policy decides. Default `predictive`; where a key is set that another alone uses, that one.
     pub policy: ScalingPolicy,
     /// What is measured, R(t). Default `utilisation`.
     pub metric: Metric,
+    /// Where [`Metric::Custom`] comes from.
+    pub custom: Option<CustomMetric>,
     /// T, in the metric's unit: fractions of 1, requests a second, or seconds.
     ///
     /// Default 0.80 for fractions; the others have none.
@@ -67,6 +70,34 @@ pub enum Metric {
     RequestRate,
     /// 95th percentile of the whole time that a request takes, in seconds.
     LatencyP95,
+    /// A number that is measured elsewhere; see [`CustomMetric`].
+    Custom,
+}
+
+/// `metric = { topic = "line1/queue", pointer = "/depth" }`: a number that is measured elsewhere.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CustomMetric {
+    /// Who tells it.
+    pub source: MetricSource,
+    /// Where it stands in the JSON that is told, as in RFC 6901; empty for a number that stands alone. Default empty.
+    pub pointer: String,
+    /// What was told longer ago is not known any more. Default 10 s.
+    pub max_age: Duration,
+    /// Whether it only grows, so that its growth a second is what is measured. Default no.
+    pub counter: bool,
+    /// Whether it is of all replicas together, and to be shared out among those that are ready. Default no.
+    pub per_replica: bool,
+}
+
+/// Who tells a custom metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricSource {
+    /// Whoever publishes on this topic at the node's own broker.
+    Topic(String),
+    /// Each replica, when it is asked for this path; the mean of all counts.
+    Path(String),
 }
 
 const POLICY: Choice<ScalingPolicy> = Choice {
@@ -109,19 +140,24 @@ const TARGET: Number = Number { least: Least::Above(0.0), to: 1.0, unit: "a frac
 const SCALE_DOWN_DELAY: Span = Span(Duration::ZERO..=Duration::from_secs(3600));
 
 pub(crate) fn read(section: &mut Section<'_>, node: &Node) -> Scaling {
-    let policy = section.get("policy", &POLICY, ScalingPolicy::Threshold);
+    let policy = section.get("policy", &POLICY, implied(section));
     let late_after =
         of_policy(section, policy, ScalingPolicy::Predictive, "late_after", &LATE_AFTER, Duration::from_secs(1));
     let target_utilisation =
         of_policy(section, policy, ScalingPolicy::Concurrency, "target_utilisation", &TARGET, 0.70);
     let scale_down_delay =
         of_policy(section, policy, ScalingPolicy::Concurrency, "scale_down_delay", &SCALE_DOWN_DELAY, Duration::ZERO);
-    let (metric, threshold) = metric_and_threshold(section, policy);
+    let custom = (policy == ScalingPolicy::Threshold && section.is_table("metric")).then(|| read_custom(section));
+    let (metric, threshold) = match &custom {
+        Some(_) => (Metric::Custom, threshold(section, Metric::Custom)),
+        None => metric_and_threshold(section, policy),
+    };
     let band = Quantity { metric, least: Least::From(0.0) };
     let threshold_policy = ScalingPolicy::Threshold;
     let scaling = Scaling {
         policy,
         metric,
+        custom: custom.flatten(),
         threshold,
         band: of_policy(section, policy, threshold_policy, "band", &band, metric.band_for(threshold)),
         scale_factor: of_policy(section, policy, threshold_policy, "scale_factor", &SCALE_FACTOR, 2.0),
@@ -148,6 +184,18 @@ pub(crate) fn read(section: &mut Section<'_>, node: &Node) -> Scaling {
     scaling
 }
 
+/// The policy that is meant by who names none: who sets a threshold has chosen.
+fn implied(section: &Section<'_>) -> ScalingPolicy {
+    let is_set = |keys: &[&str]| keys.iter().any(|key| section.has(key));
+    if is_set(&["metric", "threshold", "band", "scale_factor", "interval"]) {
+        ScalingPolicy::Threshold
+    } else if is_set(&["target_utilisation", "scale_down_delay"]) {
+        ScalingPolicy::Concurrency
+    } else {
+        ScalingPolicy::Predictive
+    }
+}
+
 /// A key that one policy alone uses. Set for another, it is refused: whoever set it expects that it does something.
 fn of_policy<S: Shape>(
     section: &mut Section<'_>,
@@ -164,6 +212,70 @@ fn of_policy<S: Shape>(
     section.foreign(key, user.advice());
     default
 }
+
+/// `None` means that a problem was told.
+fn read_custom(section: &mut Section<'_>) -> Option<CustomMetric> {
+    let mut table = section.section("metric");
+    let topic = table.optional("topic", &TOPIC);
+    let path = table.optional("path", &PATH);
+    let custom = CustomMetric {
+        pointer: table.get("pointer", &POINTER, String::new()),
+        max_age: table.get("max_age", &MAX_AGE, Duration::from_secs(10)),
+        counter: table.get("counter", &Flag, false),
+        per_replica: table.get("per_replica", &Flag, false),
+        source: match (topic, path) {
+            (Some(topic), None) => MetricSource::Topic(topic),
+            (None, Some(path)) => MetricSource::Path(path),
+            (both, _) => {
+                if table.sound(&["topic", "path"]) {
+                    table.refuse_table(match both {
+                        Some(_) => "has a topic and a path; one of them tells the number",
+                        None => "needs a topic, as in { topic = \"line1/queue\" }, or a path that each replica answers",
+                    });
+                }
+                table.finish();
+                return None;
+            }
+        },
+    };
+    if custom.per_replica && matches!(custom.source, MetricSource::Path(_)) {
+        table.refuse("per_replica", "is for a topic: what replicas answer is of each of them already");
+    }
+    table.finish();
+    Some(custom)
+}
+
+/// A topic that is heard at the node's broker: one, and none of the node's own, which are no input.
+const TOPIC: Parsed<String> = Parsed {
+    allowed: "an MQTT topic as in \"line1/queue\"",
+    parse: |text| {
+        let is_topic = !text.is_empty() && text.len() <= 200 && !text.contains(['\0', '\u{feff}']);
+        if !is_topic {
+            Err("must be an MQTT topic of at most 200 bytes, as in \"line1/queue\"".to_owned())
+        } else if text.contains(['+', '#']) {
+            Err("must be one topic: with + or # several would tell the same number".to_owned())
+        } else if text.starts_with('$') || text.starts_with("tidegate/") || text.starts_with("tidegate-json/") {
+            Err("must be a topic of your own: what stands below $, tidegate/ and tidegate-json/ is no input".to_owned())
+        } else {
+            Ok(text.to_owned())
+        }
+    },
+    show: String::clone,
+    secret: false,
+};
+
+const POINTER: Parsed<String> = Parsed {
+    allowed: "a JSON pointer (RFC 6901) as in \"/depth\", or \"\" for a number that stands alone",
+    parse: |text| match text.is_empty() || text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err(format!("must begin with /, as in \"/{text}\"")),
+    },
+    show: String::clone,
+    secret: false,
+};
+
+/// What is younger than a message takes to arrive is none, what is older than a day says nothing of now.
+const MAX_AGE: Span = Span(Duration::from_secs(1)..=Duration::from_secs(86_400));
 
 fn metric_and_threshold(section: &mut Section<'_>, policy: ScalingPolicy) -> (Metric, f64) {
     let metric = of_policy(section, policy, ScalingPolicy::Threshold, "metric", &METRIC, Metric::Utilisation);
@@ -229,7 +341,7 @@ fn check_times(section: &mut Section<'_>, scaling: &Scaling, node: &Node) {
 
 impl Metric {
     fn is_fraction(self) -> bool {
-        !matches!(self, Self::RequestRate | Self::LatencyP95)
+        !matches!(self, Self::RequestRate | Self::LatencyP95 | Self::Custom)
     }
 
     /// Shares of the machine end at the whole; requests, however, can wait.
@@ -243,6 +355,7 @@ impl Metric {
             Self::Cpu | Self::Memory | Self::Network => 1.0,
             Self::Utilisation => 10.0,
             Self::RequestRate => 1e6,
+            Self::Custom => 1e12,
             Self::LatencyP95 => 600.0,
         }
     }
@@ -250,6 +363,7 @@ impl Metric {
     fn unit(self) -> &'static str {
         match self {
             Self::RequestRate => "requests a second",
+            Self::Custom => "a number in the metric's own unit",
             _ => "a fraction (0.80 is 80 %)",
         }
     }

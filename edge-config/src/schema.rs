@@ -40,6 +40,7 @@ const PROBES: &[&[(&str, &str)]] = &[
     &[("service.any-name.scaling.metric", "memory")],
     &[("service.any-name.scaling.metric", "network")],
     &[("service.any-name.scaling.metric", "request_rate")],
+    &[("service.any-name.scaling.metric.topic", "line1/queue")],
     &[("service.any-name.burst.model.url", "https://h/m.onnx")],
     &[("adapter.any-name.kind", "process")],
     &[("adapter.any-name.kind", "docker")],
@@ -93,9 +94,13 @@ impl Table {
     }
 
     fn schema(self) -> Map<String, Value> {
-        let tables = self.tables.into_iter().map(|(name, table)| (name, Value::Object(table.schema())));
-        let keys = self.keys.into_iter().map(|(key, shapes)| (key, any_of(shapes)));
-        let mut properties: Map<String, Value> = tables.chain(keys).collect();
+        // A key may be a word or a table.
+        let mut shapes = self.keys;
+        for (name, table) in self.tables {
+            shapes.entry(name).or_default().push(Value::Object(table.schema()));
+        }
+        let mut properties: Map<String, Value> =
+            shapes.into_iter().map(|(key, shapes)| (key, any_of(shapes))).collect();
         let named = properties.remove(ANY_NAME).unwrap_or(Value::Bool(false));
         Map::from_iter([
             ("type".to_owned(), json!("object")),

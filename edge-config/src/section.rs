@@ -81,6 +81,11 @@ impl<'a> Section<'a> {
         self.child(key)
     }
 
+    /// Whether a table stands under `key`.
+    pub(crate) fn is_table(&self, key: &str) -> bool {
+        self.table.and_then(|table| table.get(key)).is_some_and(|value| matches!(value.kind, ValueKind::Table(_)))
+    }
+
     /// The tables under this one, which are named by the operator, in the order of their names.
     pub(crate) fn named(&self) -> Vec<(&'a str, Section<'a>)> {
         self.names().into_iter().map(|name| (name, self.child(name))).collect()

@@ -12,7 +12,7 @@ use crate::mqtt::Mqtt;
 use crate::name::{AdapterName, ServiceName};
 use crate::node::Node;
 use crate::problem::{nearest, one_of};
-use crate::scaling::{self, Scaling};
+use crate::scaling::{self, MetricSource, Scaling};
 use crate::section::Section;
 use crate::shape::{Choice, Count, Cpus, FilePath, Flag, Input, Least, Number, Parsed, Shape, Span, Variables, Words};
 use crate::show::toml_text;
@@ -247,6 +247,10 @@ fn read(name: &str, section: &mut Section<'_>, around: &Surroundings<'_>) -> Opt
     let local = read_local(&mut parts.local);
     let burst = parts.burst.is_present().then(|| read_burst(&mut parts.burst, around.adapters));
     let scaling = scaling::read(&mut parts.scaling, around.node);
+    let is_heard = scaling.custom.as_ref().is_some_and(|custom| matches!(custom.source, MetricSource::Topic(_)));
+    if is_heard && !around.mqtt.enabled {
+        parts.scaling.refuse("metric", "needs mqtt.enabled = true: without it there is no broker to hear a topic from");
+    }
     let mqtt = read_mqtt(name, &mut parts.mqtt, local.as_ref(), around.mqtt);
     if let Some(local) = &local {
         parts.check_minimum(local, burst.as_ref(), &scaling);
@@ -319,7 +323,7 @@ fn read_mqtt(name: &str, section: &mut Section<'_>, local: Option<&Local>, mqtt:
     is_enabled.then_some(ServiceMqtt { path })
 }
 
-const PATH: Parsed<String> = Parsed {
+pub(crate) const PATH: Parsed<String> = Parsed {
     allowed: "a path as in \"/classify\"",
     parse: |text| match text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         true => Ok(text.to_owned()),

@@ -22,6 +22,8 @@ pub struct Monitor {
     pub probe: Probe,
     /// What the gateway counts, by service: services come and go.
     pub counters: Counters,
+    /// The custom metric of a service now, where it has one that was heard of lately.
+    pub custom: Custom,
     /// Who gets each sample.
     pub listeners: Vec<Recipient<Sampled>>,
     /// The last tick's time and readings.
@@ -30,6 +32,9 @@ pub struct Monitor {
 
 /// Gives the counters of all services that there are now.
 pub type Counters = Box<dyn Fn() -> BTreeMap<String, Arc<ServiceCounters>> + Send>;
+
+/// Gives a service's custom metric.
+pub type Custom = Box<dyn Fn(&str, Duration) -> Option<f64> + Send>;
 
 /// What the next tick compares with.
 #[derive(Default)]
@@ -70,7 +75,9 @@ impl Monitor {
             let next = counters.read(now);
             let latencies = counters.take_latencies();
             let previous = self.last.readings.get(name).unwrap_or(&next);
-            services.insert(name.clone(), ServiceLoad::between(previous, &next, elapsed, &latencies));
+            let mut load = ServiceLoad::between(previous, &next, elapsed, &latencies);
+            load.custom = (self.custom)(name, now);
+            services.insert(name.clone(), load);
             self.last.readings.insert(name.clone(), next);
         }
         services

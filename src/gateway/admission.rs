@@ -114,6 +114,10 @@ impl Service {
         self.hand_out();
     }
 
+    pub(super) fn replicas(&self) -> Vec<Arc<Endpoint>> {
+        self.route.load().endpoints.clone()
+    }
+
     pub(super) fn has_replica(&self) -> bool {
         !self.route.load().endpoints.is_empty()
     }

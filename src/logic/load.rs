@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod counters;
+mod gauge;
 mod integral;
 mod window;
 
 pub use counters::{ByPlacement, CounterReading, Finish, LatencyWindow, Outcome, ServiceCounters};
+pub use gauge::{Gauge, GaugeRule};
 pub use window::Window;
 
 /// How hard the box itself works.
@@ -59,6 +61,8 @@ pub struct ServiceLoad {
     pub completed_per_s: f64,
     /// Requests that failed, were rejected or expired, a second. A client that went away is none of these.
     pub failed_per_s: f64,
+    /// The service's custom metric; `None` where it has none, or nothing was heard of it lately.
+    pub custom: Option<f64>,
 }
 
 impl ServiceLoad {
@@ -87,6 +91,7 @@ impl ServiceLoad {
             latency_p99: percentile(latencies.p99),
             completed_per_s: per_second(previous.ok, next.ok),
             failed_per_s: per_second(previous.lost(), next.lost()),
+            custom: None,
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum Metric {
     RequestRate,
     /// 95th percentile of the whole request time, in seconds.
     LatencyP95,
+    /// A number that is measured elsewhere.
+    Custom,
     /// Requests in flight and waiting, together. What `concurrency` watches; not for `threshold`.
     Requests,
     /// Arrivals a second times the time that one takes at a replica: places that are busy when nobody waits. What `predictive` watches; not
@@ -36,8 +38,8 @@ pub enum Metric {
 
 impl Metric {
     /// Every metric that a threshold may be set for, in the order in which they are documented.
-    pub const ALL: [Self; 6] =
-        [Self::Utilisation, Self::Cpu, Self::Memory, Self::Network, Self::RequestRate, Self::LatencyP95];
+    pub const ALL: [Self; 7] =
+        [Self::Utilisation, Self::Cpu, Self::Memory, Self::Network, Self::RequestRate, Self::LatencyP95, Self::Custom];
 
     /// The word used in the configuration and in messages.
     pub fn as_str(self) -> &'static str {
@@ -48,6 +50,7 @@ impl Metric {
             Self::Network => "network",
             Self::RequestRate => "request_rate",
             Self::LatencyP95 => "latency_p95",
+            Self::Custom => "custom metric",
             Self::Requests => "requests",
             Self::OfferedLoad => "offered_load",
         }
@@ -56,7 +59,13 @@ impl Metric {
     /// What follows a number of this metric in a sentence.
     fn unit(self) -> &'static str {
         match self {
-            Self::Utilisation | Self::Cpu | Self::Memory | Self::Network | Self::Requests | Self::OfferedLoad => "",
+            Self::Utilisation
+            | Self::Cpu
+            | Self::Memory
+            | Self::Network
+            | Self::Custom
+            | Self::Requests
+            | Self::OfferedLoad => "",
             Self::RequestRate => "/s",
             Self::LatencyP95 => " s",
         }
@@ -92,6 +101,8 @@ pub struct Observation {
     pub request_rate: Option<f64>,
     /// See [`Metric::LatencyP95`]; in seconds.
     pub latency_p95: Option<f64>,
+    /// See [`Metric::Custom`].
+    pub custom: Option<f64>,
     /// Replicas that take requests, wherever they are.
     pub ready: u32,
     /// Replicas on their way.
@@ -128,6 +139,7 @@ impl Observation {
             Metric::Network => self.network,
             Metric::RequestRate => self.request_rate,
             Metric::LatencyP95 => self.latency_p95,
+            Metric::Custom => self.custom,
             Metric::Requests => self.requests,
             Metric::OfferedLoad => None,
         };

@@ -20,6 +20,8 @@ pub struct ServiceSettings {
     pub policy: Policy,
     /// The metric is averaged over this time.
     pub window: Duration,
+    /// Whether the custom metric is of all replicas together, and to be shared out among those that are ready.
+    pub custom_per_replica: bool,
     /// Fewest and most replicas, local and cloud together.
     pub bounds: Bounds,
     /// Requests that one replica takes at once.
@@ -318,6 +320,7 @@ impl ServiceScaling {
             // Per ready replica, as T is what one replica bears; a rate of the whole service would never come down.
             request_rate: mean(|s| s.arrivals_per_s).map(|rate| rate / f64::from(ready.max(1))),
             latency_p95: window.mean(span, |s| Some(s.services.get(name)?.latency_p95?.as_secs_f64())),
+            custom: self.custom(window, ready),
             ready,
             starting,
             in_flight: now.map_or(0, |s| s.in_flight_now),
@@ -331,6 +334,14 @@ impl ServiceScaling {
             start_time: self.start_time(situation.adapters),
             local: self.most_local(window, situation),
         }
+    }
+
+    /// The mean of the custom metric while it is heard of; of each replica where it is to be shared out.
+    fn custom(&self, window: &Window, ready: u32) -> Option<f64> {
+        let of = |sample: &LoadSample| sample.services.get(&self.settings.name).and_then(|load| load.custom);
+        window.latest().and_then(of)?;
+        let mean = window.mean(self.settings.window, of)?;
+        Some(if self.settings.custom_per_replica { mean / f64::from(ready.max(1)) } else { mean })
     }
 
     /// How long the next instance takes to start: at the cheapest adapter that takes launches now, or else at the cheapest.

@@ -10,6 +10,7 @@ use actix::{Actor, Addr, Recipient};
 use edge_config::Config;
 use tokio::sync::{mpsc, oneshot};
 
+use super::gauges::Gauges;
 use super::reload::{Order, Reconfigured};
 use super::trust::Trust;
 use super::{Addresses, NodeError, NodePulse, Options, announced, links, panic, parts};
@@ -22,6 +23,7 @@ use crate::actors::local_runner::{LocalRunner, StopAll};
 use crate::actors::monitor::{Last, Monitor};
 use crate::actors::publisher::{Identity, Publish, Publisher, Report, Way};
 use crate::actors::scheduler::{Connect, Disconnect, Outputs, Scheduler};
+use crate::actors::surveyor::Surveyor;
 use crate::actors::tell;
 use crate::gateway::Gateway;
 use crate::host::clock::{Clock, unix_now};
@@ -51,6 +53,7 @@ pub(super) struct Parts {
     pub(super) spool: Option<Arc<Spool>>,
     pub(super) ears: Vec<Arc<links::Ears>>,
     pub(super) gateway: Arc<Gateway>,
+    pub(super) gauges: Arc<Gauges>,
     pub(super) dialer: Dialer,
     pub(super) hearing: Arc<Hearing>,
     pub(super) trust: Trust,
@@ -243,11 +246,23 @@ fn start_actors(
         tick: config.node.tick,
         probe: Probe::new(config.node.link_speed_mbit.map(f64::from)),
         counters: Box::new(move || counted.all_counters()),
+        custom: parts.gauges.read(),
         listeners: vec![scheduler.clone().recipient(), publisher.clone().recipient()],
         last: Last::default(),
     }
     .start();
+    start_surveyor(parts);
     Actors { publisher, discovery, scheduler, burst, local }
+}
+
+/// Asks replicas for what their service is scaled by, where one is.
+fn start_surveyor(parts: &Parts) {
+    let surveys = parts.gauges.surveys();
+    if !surveys.is_empty() {
+        let gateway = parts.gateway.clone();
+        let replicas = Box::new(move |service: &str| gateway.replicas(service));
+        Surveyor { clock: parts.clock, dialer: parts.dialer.clone(), replicas, surveys }.start();
+    }
 }
 
 /// Renews the credentials of others, where this node holds an authority.

@@ -12,6 +12,7 @@ use actix::Recipient;
 use edge_config::{Broker, BrokerAddress, Config};
 
 use super::access::Access;
+use super::gauges::Gauges;
 use super::infer::Infer;
 use super::trust::Trust;
 use super::{NodeError, spooled};
@@ -124,7 +125,7 @@ pub(super) fn name((ear, encoding): (Ear, Encoding)) -> &'static str {
     }
 }
 
-/// Whether sensors ask there: the JSON tree is never input, and at an uplink each byte may be paid for.
+/// Whether sensors ask there, and machines tell what services are scaled by: the JSON tree is never input, and at an uplink each byte may be paid for.
 pub(super) fn brings_requests(encoding: Encoding, ear: Ear) -> bool {
     encoding == Encoding::Cbor && ear == Ear::Home
 }
@@ -137,7 +138,7 @@ pub(super) fn start(
     hearing: &Arc<Hearing>,
     trust: &Trust,
     spool: Option<&Arc<Spool>>,
-    infer: Option<&Infer>,
+    (infer, gauges): (Option<&Infer>, &Arc<Gauges>),
 ) -> Result<(Vec<Way>, Vec<Arc<Ears>>), NodeError> {
     if config.mqtt.uplink.is_some() && config.node.credentials.is_none() {
         tracing::warn!(
@@ -157,11 +158,17 @@ pub(super) fn start(
         }
         let observer: Arc<dyn LinkObserver> = heard;
         let observer = spooled::observer(observer, spool, options.name);
-        let infer = infer.filter(|_| brings_requests(encoding, ear));
+        let is_input = brings_requests(encoding, ear);
+        let infer = infer.filter(|_| is_input);
+        options.subscriptions.extend(gauges.filters().filter(|_| is_input));
         options.subscriptions.extend(infer.into_iter().flat_map(Infer::filters));
         let (observer, answering) = match infer.map(|infer| infer.open(observer.clone())) {
             Some((observer, answering)) => (observer, Some(answering)),
             None => (observer, None),
+        };
+        let observer = match is_input {
+            true => gauges.observer(observer),
+            false => observer,
         };
         let link = Link::start(options, observer);
         if let Some(answering) = answering {

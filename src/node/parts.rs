@@ -118,6 +118,7 @@ pub(super) fn scaling(config: &Config, options: &Options) -> Vec<ServiceSettings
             name: name.to_string(),
             policy: policy(config, service, &adapters),
             window: service.scaling.window,
+            custom_per_replica: service.scaling.custom.as_ref().is_some_and(|custom| custom.per_replica),
             bounds: Bounds { min: service.scaling.min_replicas, max: service.local.max_replicas + burst_max },
             concurrency: service.local.concurrency,
             local_max: service.local.max_replicas,
@@ -191,6 +192,7 @@ fn metric(metric: edge_config::Metric) -> policy::Metric {
         edge_config::Metric::Network => policy::Metric::Network,
         edge_config::Metric::RequestRate => policy::Metric::RequestRate,
         edge_config::Metric::LatencyP95 => policy::Metric::LatencyP95,
+        edge_config::Metric::Custom => policy::Metric::Custom,
         _ => policy::Metric::Utilisation,
     }
 }

@@ -386,6 +386,7 @@ impl<'a> Play<'a> {
             latency_p99: percentile(&mut tally.latencies, 99),
             completed_per_s: tally.done as f64 / seconds,
             failed_per_s: 0.0,
+            custom: None,
         };
         let (in_flight, touched) = (tally.in_flight, tally.touched);
         let mut latencies = std::mem::take(&mut tally.latencies);

@@ -24,6 +24,7 @@ impl Own {
             name: SERVICE.to_owned(),
             policy,
             window: world.tick,
+            custom_per_replica: false,
             bounds: Bounds { min: world.local, max: world.max_replicas },
             concurrency: world.concurrency,
             local_max: world.local,

@@ -301,7 +301,7 @@ fn thresholds_stand_in_their_metrics_unit() {
     scaling("policy = \"predictve\"", "must be threshold, concurrency or predictive; did you mean \"predictive\"?");
     scaling("policy = \"predictive\"\nthreshold = 0.5", "threshold = 0.5 is for policy = \"threshold\"; remove it");
     scaling("policy = \"concurrency\"\nlate_after = \"2s\"", "is for policy = \"predictive\"; remove it");
-    scaling("target_utilisation = 0.5", "is for policy = \"concurrency\"; remove it");
+    scaling("policy = \"threshold\"\ntarget_utilisation = 0.5", "is for policy = \"concurrency\"; remove it");
     scaling("policy = \"concurrency\"\ntarget_utilisation = 1.5", "must be a fraction (0.70 is 70 %) above 0");
     scaling("policy = \"predictive\"\nlate_after = \"0s\"", "must be a duration from \"1ms\" to \"1h\"");
 }
@@ -527,4 +527,29 @@ fn a_listener_for_other_nodes_needs_a_fleet_a_way_to_it_and_a_port_of_its_own() 
     assert_eq!((read.peer_listen.map(|one| one.port()), read.peer_host.as_deref()), (Some(8443), Some("fd00::8")));
     let place = problems("[node]\nsite = \"Hall 3\"");
     assert!(place.len() == 1 && place[0].contains("must be one word"), "{place:?}");
+}
+
+#[test]
+fn a_custom_metric_has_one_source_and_a_topic_of_its_own() {
+    let metric = |text: &str, expected: &str| {
+        service(&format!("[service.s.scaling]\nthreshold = 5\nmetric = {{ {text} }}"), expected);
+    };
+    metric("", "needs a topic, as in { topic = \"line1/queue\" }, or a path that each replica answers");
+    metric("topic = \"a\", path = \"/b\"", "has a topic and a path; one of them tells the number");
+    metric("topic = \"line1/+\"", "must be one topic: with + or # several would tell the same number");
+    metric("topic = \"\"", "must be an MQTT topic of at most 200 bytes");
+    metric("topic = \"tidegate/v1/plant-a/node/x/load\"", "is no input");
+    metric("topic = \"$SYS/load\"", "must be a topic of your own");
+    metric("path = \"calls\"", "must be a path as in");
+    metric("topic = \"a\", pointer = \"depth\"", "must begin with /, as in \"/depth\"");
+    metric("topic = \"a\", max_age = \"10ms\"", "must be a duration from \"1s\" to \"1day\"");
+    metric("topic = \"a\", pointr = \"/a\"", "did you mean `pointer`?");
+    metric("path = \"/a\", per_replica = true", "is for a topic: what replicas answer is of each of them already");
+    let scaling = |text: &str, expected: &str| service(&format!("[service.s.scaling]\n{text}"), expected);
+    scaling("metric = { topic = \"a\" }", "threshold is missing; it must be a number in the metric's own unit above 0");
+    scaling("policy = \"predictive\"\nmetric = { topic = \"a\" }", "is for policy = \"threshold\"");
+    service(
+        "[mqtt]\nenabled = false\n[service.s.scaling]\nthreshold = 5\nmetric = { topic = \"a\" }",
+        "needs mqtt.enabled = true: without it there is no broker to hear a topic from",
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edge_config::{Balance, Broker, Inference, Metric, PlacementRule, Ready, Runtime};
+use edge_config::{Balance, Broker, Inference, Metric, MetricSource, PlacementRule, Ready, Runtime, ScalingPolicy};
 
 use crate::{SERVICE, config};
 
@@ -55,6 +55,36 @@ fn the_band_follows_the_threshold_unless_it_is_set() {
     assert!((band("metric = \"cpu\"\nthreshold = 0.99") - 0.02).abs() < 1e-9, "the upper edge stays within the whole");
     assert!(band("band = 0").abs() < 1e-12);
     assert!((band("metric = \"cpu\"\nthreshold = 0.95\nband = 0.10") - 0.10).abs() < 1e-12);
+}
+
+#[test]
+fn who_names_no_policy_gets_the_one_whose_keys_are_set_and_else_the_forecast() {
+    let policy = |text: &str| config(&format!("{SERVICE}[service.s.scaling]\n{text}")).services["s"].scaling.policy;
+    assert_eq!(policy(""), ScalingPolicy::Predictive);
+    assert_eq!(policy("late_after = \"2s\"\nmin_replicas = 0"), ScalingPolicy::Predictive);
+    for key in ["threshold = 0.7", "band = 0.05", "scale_factor = 4", "interval = \"10s\"", "metric = \"cpu\""] {
+        assert_eq!(policy(key), ScalingPolicy::Threshold, "{key}");
+    }
+    for key in ["target_utilisation = 0.5", "scale_down_delay = \"1m\""] {
+        assert_eq!(policy(key), ScalingPolicy::Concurrency, "{key}");
+    }
+}
+
+#[test]
+fn a_custom_metric_comes_from_a_topic_or_from_each_replica() {
+    let custom = |metric: &str| {
+        let text = format!("{SERVICE}[service.s.scaling]\nthreshold = 20\nmetric = {{ {metric} }}");
+        let scaling = config(&text).services["s"].scaling.clone();
+        assert_eq!((scaling.metric, scaling.threshold, scaling.band), (Metric::Custom, 20.0, 2.5));
+        scaling.custom.unwrap()
+    };
+    let queue = custom("topic = \"line1/queue\", pointer = \"/depth\", max_age = \"30s\", per_replica = true");
+    assert_eq!(queue.source, MetricSource::Topic("line1/queue".to_owned()));
+    assert_eq!((queue.pointer.as_str(), queue.max_age), ("/depth", Duration::from_secs(30)));
+    assert!(queue.per_replica && !queue.counter);
+    let calls = custom("path = \"/calls\", counter = true");
+    assert_eq!(calls.source, MetricSource::Path("/calls".to_owned()));
+    assert_eq!((calls.pointer.as_str(), calls.max_age, calls.counter), ("", Duration::from_secs(10), true));
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn settings() -> ServiceSettings {
         name: "digits".into(),
         policy: Policy::Threshold(policy),
         window: Duration::from_secs(1),
+        custom_per_replica: false,
         bounds: Bounds { min: 1, max: 4 },
         concurrency: 1,
         local_max: 2,

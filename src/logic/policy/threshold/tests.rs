@@ -256,6 +256,7 @@ fn each_metric_is_read_from_its_own_field() {
             Metric::Network => seen.network = Some(0.9),
             Metric::RequestRate => seen.request_rate = Some(0.9),
             Metric::LatencyP95 => seen.latency_p95 = Some(0.9),
+            Metric::Custom => seen.custom = Some(0.9),
         }
         let mut run = Run::new(Config { metric, ..config(2.0, 60.0, 0.0) }, 2);
         assert_eq!(run.see(0.0, &seen).wanted, 4, "{metric}");
