@@ -6,14 +6,15 @@ use crate::budget::AMOUNT;
 use crate::node::Node;
 use crate::section::Section;
 use crate::service::PATH;
-use crate::shape::{Choice, Count, Flag, Input, Least, Number, Parsed, Shape, Span};
+use crate::shape::{Choice, Count, Flag, Input, Least, Number, OneOrMore, Parsed, Shape, Span};
 
 /// `[service.NAME.scaling]`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Scaling {
-    /// Which policy decides. Default `predictive`; where a key is set that another alone uses, that one.
-    pub policy: ScalingPolicy,
+    /// Which policy decides; of several, the one that wants most replicas. Default `predictive`; where keys are set that others alone use,
+    /// those.
+    pub policies: Vec<ScalingPolicy>,
     /// What is measured, R(t). Default `utilisation`.
     pub metric: Metric,
     /// Where [`Metric::Custom`] comes from.
@@ -100,14 +101,14 @@ pub enum MetricSource {
     Path(String),
 }
 
-const POLICY: Choice<ScalingPolicy> = Choice {
+const POLICY: OneOrMore<ScalingPolicy> = OneOrMore(Choice {
     words: &[
         ("threshold", ScalingPolicy::Threshold),
         ("concurrency", ScalingPolicy::Concurrency),
         ("predictive", ScalingPolicy::Predictive),
     ],
     later: &[],
-};
+});
 
 pub(crate) const METRIC: Choice<Metric> = Choice {
     words: &[
@@ -140,30 +141,37 @@ const TARGET: Number = Number { least: Least::Above(0.0), to: 1.0, unit: "a frac
 const SCALE_DOWN_DELAY: Span = Span(Duration::ZERO..=Duration::from_secs(3600));
 
 pub(crate) fn read(section: &mut Section<'_>, node: &Node) -> Scaling {
-    let policy = section.get("policy", &POLICY, implied(section));
+    let policies = section.get("policy", &POLICY, implied(section));
     let late_after =
-        of_policy(section, policy, ScalingPolicy::Predictive, "late_after", &LATE_AFTER, Duration::from_secs(1));
+        of_policy(section, &policies, ScalingPolicy::Predictive, "late_after", &LATE_AFTER, Duration::from_secs(1));
     let target_utilisation =
-        of_policy(section, policy, ScalingPolicy::Concurrency, "target_utilisation", &TARGET, 0.70);
-    let scale_down_delay =
-        of_policy(section, policy, ScalingPolicy::Concurrency, "scale_down_delay", &SCALE_DOWN_DELAY, Duration::ZERO);
-    let custom = (policy == ScalingPolicy::Threshold && section.is_table("metric")).then(|| read_custom(section));
+        of_policy(section, &policies, ScalingPolicy::Concurrency, "target_utilisation", &TARGET, 0.70);
+    let scale_down_delay = of_policy(
+        section,
+        &policies,
+        ScalingPolicy::Concurrency,
+        "scale_down_delay",
+        &SCALE_DOWN_DELAY,
+        Duration::ZERO,
+    );
+    let custom =
+        (policies.contains(&ScalingPolicy::Threshold) && section.is_table("metric")).then(|| read_custom(section));
     let (metric, threshold) = match &custom {
         Some(_) => (Metric::Custom, threshold(section, Metric::Custom)),
-        None => metric_and_threshold(section, policy),
+        None => metric_and_threshold(section, &policies),
     };
     let band = Quantity { metric, least: Least::From(0.0) };
     let threshold_policy = ScalingPolicy::Threshold;
     let scaling = Scaling {
-        policy,
+        policies: policies.clone(),
         metric,
         custom: custom.flatten(),
         threshold,
-        band: of_policy(section, policy, threshold_policy, "band", &band, metric.band_for(threshold)),
-        scale_factor: of_policy(section, policy, threshold_policy, "scale_factor", &SCALE_FACTOR, 2.0),
+        band: of_policy(section, &policies, threshold_policy, "band", &band, metric.band_for(threshold)),
+        scale_factor: of_policy(section, &policies, threshold_policy, "scale_factor", &SCALE_FACTOR, 2.0),
         interval: of_policy(
             section,
-            policy,
+            &policies,
             threshold_policy,
             "interval",
             &INTERVAL,
@@ -185,28 +193,29 @@ pub(crate) fn read(section: &mut Section<'_>, node: &Node) -> Scaling {
 }
 
 /// The policy that is meant by who names none: who sets a threshold has chosen.
-fn implied(section: &Section<'_>) -> ScalingPolicy {
+fn implied(section: &Section<'_>) -> Vec<ScalingPolicy> {
     let is_set = |keys: &[&str]| keys.iter().any(|key| section.has(key));
-    if is_set(&["metric", "threshold", "band", "scale_factor", "interval"]) {
-        ScalingPolicy::Threshold
-    } else if is_set(&["target_utilisation", "scale_down_delay"]) {
-        ScalingPolicy::Concurrency
-    } else {
-        ScalingPolicy::Predictive
-    }
+    let users = [
+        (ScalingPolicy::Threshold, &["metric", "threshold", "band", "scale_factor", "interval"][..]),
+        (ScalingPolicy::Concurrency, &["target_utilisation", "scale_down_delay"]),
+        (ScalingPolicy::Predictive, &["late_after", "late_request_cost"]),
+    ];
+    // One of them: whoever wants several together has to say so.
+    let chosen = users.into_iter().find(|(_, keys)| is_set(keys));
+    vec![chosen.map_or(ScalingPolicy::Predictive, |(policy, _)| policy)]
 }
 
 /// A key that one policy alone uses. Set for another, it is refused: whoever set it expects that it does something.
 fn of_policy<S: Shape>(
     section: &mut Section<'_>,
-    policy: ScalingPolicy,
+    policies: &[ScalingPolicy],
     user: ScalingPolicy,
     key: &'static str,
     shape: &S,
     default: S::Out,
 ) -> S::Out {
     // Which policy was meant cannot be known where its word is wrong.
-    if policy == user || !section.sound(&["policy"]) {
+    if policies.contains(&user) || !section.sound(&["policy"]) {
         return section.get(key, shape, default);
     }
     section.foreign(key, user.advice());
@@ -277,9 +286,9 @@ const POINTER: Parsed<String> = Parsed {
 /// What is younger than a message takes to arrive is none, what is older than a day says nothing of now.
 const MAX_AGE: Span = Span(Duration::from_secs(1)..=Duration::from_secs(86_400));
 
-fn metric_and_threshold(section: &mut Section<'_>, policy: ScalingPolicy) -> (Metric, f64) {
-    let metric = of_policy(section, policy, ScalingPolicy::Threshold, "metric", &METRIC, Metric::Utilisation);
-    if policy != ScalingPolicy::Threshold && section.sound(&["policy"]) {
+fn metric_and_threshold(section: &mut Section<'_>, policies: &[ScalingPolicy]) -> (Metric, f64) {
+    let metric = of_policy(section, policies, ScalingPolicy::Threshold, "metric", &METRIC, Metric::Utilisation);
+    if !policies.contains(&ScalingPolicy::Threshold) && section.sound(&["policy"]) {
         section.foreign("threshold", ScalingPolicy::Threshold.advice());
         return (metric, 0.80);
     }

@@ -295,6 +295,43 @@ impl<T: Copy + PartialEq> Shape for Choice<T> {
     }
 }
 
+/// One of a few words, or several of them in an array, each once.
+pub(crate) struct OneOrMore<T: 'static>(pub(crate) Choice<T>);
+
+impl<T: Copy + PartialEq> Shape for OneOrMore<T> {
+    type Out = Vec<T>;
+
+    fn allowed(&self) -> String {
+        format!("{}, or an array of several of them, each once", self.0.allowed())
+    }
+
+    fn schema(&self) -> Map<String, Json> {
+        let one = Json::Object(self.0.schema());
+        let several = json!({ "type": "array", "items": one, "minItems": 1, "uniqueItems": true });
+        object(json!({ "anyOf": [one, several] }))
+    }
+
+    fn read(&self, input: &Input<'_>) -> Result<Vec<T>, String> {
+        let Some(values) = input.array() else { return self.0.read(input).map(|one| vec![one]) };
+        let mut several = Vec::with_capacity(values.len());
+        for value in &values {
+            let one = self.0.read(&Input { kind: &value.kind, origin: input.origin })?;
+            if several.contains(&one) {
+                return Err(format!("names {} twice", self.0.show(&one)));
+            }
+            several.push(one);
+        }
+        if several.is_empty() { Err(self.must()) } else { Ok(several) }
+    }
+
+    fn show(&self, value: &Vec<T>) -> String {
+        match value.as_slice() {
+            [one] => self.0.show(one),
+            several => format!("[{}]", several.iter().map(|one| self.0.show(one)).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
 /// An address to listen on.
 pub(crate) struct Address;
 

@@ -183,6 +183,8 @@ pub enum Policy {
     Concurrency(concurrency::Config),
     /// What costs least, by a forecast.
     Predictive(predictive::Config),
+    /// Each of these on its own: what most is wanted by is wanted, and for its reason.
+    Largest(Vec<Policy>),
 }
 
 /// What a policy remembers between two decisions.
@@ -194,6 +196,8 @@ pub enum PolicyState {
     Concurrency(concurrency::State),
     /// Of [`Policy::Predictive`]; it holds a day of load.
     Predictive(Box<predictive::State>),
+    /// Of [`Policy::Largest`].
+    Largest(Vec<PolicyState>),
 }
 
 impl PolicyState {
@@ -203,6 +207,17 @@ impl PolicyState {
             Self::Threshold(state) => state.wanted(),
             Self::Concurrency(state) => state.wanted(),
             Self::Predictive(state) => state.wanted(),
+            Self::Largest(states) => states.iter().map(Self::wanted).max().unwrap_or(0),
+        }
+    }
+
+    /// Goes on from a wish that another policy had.
+    fn follow(&mut self, wanted: u32) {
+        match self {
+            Self::Threshold(state) => state.follow(wanted),
+            Self::Concurrency(state) => state.follow(wanted),
+            Self::Predictive(state) => state.follow(wanted),
+            Self::Largest(states) => states.iter_mut().for_each(|state| state.follow(wanted)),
         }
     }
 }
@@ -213,6 +228,7 @@ impl Policy {
         match self {
             Self::Threshold(config) => (config.metric == Metric::Utilisation).then_some(config.threshold),
             Self::Concurrency(_) | Self::Predictive(_) => None,
+            Self::Largest(policies) => policies.iter().find_map(Self::target_utilisation),
         }
     }
 
@@ -221,6 +237,7 @@ impl Policy {
         match self {
             Self::Concurrency(config) => Some((config.stable_window, config.panic_window)),
             Self::Threshold(_) | Self::Predictive(_) => None,
+            Self::Largest(policies) => policies.iter().find_map(Self::windows),
         }
     }
 
@@ -232,6 +249,9 @@ impl Policy {
             Self::Threshold(_) => PolicyState::Threshold(threshold::State::start(alive)),
             Self::Concurrency(_) => PolicyState::Concurrency(concurrency::State::start(alive)),
             Self::Predictive(_) => PolicyState::Predictive(Box::new(predictive::State::start(alive))),
+            Self::Largest(policies) => {
+                PolicyState::Largest(policies.iter().map(|policy| policy.start(alive)).collect())
+            }
         }
     }
 
@@ -256,12 +276,51 @@ impl Policy {
                 let (state, decision) = config.decide(*state, seen, bounds, now);
                 (PolicyState::Predictive(Box::new(state)), decision)
             }
+            (Self::Largest(policies), PolicyState::Largest(states)) if policies.len() == states.len() => {
+                let (states, decision) = decide_by_largest(policies, states, seen, bounds, now);
+                (PolicyState::Largest(states), decision)
+            }
             (policy, other) => return policy.decide(policy.start(other.wanted()), seen, bounds, now),
         };
         debug_assert_eq!(decision.wanted, bounds.clamp(decision.wanted), "a decision outside its bounds");
         debug_assert_eq!(decision.wanted, state.wanted(), "the stored wish is the clamped one");
         (state, decision)
     }
+}
+
+/// Each decides from where all of them stand, and the largest wish is that of all from then on. One that knows nothing holds, and so nothing is
+/// taken down on what the others know.
+fn decide_by_largest(
+    policies: &[Policy],
+    states: Vec<PolicyState>,
+    seen: &Observation,
+    bounds: Bounds,
+    now: Duration,
+) -> (Vec<PolicyState>, Decision) {
+    let decided = policies.iter().zip(states).map(|(policy, state)| policy.decide(state, seen, bounds, now));
+    let (mut states, decisions): (Vec<_>, Vec<_>) = decided.unzip();
+    // The first of those that want as many.
+    let largest = decisions.into_iter().reduce(|most, next| if next.wanted > most.wanted { next } else { most });
+    let largest = largest.unwrap_or_else(|| nobody_decides(bounds));
+    states.iter_mut().for_each(|state| state.follow(largest.wanted));
+    (states, largest)
+}
+
+/// Of no policy at all, which no configuration has.
+fn nobody_decides(bounds: Bounds) -> Decision {
+    let (metric, change) = (Metric::Utilisation, Change::NoData);
+    let wanted = bounds.clamp(0);
+    let reason = Reason {
+        metric,
+        value: None,
+        threshold: 0.0,
+        setpoint: 0.0,
+        band: 0.0,
+        change,
+        wanted,
+        basis: Basis::Threshold,
+    };
+    Decision { wanted, reason }
 }
 
 /// From none to one where somebody waits: what is wanted then.
@@ -547,3 +606,6 @@ fn number(value: f64) -> String {
     let text = format!("{value:.3}");
     text.strip_suffix('0').map_or(text.clone(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests;

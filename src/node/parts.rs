@@ -155,8 +155,19 @@ fn cloud(service: &Service, options: &Options) -> Cloud {
 }
 
 fn policy(config: &Config, service: &Service, adapters: &BTreeSet<String>) -> Policy {
+    let policies = service.scaling.policies.iter().map(|policy| one_policy(*policy, config, service, adapters));
+    let mut policies: Vec<_> = policies.collect();
+    if policies.len() == 1 { policies.remove(0) } else { Policy::Largest(policies) }
+}
+
+fn one_policy(
+    policy: edge_config::ScalingPolicy,
+    config: &Config,
+    service: &Service,
+    adapters: &BTreeSet<String>,
+) -> Policy {
     let scaling = &service.scaling;
-    match scaling.policy {
+    match policy {
         edge_config::ScalingPolicy::Concurrency => Policy::Concurrency(concurrency::Config {
             target: scaling.target_utilisation * f64::from(service.local.concurrency),
             scale_down_delay: scaling.scale_down_delay,

@@ -302,6 +302,10 @@ fn thresholds_stand_in_their_metrics_unit() {
     scaling("policy = \"predictive\"\nthreshold = 0.5", "threshold = 0.5 is for policy = \"threshold\"; remove it");
     scaling("policy = \"concurrency\"\nlate_after = \"2s\"", "is for policy = \"predictive\"; remove it");
     scaling("policy = \"threshold\"\ntarget_utilisation = 0.5", "is for policy = \"concurrency\"; remove it");
+    scaling("policy = [\"threshold\", \"threshold\"]", "names \"threshold\" twice");
+    scaling("policy = []", "must be threshold, concurrency or predictive, or an array of several of them");
+    scaling("policy = [\"threshold\", \"concurency\"]", "did you mean \"concurrency\"?");
+    scaling("policy = [\"threshold\", \"concurrency\"]\nlate_after = \"2s\"", "is for policy = \"predictive\"");
     scaling("policy = \"concurrency\"\ntarget_utilisation = 1.5", "must be a fraction (0.70 is 70 %) above 0");
     scaling("policy = \"predictive\"\nlate_after = \"0s\"", "must be a duration from \"1ms\" to \"1h\"");
 }

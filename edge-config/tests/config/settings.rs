@@ -59,14 +59,17 @@ fn the_band_follows_the_threshold_unless_it_is_set() {
 
 #[test]
 fn who_names_no_policy_gets_the_one_whose_keys_are_set_and_else_the_forecast() {
-    let policy = |text: &str| config(&format!("{SERVICE}[service.s.scaling]\n{text}")).services["s"].scaling.policy;
-    assert_eq!(policy(""), ScalingPolicy::Predictive);
-    assert_eq!(policy("late_after = \"2s\"\nmin_replicas = 0"), ScalingPolicy::Predictive);
+    let policy =
+        |text: &str| config(&format!("{SERVICE}[service.s.scaling]\n{text}")).services["s"].scaling.policies.clone();
+    assert_eq!(policy(""), [ScalingPolicy::Predictive]);
+    assert_eq!(policy("late_after = \"2s\"\nmin_replicas = 0"), [ScalingPolicy::Predictive]);
     for key in ["threshold = 0.7", "band = 0.05", "scale_factor = 4", "interval = \"10s\"", "metric = \"cpu\""] {
-        assert_eq!(policy(key), ScalingPolicy::Threshold, "{key}");
+        assert_eq!(policy(key), [ScalingPolicy::Threshold], "{key}");
     }
+    let several = [ScalingPolicy::Predictive, ScalingPolicy::Threshold];
+    assert_eq!(policy("policy = [\"predictive\", \"threshold\"]\nthreshold = 0.9\nlate_after = \"1s\""), several);
     for key in ["target_utilisation = 0.5", "scale_down_delay = \"1m\""] {
-        assert_eq!(policy(key), ScalingPolicy::Concurrency, "{key}");
+        assert_eq!(policy(key), [ScalingPolicy::Concurrency], "{key}");
     }
 }
 

@@ -93,7 +93,7 @@ fn the_designs_example_loads() {
     let config = load(folder.sources(&DESIGN_EXAMPLE.replace("POLICY", "predictive"))).unwrap();
     assert_eq!(config.services["digits"].local.concurrency, 4);
     assert_eq!(config.services["digits"].instances_max(), 8);
-    assert_eq!(config.services["digits"].scaling.policy, ScalingPolicy::Predictive);
+    assert_eq!(config.services["digits"].scaling.policies, [ScalingPolicy::Predictive]);
 }
 
 #[test]

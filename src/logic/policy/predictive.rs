@@ -103,6 +103,10 @@ impl State {
         self.wanted
     }
 
+    pub(super) fn follow(&mut self, wanted: u32) {
+        self.wanted = wanted;
+    }
+
     /// What was learnt of the load.
     pub fn forecast(&self) -> &Forecast {
         &self.forecast

@@ -61,6 +61,10 @@ impl State {
     pub fn wanted(&self) -> u32 {
         self.wanted
     }
+
+    pub(super) fn follow(&mut self, wanted: u32) {
+        self.wanted = wanted;
+    }
 }
 
 impl Config {

@@ -1,0 +1,93 @@
+//! Several policies together.
+
+use super::*;
+
+const BOUNDS: Bounds = Bounds { min: 1, max: 20 };
+
+fn by_threshold(metric: Metric, threshold: f64) -> Policy {
+    Policy::Threshold(threshold::Config {
+        metric,
+        threshold,
+        scale_factor: 60.0,
+        interval: Duration::from_secs(2),
+        band: 0.0,
+    })
+}
+
+fn by_concurrency() -> Policy {
+    Policy::Concurrency(concurrency::Config { target: 10.0, ..concurrency::Config::new(10) })
+}
+
+/// What each second of these wants, and why at its end.
+fn play(policy: &Policy, alive: u32, seconds: impl IntoIterator<Item = Observation>) -> (Vec<u32>, String) {
+    let mut state = policy.start(alive);
+    let (mut wanted, mut why) = (Vec::new(), String::new());
+    for (second, seen) in seconds.into_iter().enumerate() {
+        let now = Duration::from_secs(2 * u64::try_from(second).unwrap());
+        let ready = wanted.last().copied().unwrap_or(alive);
+        let (next, decision) = policy.decide(state, &Observation { ready, ..seen }, BOUNDS, now);
+        state = next;
+        wanted.push(decision.wanted);
+        why = decision.reason.to_string();
+    }
+    (wanted, why)
+}
+
+fn seen(cpu: Option<f64>, requests: f64) -> Observation {
+    Observation {
+        cpu,
+        requests: Some(requests),
+        requests_short: Some(requests),
+        in_flight: 1,
+        ..Observation::default()
+    }
+}
+
+#[test]
+fn the_largest_wish_wins_and_its_reason_is_kept() {
+    let both = Policy::Largest(vec![by_threshold(Metric::Cpu, 0.8), by_concurrency()]);
+    let (wanted, why) = play(&both, 1, [seen(Some(0.5), 45.0)]);
+    assert_eq!(wanted, [5]);
+    assert!(why.starts_with("requests 45.00"), "{why}");
+    let (wanted, why) = play(&both, 1, [seen(Some(0.9), 5.0)]);
+    assert_eq!(wanted, [3]);
+    assert!(why.starts_with("cpu 0.90 is above the threshold 0.80"), "{why}");
+}
+
+#[test]
+fn one_goes_on_from_where_the_other_has_brought_them() {
+    let both = Policy::Largest(vec![by_threshold(Metric::Cpu, 0.8), by_concurrency()]);
+    // Five by their requests; and still too hot, so two more on top of these.
+    let (wanted, why) = play(&both, 1, [seen(Some(0.5), 45.0), seen(Some(0.9), 45.0)]);
+    assert_eq!(wanted, [5, 7]);
+    assert!(why.starts_with("cpu 0.90"), "{why}");
+}
+
+#[test]
+fn none_is_taken_down_that_another_wants() {
+    let both = Policy::Largest(vec![by_threshold(Metric::Cpu, 0.8), by_concurrency()]);
+    let calm = || seen(Some(0.1), 45.0);
+    let (wanted, _) = play(&both, 5, (0..60).map(|_| calm()));
+    assert!(wanted.iter().all(|count| *count == 5), "{wanted:?}");
+    let (wanted, _) = play(&both, 5, (0..60).map(|_| seen(Some(0.1), 5.0)));
+    assert_eq!(wanted.last(), Some(&1), "and when neither does they go: {wanted:?}");
+}
+
+#[test]
+fn who_knows_nothing_holds_and_lets_nothing_go() {
+    let both = Policy::Largest(vec![by_threshold(Metric::Cpu, 0.8), by_concurrency()]);
+    let (wanted, why) = play(&both, 5, (0..60).map(|_| seen(None, 5.0)));
+    assert!(wanted.iter().all(|count| *count == 5), "{wanted:?}");
+    assert!(why.contains("cpu has no value now"), "{why}");
+    // But what the other calls for is had.
+    let (wanted, _) = play(&both, 5, [seen(None, 95.0)]);
+    assert_eq!(wanted, [10]);
+}
+
+#[test]
+fn another_number_of_policies_begins_at_what_is_alive() {
+    let two = Policy::Largest(vec![by_threshold(Metric::Cpu, 0.8), by_concurrency()]);
+    let state = by_concurrency().start(7);
+    let (state, decision) = two.decide(state, &seen(None, 5.0), BOUNDS, Duration::ZERO);
+    assert_eq!((decision.wanted, state.wanted()), (7, 7));
+}
