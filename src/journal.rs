@@ -5,6 +5,7 @@
 //! launch secrets derive, so that instances can be adopted even when the journal itself was lost.
 
 mod calendar;
+mod memory;
 mod spool;
 mod state_dir;
 mod store;
@@ -16,8 +17,10 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use calendar::Moment;
+use memory::Memories;
 
 pub use crate::logic::burst::Recorded as Stage;
+pub use memory::Memory;
 pub use spool::{Letter, Outlet, Releases, Spool, SpoolStatus};
 pub use state_dir::{StateDir, StateDirError, holder, holds_lock, raise_session};
 use store::Store;
@@ -107,6 +110,7 @@ type Job = Box<dyn FnOnce(&mut Store) + Send>;
 pub struct Journal {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
+    memories: Memories,
     lost_at_ms: Option<i64>,
     first_session: u64,
 }
@@ -126,7 +130,8 @@ impl Journal {
             .name("journal".into())
             .spawn(move || queue.into_iter().for_each(|job| job(&mut store)))
             .map_err(|error| JournalError::Open(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), lost_at_ms, first_session })
+        let memories = Memories::of(path.parent().unwrap_or(Path::new("")));
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), memories, lost_at_ms, first_session })
     }
 
     /// When a corrupt journal was last set aside, by this run or a former one, in Unix milliseconds: what was spent before
@@ -186,6 +191,24 @@ impl Journal {
     pub async fn rows_since(&self, since_ms: i64) -> Result<Vec<LaunchRow>, JournalError> {
         let now = Moment::now();
         self.call(move |store| store.rows_since(since_ms, &now)).await
+    }
+
+    /// Keeps what was learnt of a service's load, without waiting for the disk: what cannot be kept is told and learnt again.
+    pub fn keep_memory(&self, service: &str, bytes: Vec<u8>) {
+        let (memories, service) = (self.memories.clone(), service.to_owned());
+        let job: Job = Box::new(move |_| {
+            if let Err(error) = memories.write(&service, &bytes) {
+                tracing::warn!(service, %error, "what was learnt of the load is not kept on disk");
+            }
+        });
+        if self.jobs.as_ref().is_none_or(|jobs| jobs.try_send(job).is_err()) {
+            tracing::warn!("the disk is too slow to keep what was learnt of the load");
+        }
+    }
+
+    /// What was kept of it, by this run or a former one.
+    pub fn memory(&self, service: &str) -> Option<Memory> {
+        self.memories.read(service)
     }
 
     /// A sign of life: what was asked before has been done.

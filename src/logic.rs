@@ -1,6 +1,7 @@
 //! Decisions. No IO, no clock, no async, no actors, no serde: time, randomness and load come in as arguments, actions
 //! and timers go out as data.
 
+pub mod archive;
 pub mod breaker;
 pub mod budget;
 pub mod burst;

@@ -50,6 +50,35 @@ fn a_forecast_bursts_and_says_why() {
 }
 
 #[test]
+fn what_a_forecast_learnt_outlives_the_node() {
+    let home = Home::new();
+    let spec = Spec::scaled_by("policy = \"predictive\"");
+    let node = home.start(&spec);
+    assert!(!node.log().contains("what was learnt"), "{}", node.log());
+    let load = node.load(2);
+    // Two slots of four seconds, and the first answers before them.
+    wait_until(PATIENCE, "the load is known", || {
+        node.service("digits")["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains(" is expected in "))
+            .then_some(())
+    });
+    load.stop().assert_sound();
+    assert_eq!(node.terminate().code, Some(0));
+    let kept = home.state_dir().join("forecast/digits");
+    assert!(kept.metadata().is_ok_and(|file| file.len() > 10_000), "{kept:?}");
+
+    let node = home.start(&spec);
+    assert!(node.log().contains("goes on with what was learnt of its load"), "{}", node.log());
+    assert_eq!(node.terminate().code, Some(0));
+    // A file that holds something else costs what was learnt, and no start.
+    std::fs::write(&kept, b"something else that is long enough for a time").unwrap();
+    let node = home.start(&spec);
+    assert!(node.log().contains("what was learnt of its load is of another version"), "{}", node.log());
+    end(&home, node);
+}
+
+#[test]
 fn a_trace_is_played_and_a_wrong_one_refused() {
     let home = Home::new();
     let trace = home.file("trace.csv", (0..600).map(|n| format!("{},0.5\n", n % 300)).collect::<String>());

@@ -29,6 +29,9 @@ use crate::wire::registry::{Peer, Registry};
 
 mod tell;
 
+/// What was learnt of loads is kept so often, beside at the stop: some hundred kilobytes for each service that is scaled by forecast.
+const REMEMBER_EVERY: Duration = Duration::from_hours(1);
+
 /// How far the samples reach back.
 const HISTORY: Duration = Duration::from_secs(300);
 /// If the providers do not tell what a former run left, scaling begins without them after this.
@@ -42,6 +45,9 @@ const MOST_ROOM: u32 = 10_000;
 
 /// Makes a table the one that requests go by; the node connects it to the gateway.
 pub type Install = Box<dyn Fn(RouteTable) + Send>;
+
+/// Keeps what was learnt of a service's load.
+pub type Remember = Box<dyn Fn(&str, Vec<u8>) + Send>;
 
 /// Who gets the orders and the words.
 pub struct Outputs {
@@ -65,6 +71,8 @@ pub struct Outputs {
     pub report: Recipient<Report>,
     /// Routes.
     pub install: Install,
+    /// Keeps what was learnt of a service's load.
+    pub remember: Remember,
     /// Told after each round of decisions.
     pub decided: Box<dyn Fn() + Send>,
 }
@@ -82,6 +90,8 @@ pub struct Scheduler {
     local: LocalReplicas,
     cloud: Instances,
     order: u64,
+    /// When what was learnt was last kept.
+    remembered_at: Duration,
     /// Who else is there.
     registry: Arc<Registry>,
     routed: BTreeMap<String, Vec<Arc<Endpoint>>>,
@@ -149,6 +159,7 @@ impl Scheduler {
             local: LocalReplicas::default(),
             cloud: Instances::default(),
             order: 0,
+            remembered_at: clock.now(),
             registry,
             routed: BTreeMap::new(),
         }
@@ -212,6 +223,7 @@ impl Handler<Disconnect> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, _: Disconnect, _: &mut Self::Context) {
+        self.remember();
         self.outputs = None;
     }
 }
@@ -253,6 +265,9 @@ impl Handler<Sampled> for Scheduler {
             self.scale(name);
             self.publish_status(name, &sample);
             self.forget_retired(name);
+        }
+        if self.clock.now().saturating_sub(self.remembered_at) >= REMEMBER_EVERY {
+            self.remember();
         }
         self.end_strangers();
         self.reroute();
@@ -317,6 +332,21 @@ impl Scheduler {
         if let Some(action) = &step.replaced {
             self.report_replacement(name, action);
             self.carry_out_action(name, tell::OUTDATED, action);
+        }
+    }
+
+    /// Takes up what was learnt before the node was started, so long ago as is known.
+    pub fn recall(&mut self, name: &str, memory: &[u8], away: Option<Duration>) -> bool {
+        self.services.get_mut(name).is_some_and(|service| service.scaling.recall(memory, away))
+    }
+
+    fn remember(&mut self) {
+        self.remembered_at = self.clock.now();
+        let Some(outputs) = &self.outputs else { return };
+        for (name, service) in &self.services {
+            if let Some(memory) = service.scaling.memory() {
+                (outputs.remember)(name, memory);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 mod least_squares;
 mod season;
 
+use super::archive::{Archive, archived};
 use least_squares::{INPUTS, LeastSquares};
 use season::Season;
 
@@ -146,6 +147,20 @@ pub struct Forecast {
     records: Vec<Record>,
 }
 
+archived!(Origin { slot, last, middle, slow, level, trend });
+archived!(Record { errors, seen, spread, least_squares });
+archived!(Forecast { slots, known, from, now, pending, season, records });
+
+impl Archive for Forecaster {
+    fn write(&self, to: &mut Vec<u8>) {
+        Self::ALL.iter().position(|one| one == self).unwrap_or(0).write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        Self::ALL.get(usize::read(from)?).copied()
+    }
+}
+
 impl Default for Forecast {
     fn default() -> Self {
         Self {
@@ -214,6 +229,23 @@ impl Forecast {
         self.season.skip(slots);
         self.slots = self.slots.saturating_add(slots);
         self.from = self.slots + 1;
+    }
+
+    /// Goes on after the process was not there: for how long, where that is known.
+    pub fn resume(&mut self, away: Option<Duration>) {
+        match away {
+            Some(away) => self.skip(u32::try_from(away.as_millis() / SLOT.as_millis()).unwrap_or(u32::MAX)),
+            None => {
+                self.season.forget();
+                self.from = self.slots + 1;
+            }
+        }
+    }
+
+    /// Whether what was read is as long as it has to be.
+    pub(super) fn is_sound(&self) -> bool {
+        let counts = self.pending.len() == PENDING && self.records.len() == HORIZONS;
+        counts && self.known <= self.slots && self.season.is_at(self.slots)
     }
 
     /// How many slots just now were skipped.

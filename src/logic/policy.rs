@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::forecast::Forecaster;
 
+mod archived;
 pub mod concurrency;
 pub mod predictive;
 pub mod threshold;
@@ -208,6 +209,35 @@ impl PolicyState {
             Self::Concurrency(state) => state.wanted(),
             Self::Predictive(state) => state.wanted(),
             Self::Largest(states) => states.iter().map(Self::wanted).max().unwrap_or(0),
+        }
+    }
+
+    /// Begins anew with so many alive: nothing is taken down at once. What was learnt stays.
+    #[must_use]
+    pub fn begin_at(self, alive: u32) -> Self {
+        match self {
+            Self::Threshold(_) => Self::Threshold(threshold::State::start(alive)),
+            Self::Concurrency(_) => Self::Concurrency(concurrency::State::start(alive)),
+            Self::Predictive(state) => Self::Predictive(Box::new(state.begin_at(alive))),
+            Self::Largest(states) => Self::Largest(states.into_iter().map(|state| state.begin_at(alive)).collect()),
+        }
+    }
+
+    /// Goes on with what was learnt before the process was not there; for how long that was, where it is known.
+    pub fn resume(&mut self, away: Option<Duration>) {
+        match self {
+            Self::Threshold(_) | Self::Concurrency(_) => {}
+            Self::Predictive(state) => state.resume(away),
+            Self::Largest(states) => states.iter_mut().for_each(|state| state.resume(away)),
+        }
+    }
+
+    /// Whether something was learnt that is worth keeping over a restart.
+    pub fn has_learnt(&self) -> bool {
+        match self {
+            Self::Threshold(_) | Self::Concurrency(_) => false,
+            Self::Predictive(state) => state.forecast().slots() > 0,
+            Self::Largest(states) => states.iter().any(Self::has_learnt),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::archive;
 use super::load::{LoadSample, ServiceLoad, Window};
 use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, plan};
 use super::policy::{Bounds, Change, Decision, Observation, Policy, PolicyState, utilisation};
@@ -54,6 +55,8 @@ const PEERS_SUFFICE_BELOW: f64 = 0.80;
 pub struct ServiceScaling {
     settings: ServiceSettings,
     state: Option<PolicyState>,
+    /// The next decision begins at what is alive then.
+    begins_anew: bool,
     decision: Option<Decision>,
     draining: BTreeMap<String, Duration>,
     /// Since when the configuration no longer has it.
@@ -99,6 +102,7 @@ impl ServiceScaling {
         Self {
             settings,
             state: None,
+            begins_anew: false,
             decision: None,
             draining: BTreeMap::new(),
             retired_since: None,
@@ -109,7 +113,7 @@ impl ServiceScaling {
     /// Takes up other settings. Another policy begins at what is alive; the same one goes on where it was.
     pub fn reconfigure(&mut self, settings: ServiceSettings) {
         if settings.policy != self.settings.policy {
-            self.state = None;
+            self.begins_anew = true;
         }
         self.settings = settings;
         self.retired_since = None;
@@ -162,6 +166,19 @@ impl ServiceScaling {
         actions
     }
 
+    /// What was learnt of its load, to be kept over a restart; `None` where its policy learns nothing.
+    pub fn memory(&self) -> Option<Vec<u8>> {
+        self.state.as_ref().filter(|state| state.has_learnt()).map(archive::to_bytes)
+    }
+
+    /// Goes on with what was learnt before a restart, so long ago as is known. False where these are no such bytes.
+    pub fn recall(&mut self, memory: &[u8], away: Option<Duration>) -> bool {
+        let Some(mut state) = archive::from_bytes::<PolicyState>(memory) else { return false };
+        state.resume(away);
+        (self.state, self.begins_anew) = (Some(state), true);
+        true
+    }
+
     /// What it was made from.
     pub fn settings(&self) -> &ServiceSettings {
         &self.settings
@@ -177,9 +194,9 @@ impl ServiceScaling {
         &self.draining
     }
 
-    /// Forgets the wish: the next step begins at what is alive then.
+    /// Forgets the wish, not what was learnt: the next step begins at what is alive then.
     pub fn begin_at_what_is_alive(&mut self) {
-        self.state = None;
+        self.begins_anew = true;
     }
 
     /// Forgets the drains of replicas that are gone.
@@ -243,7 +260,12 @@ impl ServiceScaling {
         let observation = self.observe(window, situation);
         let alive = observation.ready + observation.starting;
         let policy = &self.settings.policy;
-        let state = self.state.take().unwrap_or_else(|| policy.start(alive));
+        let begins_anew = std::mem::take(&mut self.begins_anew);
+        let state = match self.state.take() {
+            Some(state) if begins_anew => state.begin_at(alive),
+            Some(state) => state,
+            None => policy.start(alive),
+        };
         let bounds = self.bounds(window, situation, state.wanted());
         let (state, mut decision) = policy.decide(state, &observation, bounds, now);
         self.state = Some(state);

@@ -26,7 +26,7 @@ use crate::actors::scheduler::{Connect, Disconnect, Outputs, Scheduler};
 use crate::actors::surveyor::Surveyor;
 use crate::actors::tell;
 use crate::gateway::Gateway;
-use crate::host::clock::{Clock, unix_now};
+use crate::host::clock::{Clock, unix_ms_now, unix_now};
 use crate::host::probe::Probe;
 use crate::journal::{Journal, Spool, StateDir};
 use crate::logic::budget::Ledger;
@@ -169,7 +169,7 @@ fn start_actors(
     for ears in &parts.ears {
         ears.connect(publisher.clone().recipient(), publisher.clone().recipient());
     }
-    let scheduler = Scheduler::new(
+    let mut scheduler = Scheduler::new(
         parts.identity.clone(),
         parts.clock,
         config.budget.currency.clone(),
@@ -177,8 +177,9 @@ fn start_actors(
         parts.board.clone(),
         parts.trust.registry.clone(),
         parts::scaling(config, &parts.options),
-    )
-    .start();
+    );
+    recall(parts, &mut scheduler);
+    let scheduler = scheduler.start();
     let services = parts::local_services(config, own);
     let local =
         LocalRunner::new(parts.clock, services, scheduler.clone().recipient(), publisher.clone().recipient()).start();
@@ -226,6 +227,7 @@ fn start_actors(
         report: publisher.clone().recipient(),
     });
     let (gateway, progress) = (parts.gateway.clone(), parts.pulse.progress.clone());
+    let journal = parts.journal.clone();
     let outputs = Outputs {
         start_local: local.clone().recipient(),
         stop_local: local.clone().recipient(),
@@ -237,6 +239,7 @@ fn start_actors(
         publish: publisher.clone().recipient(),
         report: publisher.clone().recipient(),
         install: Box::new(move |table| gateway.install(table)),
+        remember: Box::new(move |service, memory| journal.keep_memory(service, memory)),
         decided: Box::new(move || progress.made(Part::Scheduler)),
     };
     tell(&scheduler.clone().recipient(), Connect(outputs));
@@ -253,6 +256,31 @@ fn start_actors(
     .start();
     start_surveyor(parts);
     Actors { publisher, discovery, scheduler, burst, local }
+}
+
+/// A calendar before this was not set yet: 2024-01-01.
+const CALENDAR_BEGINS_MS: i64 = 1_704_067_200_000;
+
+/// What was learnt of loads by former runs.
+fn recall(parts: &Parts, scheduler: &mut Scheduler) {
+    for service in parts.config.services.keys().map(edge_config::ServiceName::as_str) {
+        let Some(memory) = parts.journal.memory(service) else { continue };
+        let away = unix_ms_now() - memory.at_ms;
+        let is_known = memory.at_ms >= CALENDAR_BEGINS_MS && away >= 0;
+        let away = u64::try_from(away).ok().filter(|_| is_known).map(Duration::from_millis);
+        match (scheduler.recall(service, &memory.bytes, away), away) {
+            (true, Some(away)) => {
+                tracing::info!(service, away_s = away.as_secs(), "goes on with what was learnt of its load")
+            }
+            (true, None) => tracing::warn!(
+                service,
+                "goes on with what was learnt of its load, but for when it repeats: the calendar does not tell how long ago that was"
+            ),
+            (false, _) => {
+                tracing::warn!(service, "what was learnt of its load is of another version, and is learnt anew")
+            }
+        }
+    }
 }
 
 /// Asks replicas for what their service is scaled by, where one is.

@@ -1,5 +1,7 @@
 //! Recursive least squares with forgetting: a linear model that learns from one observation at a time.
 
+use crate::logic::archive::archived;
+
 /// How many inputs the model has.
 pub(super) const INPUTS: usize = 7;
 
@@ -13,6 +15,8 @@ pub(super) struct LeastSquares {
     weights: [f64; INPUTS],
     covariance: [[f64; INPUTS]; INPUTS],
 }
+
+archived!(LeastSquares { weights, covariance });
 
 impl Default for LeastSquares {
     /// Begins as a mean of the last, middle and slow past.

@@ -1,5 +1,7 @@
 //! A day of load, and the period at which it repeats.
 
+use crate::logic::archive::archived;
+
 /// A day of slots.
 const DAY: usize = 21_600;
 /// The period is sought in means of so many slots, half a minute.
@@ -24,6 +26,8 @@ pub(super) struct Season {
     period: usize,
 }
 
+archived!(Season { loads, slots, period });
+
 impl Season {
     #[expect(clippy::cast_possible_truncation, reason = "a float of less precision is enough")]
     pub(super) fn push(&mut self, load: f64) {
@@ -44,6 +48,17 @@ impl Season {
             return;
         }
         (0..slots).for_each(|_| self.push(f64::NAN));
+    }
+
+    /// Nothing is known of what was before, as nobody knows how long ago it was; slots go on.
+    pub(super) fn forget(&mut self) {
+        *self = Self { loads: vec![f32::NAN; self.slots.min(DAY)], slots: self.slots, period: 0 };
+    }
+
+    /// Whether it is as far as this, and as long as it has to be by then.
+    pub(super) fn is_at(&self, slots: u32) -> bool {
+        let slots = slots as usize;
+        self.slots == slots && self.loads.len() == slots.min(DAY) && self.period <= DAY
     }
 
     pub(super) fn period(&self) -> Option<u32> {

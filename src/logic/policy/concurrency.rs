@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Reason};
+use crate::logic::archive::archived;
 
 /// How a service scales by concurrency.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +58,8 @@ struct Seen {
     /// Replicas that take requests.
     ready: u32,
 }
+
+archived!(State { wanted, due, last_change, begins_in_panic, panic_since, most_in_panic, wishes });
 
 impl State {
     /// The state at the start of the node with so many replicas alive. With more than one it begins in panic, so that what is there

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Reason};
+use crate::logic::archive::archived;
 use crate::logic::forecast::{Forecast, SLOT};
 
 mod scene;
@@ -82,6 +83,9 @@ struct Last {
     basis: Basis,
 }
 
+archived!(Last { expected, basis });
+archived!(State { wanted, forecast, service_time, rate, at, tick, arrivals, filled, wishes, last, last_change });
+
 impl State {
     pub(super) fn start(alive: u32) -> Self {
         Self {
@@ -97,6 +101,21 @@ impl State {
             last: None,
             last_change: Change::Inside,
         }
+    }
+
+    /// Begins anew with so many alive, and with what was learnt.
+    pub(super) fn begin_at(self, alive: u32) -> Self {
+        Self { forecast: self.forecast, service_time: self.service_time, ..Self::start(alive) }
+    }
+
+    /// Goes on after the process was not there.
+    pub(super) fn resume(&mut self, away: Option<Duration>) {
+        self.forecast.resume(away);
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        let is_time = self.service_time.is_none_or(|time| time.is_finite() && time > 0.0);
+        is_time && self.forecast.is_sound()
     }
 
     pub(super) fn wanted(&self) -> u32 {

@@ -17,6 +17,7 @@
 use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Reason, Side};
+use crate::logic::archive::archived;
 
 /// Slack for comparing with an edge: 0.80 + 0.05 is not the number 0.85 in binary, and an operator means that it is.
 const TOLERANCE: f64 = 1e-9;
@@ -50,6 +51,8 @@ pub struct State {
     /// The fraction that is left over, and its direction.
     carry: Option<(Side, f64)>,
 }
+
+archived!(State { wanted, acted_at, changed_at, settled_from, carry });
 
 impl State {
     /// The state of a node that starts and finds so many replicas alive.

@@ -2,6 +2,8 @@
 
 use super::scene::odds_of_waiting;
 use super::*;
+use crate::logic::archive;
+use crate::logic::policy::PolicyState;
 
 const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
 
@@ -276,4 +278,56 @@ fn between_two_decisions_it_says_what_the_last_one_did() {
     assert_eq!(play.step(Some(40.0)), Change::LoweredToMaximum, "{}", play.reason);
     play.bounds = Bounds { min: 6, max: 9 };
     assert_eq!(play.step(Some(40.0)), Change::RaisedToMinimum, "{}", play.reason);
+}
+
+#[test]
+fn what_was_learnt_outlives_the_process_to_the_bit() {
+    let mut play = Play::new(config(36));
+    for _ in 0..8 {
+        play.run(300, 1.0);
+        play.run(300, 20.0);
+    }
+    let bytes = archive::to_bytes(&PolicyState::Predictive(Box::new(play.state.clone())));
+    assert!(bytes.len() < 300_000, "{}", bytes.len());
+    let Some(PolicyState::Predictive(state)) = archive::from_bytes(&bytes) else { panic!("not readable") };
+    assert!(archive::to_bytes(&PolicyState::Predictive(state.clone())) == bytes, "the same again");
+    let mut again = Play { state: *state, reason: String::new(), ..Play::new(config(36)) };
+    (again.second, again.wanted) = (play.second, play.wanted);
+    for second in 0..600 {
+        let rate = Some(f64::from(second % 40));
+        assert_eq!((again.step(rate), again.wanted), (play.step(rate), play.wanted), "second {second}");
+        assert_eq!(again.reason, play.reason);
+    }
+}
+
+#[test]
+fn after_a_restart_the_period_is_known_where_it_is_known_how_long_that_took() {
+    let mut play = Play::new(config(36));
+    for _ in 0..8 {
+        play.run(300, 1.0);
+        play.run(300, 20.0);
+    }
+    // Two minutes of the quiet part were missed, and two and a half more were seen: in half a minute it comes again.
+    let resumed = |away: Option<Duration>| {
+        let mut state = play.state.clone().begin_at(1);
+        state.resume(away);
+        let mut play = Play { state, second: 1_000_000, ..Play::new(config(36)) };
+        play.run(150, 1.0);
+        (play.wanted, play.state.forecast().period().is_some())
+    };
+    let (wanted, is_known) = resumed(Some(Duration::from_secs(120)));
+    assert!(wanted >= 8 && is_known, "{wanted}");
+    assert!(!resumed(None).1, "nobody knows where in its period it is");
+}
+
+#[test]
+fn a_state_that_was_tampered_with_is_not_read() {
+    let mut play = Play::new(config(10));
+    play.run(600, 5.0);
+    let sound = PolicyState::Predictive(Box::new(play.state.clone()));
+    assert!(archive::from_bytes::<PolicyState>(&archive::to_bytes(&sound)).is_some());
+    for service_time in [Some(f64::NAN), Some(0.0), Some(-1.0)] {
+        let state = PolicyState::Predictive(Box::new(State { service_time, ..play.state.clone() }));
+        assert!(archive::from_bytes::<PolicyState>(&archive::to_bytes(&state)).is_none(), "{service_time:?}");
+    }
 }
