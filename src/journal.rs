@@ -6,6 +6,7 @@
 
 mod calendar;
 mod memory;
+mod recordings;
 mod spool;
 mod state_dir;
 mod store;
@@ -13,14 +14,17 @@ mod store;
 use std::path::Path;
 use std::sync::mpsc::{self, TrySendError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use calendar::Moment;
 use memory::Memories;
+use recordings::Recordings;
 
 pub use crate::logic::burst::Recorded as Stage;
 pub use memory::Memory;
+pub use recordings::{Kept, recordings_at};
 pub use spool::{Letter, Outlet, Releases, Spool, SpoolStatus};
 pub use state_dir::{StateDir, StateDirError, holder, holds_lock, raise_session};
 use store::Store;
@@ -111,6 +115,7 @@ pub struct Journal {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     memories: Memories,
+    recordings: Recordings,
     lost_at_ms: Option<i64>,
     first_session: u64,
 }
@@ -131,7 +136,8 @@ impl Journal {
             .spawn(move || queue.into_iter().for_each(|job| job(&mut store)))
             .map_err(|error| JournalError::Open(error.to_string()))?;
         let memories = Memories::of(path.parent().unwrap_or(Path::new("")));
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), memories, lost_at_ms, first_session })
+        let recordings = Recordings::of(path.parent().unwrap_or(Path::new("")));
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), memories, recordings, lost_at_ms, first_session })
     }
 
     /// When a corrupt journal was last set aside, by this run or a former one, in Unix milliseconds: what was spent before
@@ -196,13 +202,27 @@ impl Journal {
     /// Keeps what was learnt of a service's load, without waiting for the disk: what cannot be kept is told and learnt again.
     pub fn keep_memory(&self, service: &str, bytes: Vec<u8>) {
         let (memories, service) = (self.memories.clone(), service.to_owned());
-        let job: Job = Box::new(move |_| {
+        self.keep(move || {
             if let Err(error) = memories.write(&service, &bytes) {
                 tracing::warn!(service, %error, "what was learnt of the load is not kept on disk");
             }
         });
+    }
+
+    /// Keeps a recording of a service's decisions, whose times are by a clock that is at `now`; in the same way.
+    pub fn keep_recording(&self, service: &str, bytes: Vec<u8>, now: Duration) {
+        let (recordings, service) = (self.recordings.clone(), service.to_owned());
+        self.keep(move || {
+            if let Err(error) = recordings.write(&service, bytes, now) {
+                tracing::warn!(service, %error, "decisions are not recorded on disk");
+            }
+        });
+    }
+
+    fn keep(&self, job: impl FnOnce() + Send + 'static) {
+        let job: Job = Box::new(move |_| job());
         if self.jobs.as_ref().is_none_or(|jobs| jobs.try_send(job).is_err()) {
-            tracing::warn!("the disk is too slow to keep what was learnt of the load");
+            tracing::warn!("the disk is too slow to keep what was learnt and decided");
         }
     }
 

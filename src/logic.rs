@@ -12,6 +12,7 @@ pub mod issuing;
 pub mod load;
 pub mod plan;
 pub mod policy;
+pub mod record;
 pub mod renewal;
 pub mod route;
 pub mod service;

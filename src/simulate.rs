@@ -4,9 +4,11 @@
 
 pub mod baseline;
 pub mod contest;
+pub mod course;
 pub mod engine;
 pub mod generate;
 pub mod optimum;
 pub mod own;
+pub mod plot;
 pub mod read;
 pub mod trace;

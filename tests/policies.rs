@@ -78,6 +78,52 @@ fn what_a_forecast_learnt_outlives_the_node() {
     end(&home, node);
 }
 
+/// What was recorded is asked again, by the program that recorded it and with the same answers; and one decision is told in words.
+#[test]
+fn decisions_can_be_explained_and_asked_again() {
+    let home = Home::new();
+    let node = home.start(&Spec::scaled_by(
+        "policy = [\"predictive\", \"threshold\"]\nscale_factor = 120\ninterval = \"1s\"\nwindow = \"1s\"",
+    ));
+    let load = node.load(8);
+    node.wait_for_event(PATIENCE, "burst.started");
+    load.stop().assert_sound();
+    let console = node.console_url();
+    let why = |arguments: &[&str]| home.command(&[&["service", "why"], arguments, &["--console", &console]].concat());
+    let now = why(&["digits"]);
+    assert_eq!(now.code, Some(0), "{}", now.stderr);
+    for words in [" replicas wanted: ", "ready at providers", "last change, "] {
+        assert!(now.stdout.contains(words), "no {words:?}: {}", now.stdout);
+    }
+    let decided = node.get_json("/api/v1/decisions");
+    let (time, reason) = (decided[0]["time"].as_str().unwrap(), decided[0]["data"]["reason"].as_str().unwrap());
+    let then = why(&["digits", time]);
+    assert!(then.stdout.starts_with(reason) && then.stdout.contains("in force from "), "{}", then.stdout);
+    let before = why(&["digits", "24h"]);
+    assert_eq!(before.code, Some(1));
+    assert!(before.stderr.contains("what it still knows begins at"), "{}", before.stderr);
+    assert!(why(&["digit"]).stderr.contains("there is no service \"digit\"; there are: digits"));
+    assert_eq!(why(&["digits", "soon"]).code, Some(2));
+    end(&home, node);
+
+    let recordings = home.state_dir().join("recordings/digits");
+    let replay = |path: &std::path::Path, json: bool| {
+        let arguments = ["simulate", "--replay", path.to_str().unwrap(), "--json"];
+        home.command(&arguments[..if json { 4 } else { 3 }])
+    };
+    let replayed = replay(&recordings, false);
+    assert_eq!(replayed.code, Some(0), "{}{}", replayed.stdout, replayed.stderr);
+    assert!(replayed.stdout.contains(" decisions, all of them the same again"), "{}", replayed.stdout);
+    let rows: serde_json::Value = serde_json::from_str(&replay(&recordings, true).stdout).unwrap();
+    assert!(rows.as_array().unwrap().iter().any(|row| row["wanted"].as_u64() > Some(1)), "{rows}");
+    assert!(rows.as_array().unwrap().iter().all(|row| row["same"] == true && row["now"].is_null()), "{rows}");
+
+    let other = home.file("other.rec", "something else");
+    let refused = replay(&other, false);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("other.rec: it is no recording of a node of this version"), "{}", refused.stderr);
+}
+
 #[test]
 fn a_trace_is_played_and_a_wrong_one_refused() {
     let home = Home::new();
@@ -95,6 +141,12 @@ fn a_trace_is_played_and_a_wrong_one_refused() {
     assert!(played.stderr.contains("1 requests stood after a later one"), "{}", played.stderr);
     assert_eq!(home.command(&arguments).stdout, played.stdout, "the same again");
 
+    let plot = home.path().join("plot.svg");
+    let drawn = home.command(&[&arguments[..5], &["--plot", plot.to_str().unwrap()]].concat());
+    assert_eq!(drawn.code, Some(0), "{}", drawn.stderr);
+    let picture = std::fs::read_to_string(&plot).unwrap();
+    assert!(picture.contains("predictive") && picture.contains("static:3"), "{picture}");
+
     let wrong = home.file("wrong.csv", "1,1\n2,NaN\n");
     let refused = home.command(&["simulate", "--trace", wrong.to_str().unwrap()]);
     assert_eq!(refused.code, Some(2));
@@ -107,6 +159,8 @@ fn a_trace_is_played_and_a_wrong_one_refused() {
         (&["simulate", "--generate", "burst", "--length", "1h", "--warmup", "2h"], "leaves nothing"),
         (&["simulate", "--generate", "burst", "--rate", "NaN"], "not a finite number"),
         (&["simulate", "--generate", "burst", "--launch-failures", "2"], "at most 1"),
+        (&["simulate", "--generate", "burst", "--plot", "plot.jpeg"], "must end in .svg"),
+        (&["simulate", "--replay", "/nowhere"], "/nowhere: No such file"),
         (&["simulate", "--generate", "burst", "--cold-start-spread", "30"], "at most 3"),
         (&["simulate", "--generate", "burst", "--rate", "1e308"], "lower one of them"),
         (&["simulate", "--generate", "burst", "--length", "10000d"], "at most a year"),

@@ -227,6 +227,8 @@ impl Scene {
                 .map(ToOwned::to_owned),
             affordable: if affordable == "any" { u32::MAX } else { words.parsed(&affordable) },
             start_time: None,
+            minimum_billing: Duration::ZERO,
+            billing_step: Duration::ZERO,
         };
         self.service.as_mut().expect("a service line comes first").adapters.push(adapter);
         vec![]

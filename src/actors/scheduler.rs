@@ -46,7 +46,7 @@ const MOST_ROOM: u32 = 10_000;
 /// Makes a table the one that requests go by; the node connects it to the gateway.
 pub type Install = Box<dyn Fn(RouteTable) + Send>;
 
-/// Keeps what was learnt of a service's load.
+/// Keeps bytes of a service.
 pub type Remember = Box<dyn Fn(&str, Vec<u8>) + Send>;
 
 /// Who gets the orders and the words.
@@ -73,6 +73,8 @@ pub struct Outputs {
     pub install: Install,
     /// Keeps what was learnt of a service's load.
     pub remember: Remember,
+    /// Keeps a recording of a service's decisions.
+    pub record: Remember,
     /// Told after each round of decisions.
     pub decided: Box<dyn Fn() + Send>,
 }
@@ -224,6 +226,7 @@ impl Handler<Disconnect> for Scheduler {
 
     fn handle(&mut self, _: Disconnect, _: &mut Self::Context) {
         self.remember();
+        self.record(true);
         self.outputs = None;
     }
 }
@@ -269,6 +272,7 @@ impl Handler<Sampled> for Scheduler {
         if self.clock.now().saturating_sub(self.remembered_at) >= REMEMBER_EVERY {
             self.remember();
         }
+        self.record(false);
         self.end_strangers();
         self.reroute();
         self.offer();
@@ -338,6 +342,16 @@ impl Scheduler {
     /// Takes up what was learnt before the node was started, so long ago as is known.
     pub fn recall(&mut self, name: &str, memory: &[u8], away: Option<Duration>) -> bool {
         self.services.get_mut(name).is_some_and(|service| service.scaling.recall(memory, away))
+    }
+
+    /// Hands over the recordings that are complete; at the end also those that are under way.
+    fn record(&mut self, at_end: bool) {
+        let Some(outputs) = &self.outputs else { return };
+        for (name, service) in &mut self.services {
+            for recording in service.scaling.recordings(at_end) {
+                (outputs.record)(name, recording);
+            }
+        }
     }
 
     fn remember(&mut self) {

@@ -1,4 +1,4 @@
-//! `tidegate service list`, and the tables that other commands print too.
+//! `tidegate service list|why`, and the tables that other commands print too.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::ask::{Target, failed};
 use super::terminal::{say, table};
 
+mod why;
+
 /// Services of a running node.
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
@@ -15,6 +17,10 @@ pub enum ServiceCommand {
     ///
     /// Example: tidegate service list
     List(ListArgs),
+    /// Explain the decision that is in force, or was at a time.
+    ///
+    /// Example: tidegate service why digits 03:12
+    Why(why::Args),
 }
 
 /// Whom to ask, and how to answer.
@@ -30,8 +36,10 @@ pub struct ListArgs {
 const SERVICES: [&str; 6] = ["name", "wanted", "ready_local", "ready_cloud", "in_flight", "reason"];
 impl ServiceCommand {
     pub(super) fn run(self) -> ExitCode {
-        let Self::List(list) = self;
-        list.run("/api/v1/services", &SERVICES)
+        match self {
+            Self::List(list) => list.run("/api/v1/services", &SERVICES),
+            Self::Why(why) => why.run(),
+        }
     }
 }
 

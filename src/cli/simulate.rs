@@ -14,8 +14,11 @@ use crate::logic::policy::predictive;
 use crate::simulate::contest::{self, Contender, Terms};
 use crate::simulate::engine::{ColdStart, Outcome, Provider, World};
 use crate::simulate::generate::{Recipe, Shape};
+use crate::simulate::plot::{self, Play};
 use crate::simulate::read::{self, Format};
 use crate::simulate::trace::Trace;
+
+mod replay;
 
 /// Replay a trace against scaling policies, in virtual time: late requests, cost, launches.
 ///
@@ -26,7 +29,7 @@ use crate::simulate::trace::Trace;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A recorded trace; see --format.
-    #[arg(long, value_name = "FILE", required_unless_present = "generate", conflicts_with = "generate")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["generate", "replay"], conflicts_with = "generate")]
     trace: Option<PathBuf>,
     /// How it is written: csv (a time in seconds or a date on each line, and after a comma the seconds of work where they are known),
     /// azure-llm, or access-log.
@@ -35,6 +38,10 @@ pub struct Args {
     /// Make a trace instead: constant, diurnal, burst, flash-crowd, ramp or on-off.
     #[arg(long, value_name = "SHAPE")]
     generate: Option<Shape>,
+    /// Ask again what a node's policies were asked, and compare: a recording, or a folder of them
+    /// (STATE_DIR/recordings/SERVICE).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "generate", "plot", "csv"])]
+    replay: Option<PathBuf>,
     /// Requests a second of a made trace, in the mean.
     #[arg(long, value_name = "N", default_value_t = 5.0, value_parser = positive)]
     rate: f64,
@@ -95,6 +102,9 @@ pub struct Args {
     /// Chooses one of all that may happen: a made trace, start times, failures.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Draw load, capacity, queue and spend over time; the file's name ends in .svg.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
     /// A list of objects.
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -154,6 +164,9 @@ fn share(text: &str) -> Result<f64, String> {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
+        if let Some(recordings) = &self.replay {
+            return replay::run(recordings, self.json);
+        }
         if let Err(problem) = self.check() {
             complain!("error: {problem}");
             return ExitCode::from(EXIT_USAGE);
@@ -173,7 +186,13 @@ impl Args {
         let outcomes: Vec<_> =
             self.policy.iter().map(|contender| (*contender, self.play(*contender, &trace))).collect();
         self.tell(&outcomes, self.terms(&trace));
-        ExitCode::SUCCESS
+        match self.draw(&outcomes, trace.length()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                complain!("error: {problem}");
+                ExitCode::FAILURE
+            }
+        }
     }
 
     /// What no single option can know.
@@ -181,6 +200,9 @@ impl Args {
         if self.local > self.max_replicas {
             let (local, most) = (self.local, self.max_replicas);
             return Err(format!("--local {local} is more than --max-replicas {most}, which includes them"));
+        }
+        if let Some(file) = self.plot.as_ref().filter(|file| file.extension().is_none_or(|end| end != "svg")) {
+            return Err(format!("--plot {} must end in .svg: other pictures can be made from that", file.display()));
         }
         if self.tick.is_zero() {
             return Err("--tick must be above 0".to_owned());
@@ -253,6 +275,18 @@ impl Args {
         let outcome = contest::run(contender, trace, &self.world(), self.terms(trace), &mut progress);
         bar.finish_and_clear();
         outcome
+    }
+
+    fn draw(&self, outcomes: &[(Contender, Outcome)], length: Duration) -> Result<(), String> {
+        let Some(file) = &self.plot else { return Ok(()) };
+        let play = |(contender, outcome): &(Contender, Outcome)| Play {
+            name: contender.to_string(),
+            points: outcome.course.points(),
+        };
+        let plays: Vec<_> = outcomes.iter().map(play).collect();
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let picture = plot::svg(&plays, length).map_err(|error| failed(&error))?;
+        std::fs::write(file, picture).map_err(|error| failed(&error))
     }
 
     fn terms(&self, trace: &Trace) -> Terms {

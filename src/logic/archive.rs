@@ -102,6 +102,20 @@ impl Archive for Duration {
     }
 }
 
+impl Archive for String {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.len().write(to);
+        to.extend_from_slice(self.as_bytes());
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        let length = usize::read(from)?;
+        let (text, rest) = from.split_at_checked(length)?;
+        *from = rest;
+        Self::from_utf8(text.to_vec()).ok()
+    }
+}
+
 impl<T: Archive> Archive for Option<T> {
     fn write(&self, to: &mut Vec<u8>) {
         self.is_some().write(to);
@@ -182,13 +196,15 @@ mod tests {
         loads: Vec<(f64, f32)>,
         grid: [[f32; 2]; 3],
         is_known: bool,
+        name: String,
     }
 
-    archived!(Example { count, at, loads, grid, is_known });
+    archived!(Example { count, at, loads, grid, is_known, name });
 
     fn example() -> Example {
         let (at, loads) = (Some(Duration::new(7, 999_999_999)), vec![(0.1, f32::MAX), (-0.0, f32::MIN_POSITIVE)]);
-        Example { count: u32::MAX, at, loads, grid: [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], is_known: true }
+        let name = "née".to_owned();
+        Example { count: u32::MAX, at, loads, grid: [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], is_known: true, name }
     }
 
     #[test]

@@ -71,6 +71,26 @@ pub struct AdapterView {
     pub affordable: u32,
     /// How long a start there takes, as learnt; `None` before the first.
     pub start_time: Option<Duration>,
+    /// An instance there is billed at least for this.
+    pub minimum_billing: Duration,
+    /// And in whole steps of this; zero for exactly what was used.
+    pub billing_step: Duration,
+}
+
+impl AdapterView {
+    /// How long an instance of that age has been paid for already: to end it earlier saves nothing.
+    pub fn paid_ahead(&self, age: Duration) -> Duration {
+        let step = self.billing_step.as_nanos();
+        let used = if step == 0 { age.as_nanos() } else { age.as_nanos().div_ceil(step).saturating_mul(step) };
+        let billed = Duration::from_nanos(u64::try_from(used).unwrap_or(u64::MAX)).max(self.minimum_billing);
+        billed.saturating_sub(age)
+    }
+}
+
+/// How long a replica has been paid for already.
+pub fn paid_ahead(adapters: &[AdapterView], replica: &ReplicaView) -> Duration {
+    let adapter = adapters.iter().find(|adapter| Some(&adapter.name) == replica.adapter.as_ref());
+    adapter.map_or(Duration::ZERO, |adapter| adapter.paid_ahead(replica.age))
 }
 
 /// Whether instances are allowed at all.

@@ -126,6 +126,10 @@ pub struct Observation {
     pub starting_for: Vec<Duration>,
     /// How long the next instance takes to start, as learnt at its adapter.
     pub start_time: Option<Duration>,
+    /// How long each instance, the one that is to go next first, has been paid for already.
+    pub paid_ahead: Vec<Duration>,
+    /// The least that the next instance is billed for.
+    pub minimum_billing: Duration,
     /// Replicas that run here or could: no more than do where the box bears no further one.
     pub local: u32,
 }

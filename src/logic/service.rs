@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::archive;
 use super::load::{LoadSample, ServiceLoad, Window};
-use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, plan};
+use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, paid_ahead, plan};
 use super::policy::{Bounds, Change, Decision, Observation, Policy, PolicyState, utilisation};
+use super::record::Recorder;
 use super::route::{PeerRule, Placement};
 
 mod replacement;
@@ -57,6 +58,7 @@ pub struct ServiceScaling {
     state: Option<PolicyState>,
     /// The next decision begins at what is alive then.
     begins_anew: bool,
+    recorder: Recorder,
     decision: Option<Decision>,
     draining: BTreeMap<String, Duration>,
     /// Since when the configuration no longer has it.
@@ -103,6 +105,7 @@ impl ServiceScaling {
             settings,
             state: None,
             begins_anew: false,
+            recorder: Recorder::default(),
             decision: None,
             draining: BTreeMap::new(),
             retired_since: None,
@@ -169,6 +172,14 @@ impl ServiceScaling {
     /// What was learnt of its load, to be kept over a restart; `None` where its policy learns nothing.
     pub fn memory(&self) -> Option<Vec<u8>> {
         self.state.as_ref().filter(|state| state.has_learnt()).map(archive::to_bytes)
+    }
+
+    /// Recordings of decisions that are to be kept, each given once; at the end also the one that is under way.
+    pub fn recordings(&mut self, at_end: bool) -> Vec<Vec<u8>> {
+        if at_end {
+            self.recorder.end();
+        }
+        self.recorder.take()
     }
 
     /// Goes on with what was learnt before a restart, so long ago as is known. False where these are no such bytes.
@@ -267,8 +278,12 @@ impl ServiceScaling {
             None => policy.start(alive),
         };
         let bounds = self.bounds(window, situation, state.wanted());
+        if begins_anew || !self.recorder.is_open() {
+            self.recorder.begin(policy, &state);
+        }
         let (state, mut decision) = policy.decide(state, &observation, bounds, now);
         self.state = Some(state);
+        self.recorder.note(observation, bounds, now, &decision);
         if decision.reason.change == Change::AtMaximum && bounds.max < self.settings.bounds.max {
             decision.reason.change = Change::LeftToPeers;
         }
@@ -323,6 +338,12 @@ impl ServiceScaling {
         let (ready, starting) = (count(Phase::Ready), count(Phase::Starting));
         let span = self.settings.window;
         let name = &self.settings.name;
+        let next = self.next_adapter(situation.adapters);
+        let instances = replicas.iter().filter(|replica| {
+            replica.placement == Placement::Cloud && matches!(replica.phase, Phase::Starting | Phase::Ready)
+        });
+        let mut paid_ahead: Vec<_> = instances.map(|replica| paid_ahead(situation.adapters, replica)).collect();
+        paid_ahead.sort_unstable();
         let mean = |field: fn(&ServiceLoad) -> f64| {
             window.mean(span, |sample: &LoadSample| sample.services.get(name).map(field))
         };
@@ -353,7 +374,9 @@ impl ServiceScaling {
             service_time: now.and_then(|s| s.service_time).map(|time| time.as_secs_f64()),
             completed: now.map_or(0.0, |s| s.completed_per_s) * window.last_interval().as_secs_f64(),
             starting_for: replicas.iter().filter(|r| r.phase == Phase::Starting).map(|r| r.age).collect(),
-            start_time: self.start_time(situation.adapters),
+            start_time: next.and_then(|adapter| adapter.start_time),
+            minimum_billing: next.map_or(Duration::ZERO, |adapter| adapter.minimum_billing),
+            paid_ahead,
             local: self.most_local(window, situation),
         }
     }
@@ -366,14 +389,13 @@ impl ServiceScaling {
         Some(if self.settings.custom_per_replica { mean / f64::from(ready.max(1)) } else { mean })
     }
 
-    /// How long the next instance takes to start: at the cheapest adapter that takes launches now, or else at the cheapest.
-    fn start_time(&self, adapters: &[AdapterView]) -> Option<Duration> {
+    /// Where the next instance is launched: at the cheapest adapter that takes launches now, or else at the cheapest.
+    fn next_adapter<'a>(&self, adapters: &'a [AdapterView]) -> Option<&'a AdapterView> {
         let mine = adapters.iter().filter(|adapter| self.settings.adapters.contains(&adapter.name));
-        let first = mine.min_by(|a, b| {
+        mine.min_by(|a, b| {
             let key = |adapter: &AdapterView| (adapter.held_back.is_some(), adapter.price_per_hour);
             key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
-        });
-        first.and_then(|adapter| adapter.start_time)
+        })
     }
 
     fn plan_input(&self, wanted: u32, window: &Window, situation: Situation<'_>) -> PlanInput {

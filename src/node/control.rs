@@ -227,7 +227,7 @@ fn start_actors(
         report: publisher.clone().recipient(),
     });
     let (gateway, progress) = (parts.gateway.clone(), parts.pulse.progress.clone());
-    let journal = parts.journal.clone();
+    let (journal, recorder, clock) = (parts.journal.clone(), parts.journal.clone(), parts.clock);
     let outputs = Outputs {
         start_local: local.clone().recipient(),
         stop_local: local.clone().recipient(),
@@ -240,6 +240,7 @@ fn start_actors(
         report: publisher.clone().recipient(),
         install: Box::new(move |table| gateway.install(table)),
         remember: Box::new(move |service, memory| journal.keep_memory(service, memory)),
+        record: Box::new(move |service, recording| recorder.keep_recording(service, recording, clock.now())),
         decided: Box::new(move || progress.made(Part::Scheduler)),
     };
     tell(&scheduler.clone().recipient(), Connect(outputs));

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::course::{Course, Point};
 use super::trace::Trace;
 use crate::logic::burst::StartTimes;
 use crate::logic::load::{HostLoad, LoadSample, ServiceLoad};
@@ -108,6 +109,8 @@ pub struct Outcome {
     pub launches: u64,
     /// How often the number of replicas began to fall after it had grown, or to grow after it had fallen.
     pub reversals: u64,
+    /// How it went over time, from the beginning.
+    pub course: Course,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +152,8 @@ struct Play<'a> {
     last_alive: u32,
     scored_from: u64,
     scored_to: u64,
+    /// What instances cost until now, for the course.
+    spent: f64,
     /// How long instances of each provider took to start, as a node learns it.
     starts: Vec<StartTimes>,
 }
@@ -157,6 +162,7 @@ struct Play<'a> {
 #[derive(Default)]
 struct Tally {
     arrivals: u64,
+    arrived_work: u64,
     done: u64,
     work: u64,
     in_flight: u64,
@@ -197,6 +203,7 @@ impl<'a> Play<'a> {
             last_alive: world.local,
             scored_from: micros(world.warmup),
             scored_to: micros(trace.length()),
+            spent: 0.0,
             starts: vec![StartTimes::default(); world.providers.len()],
         };
         for _ in 0..world.local {
@@ -259,6 +266,7 @@ impl<'a> Play<'a> {
 
     fn arrive(&mut self, index: usize) {
         self.tally.arrivals += 1;
+        self.tally.arrived_work += micros(self.trace.requests()[index].work);
         if self.waiting.is_empty()
             && let Some(place) = self.free_place()
         {
@@ -349,6 +357,7 @@ impl<'a> Play<'a> {
     }
 
     fn tick(&mut self, rule: &mut dyn Rule, tick: u64) {
+        self.note_course(tick);
         let sample = self.sample(tick);
         let load = sample.services[SERVICE].clone();
         let replicas: Vec<_> = self.replicas.iter().map(|replica| self.view(replica)).collect();
@@ -427,6 +436,8 @@ impl<'a> Play<'a> {
             held_back: None,
             affordable: u32::MAX,
             start_time: self.starts[index].quantile(0.5),
+            minimum_billing: provider.minimum_billing,
+            billing_step: Duration::ZERO,
         }
     }
 
@@ -460,6 +471,23 @@ impl<'a> Play<'a> {
         if (self.scored_from..=self.scored_to).contains(&self.now) {
             self.outcome.launches += 1;
         }
+    }
+
+    fn note_course(&mut self, tick: u64) {
+        if self.now > self.scored_to {
+            return;
+        }
+        let prices = self.replicas.iter().filter_map(|replica| replica.provider);
+        let price: f64 = prices.map(|provider| self.world.providers[provider].price_per_hour).sum();
+        self.spent += price * tick as f64 / SECOND / 3600.0;
+        let ready = self.replicas.iter().filter(|replica| replica.life == Life::Ready).count();
+        self.outcome.course.push(Point {
+            at: Duration::from_micros(self.now - tick),
+            load: self.tally.arrived_work as f64 / tick as f64,
+            places: ready as f64 * f64::from(self.world.concurrency),
+            queued: self.waiting.len() as f64,
+            spend: self.spent,
+        });
     }
 
     fn note(&mut self) {

@@ -77,8 +77,13 @@ fn a_broker_that_dies_costs_no_request_and_gets_everything_back_when_it_returns(
     node.wait_for_event(PATIENCE, "link.lost");
     let answered = load.answered();
     wait_until(PATIENCE, "requests are answered without a broker", || (load.answered() > answered + 20).then_some(()));
+    // Events are said once, so whoever is to hear them is there before the node is.
+    node.signal(Signal::SIGSTOP);
     broker.up();
     let after = Subscriber::start(&broker.address(), &format!("{JSON}/#"));
+    publish(&broker.address(), &format!("{JSON}/probe"), b"there");
+    after.wait_for("it is subscribed", |m| m.topic.ends_with("/probe"));
+    node.signal(Signal::SIGCONT);
     for topic in ["discovery/gateway-t", "node/gateway-t/state", "node/gateway-t/service/digits"] {
         after.wait_for_topic(&format!("{JSON}/{topic}"));
     }

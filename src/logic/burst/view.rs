@@ -30,6 +30,8 @@ impl Engine {
             held_back: self.held_back_at(adapter, service, now),
             affordable: self.affordable(name, now),
             start_time: adapter.start_times().quantile(0.5),
+            minimum_billing: adapter.settings.terms.minimum_billing,
+            billing_step: adapter.settings.terms.billing_step,
         });
         views.collect()
     }

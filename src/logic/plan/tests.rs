@@ -32,6 +32,8 @@ fn adapter(name: &str, price_per_hour: f64) -> AdapterView {
         held_back: None,
         affordable: u32::MAX,
         start_time: None,
+        minimum_billing: Duration::ZERO,
+        billing_step: Duration::ZERO,
     }
 }
 

@@ -2,9 +2,90 @@
 
 use std::time::Duration;
 
-use super::{Basis, Change, PolicyState, Side, predictive};
-use crate::logic::archive::Archive;
+use super::{
+    Basis, Bounds, Change, Metric, Observation, Policy, PolicyState, Side, concurrency, predictive, threshold,
+};
+use crate::logic::archive::{Archive, archived};
 use crate::logic::forecast::Forecaster;
+
+archived!(Bounds { min, max });
+archived!(Observation {
+    utilisation,
+    cpu,
+    memory,
+    network,
+    request_rate,
+    latency_p95,
+    custom,
+    ready,
+    starting,
+    in_flight,
+    queued,
+    requests,
+    requests_short,
+    arrivals_per_s,
+    service_time,
+    completed,
+    starting_for,
+    start_time,
+    paid_ahead,
+    minimum_billing,
+    local,
+});
+archived!(threshold::Config { metric, threshold, scale_factor, interval, band });
+archived!(concurrency::Config {
+    target,
+    stable_window,
+    panic_window,
+    panic_threshold,
+    max_scale_up_rate,
+    max_scale_down_rate,
+    scale_down_delay,
+});
+archived!(predictive::Config { concurrency, late_after, late_price });
+
+impl Archive for Metric {
+    fn write(&self, to: &mut Vec<u8>) {
+        Self::ALL.iter().position(|one| one == self).unwrap_or(Self::ALL.len()).write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        Self::ALL.get(usize::read(from)?).copied()
+    }
+}
+
+impl Archive for Policy {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Threshold(config) => {
+                1_u8.write(to);
+                config.write(to);
+            }
+            Self::Concurrency(config) => {
+                2_u8.write(to);
+                config.write(to);
+            }
+            Self::Predictive(config) => {
+                3_u8.write(to);
+                config.write(to);
+            }
+            Self::Largest(policies) => {
+                4_u8.write(to);
+                policies.write(to);
+            }
+        }
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        match u8::read(from)? {
+            1 => Archive::read(from).map(Self::Threshold),
+            2 => Archive::read(from).map(Self::Concurrency),
+            3 => Archive::read(from).map(Self::Predictive),
+            4 => Archive::read(from).map(Self::Largest),
+            _ => None,
+        }
+    }
+}
 
 impl Archive for PolicyState {
     fn write(&self, to: &mut Vec<u8>) {

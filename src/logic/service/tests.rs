@@ -37,6 +37,8 @@ fn adapter() -> AdapterView {
         held_back: None,
         affordable: 8,
         start_time: None,
+        minimum_billing: Duration::ZERO,
+        billing_step: Duration::ZERO,
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Scene {
     pub(super) alive: u32,
     ready: u32,
     starting_for: Vec<Duration>,
+    /// Seconds for which each instance has been paid already, the one that is to go next first.
+    paid_ahead: Vec<f64>,
     /// The load as it just was.
     now: f64,
     /// Work that waits now, in seconds at one place.
@@ -64,6 +66,16 @@ pub(super) struct Launch {
     /// Seconds until one of now is ready, and the moment that begins then.
     lead: f64,
     then: usize,
+    /// Seconds for which it is paid at least.
+    least_paid: f64,
+}
+
+impl Launch {
+    /// Seconds that it pays for in which it does no good: while it starts, and what is left of the least that is paid for one that is of use
+    /// for so long.
+    fn paid_for_nothing(&self, lasts: f64) -> f64 {
+        self.start.max(self.least_paid - lasts)
+    }
 }
 
 /// The future from now on, with a moment that begins with each of these.
@@ -98,9 +110,11 @@ impl Scene {
         let is_local_of_interest = seen.ready + seen.starting <= seen.local;
         let leads = starts.map(|start| start + REACTION);
         let (moments, outlooks) = moments(forecast, if is_local_of_interest { leads } else { [leads[1]; 2] });
+        let least_paid = [0.0, seen.minimum_billing.as_secs_f64()];
         let launch = |which: usize| {
             let then = moments.iter().position(|moment| moment.from + 1e-9 >= leads[which]);
-            Launch { start: starts[which], lead: leads[which], then: then.unwrap_or(moments.len() - 1) }
+            let then = then.unwrap_or(moments.len() - 1);
+            Launch { start: starts[which], lead: leads[which], then, least_paid: least_paid[which] }
         };
         Self {
             slots: f64::from(config.concurrency),
@@ -111,6 +125,7 @@ impl Scene {
             alive: seen.ready + seen.starting,
             ready: seen.ready,
             starting_for: seen.starting_for.clone(),
+            paid_ahead: seen.paid_ahead.iter().map(Duration::as_secs_f64).collect(),
             now: forecast.last(),
             backlog: count(seen.queued) * service_time,
             local: launch(0),
@@ -219,12 +234,12 @@ impl Scene {
         for count in counts_above(alive).take_while(|count| *count <= most) {
             let gain = difference(&here, &self.cost(count));
             let extra = self.hire(count) - self.hire(alive);
-            let mut value = self.best_sum(&gain, launch.then);
+            let (mut value, lasts) = self.best_sum(&gain, launch.then);
             let is_due = backlog > 0.0 || gain[launch.then] > 0.0;
             if backlog > 0.0 {
                 value = value.max(0.0) + self.relief(count, alive, backlog, load);
             }
-            value -= extra * launch.start;
+            value -= extra * launch.paid_for_nothing(lasts);
             if is_due && value > saved {
                 (best, saved) = (count, value);
             }
@@ -240,7 +255,7 @@ impl Scene {
     fn could_pay(&self, here: &Course, alive: u32, launch: &Launch) -> bool {
         let hire = self.hire(alive.saturating_add(1));
         let gain: Course = here.iter().map(|cost| cost - hire).collect();
-        self.best_sum(&gain, launch.then) > (hire - self.hire(alive)) * launch.start
+        self.best_sum(&gain, launch.then).0 > (hire - self.hire(alive)) * launch.start
     }
 
     /// The count, at most what is alive, down to which it is better to end them now than to keep them.
@@ -249,9 +264,10 @@ impl Scene {
         let load = self.later(self.launch(self.alive)).mean;
         let (mut best, mut most) = (self.alive, 0.0);
         for count in counts_below(self.alive) {
-            let gain = difference(&self.cost(count), &here);
+            let mut gain = difference(&self.cost(count), &here);
+            self.add_what_is_paid(&mut gain, self.alive - count);
             let extra = self.hire(self.alive) - self.hire(count);
-            let keep = self.best_sum(&gain, 0) + self.relief(self.alive, count, self.backlog, load);
+            let keep = self.best_sum(&gain, 0).0 + self.relief(self.alive, count, self.backlog, load);
             let (again, is_at_once) = self.launching_again(&gain, extra, self.launch(count));
             let saved = -(gain[0] + gain[1]);
             if keep <= again && !is_at_once && saved > most {
@@ -265,10 +281,14 @@ impl Scene {
     fn launching_again(&self, gain: &Course, extra: f64, launch: &Launch) -> (f64, bool) {
         // The best sum from each later moment on, from the last one back.
         let mut best = (0.0, false);
-        let mut sum = 0.0_f64;
+        let (mut sum, mut lasts) = (0.0_f64, 0.0);
         for (index, moment) in self.moments.iter().enumerate().skip(launch.then).rev() {
-            sum = (sum + gain[index] * moment.length).max(0.0);
-            let value = sum - extra * launch.start;
+            sum += gain[index] * moment.length;
+            lasts += moment.length;
+            if sum <= 0.0 {
+                (sum, lasts) = (0.0, 0.0);
+            }
+            let value = sum - extra * launch.paid_for_nothing(lasts);
             if value > best.0 {
                 best = (value, index == launch.then);
             }
@@ -276,12 +296,25 @@ impl Scene {
         best
     }
 
-    /// The greatest sum of gains from a moment until any later one.
-    fn best_sum(&self, gain: &Course, from: usize) -> f64 {
-        let (mut sum, mut best) = (0.0, 0.0_f64);
+    /// While what is ended is paid for already, keeping it costs nothing.
+    fn add_what_is_paid(&self, gain: &mut Course, ended: u32) {
+        let ended = self.paid_ahead.iter().take(ended as usize);
+        for ahead in ended.filter(|ahead| **ahead > 0.0) {
+            for (moment, gain) in self.moments.iter().zip(gain.iter_mut()) {
+                *gain += ((ahead - moment.from) / moment.length).clamp(0.0, 1.0);
+            }
+        }
+    }
+
+    /// The greatest sum of gains from a moment until any later one, and how long that is.
+    fn best_sum(&self, gain: &Course, from: usize) -> (f64, f64) {
+        let (mut sum, mut lasts, mut best) = (0.0, 0.0, (0.0, 0.0));
         for (moment, gain) in self.moments.iter().zip(gain).skip(from) {
             sum += gain * moment.length;
-            best = best.max(sum);
+            lasts += moment.length;
+            if sum > best.0 {
+                best = (sum, lasts);
+            }
         }
         best
     }

@@ -331,3 +331,49 @@ fn a_state_that_was_tampered_with_is_not_read() {
         assert!(archive::from_bytes::<PolicyState>(&archive::to_bytes(&state)).is_none(), "{service_time:?}");
     }
 }
+
+#[test]
+fn what_is_paid_for_already_is_kept_until_then() {
+    // Ten instances more than are needed, each paid for ten minutes more.
+    let mut play = Play::new(config(10));
+    play.run(900, 20.0);
+    let before = play.wanted;
+    let mut fell_after = None;
+    for second in 0..900_u64 {
+        play.second += 1;
+        let paid_ahead = vec![Duration::from_secs(600_u64.saturating_sub(second)); before as usize - 1];
+        let seen = Observation { paid_ahead, minimum_billing: Duration::from_secs(600), ..play.seen(Some(0.5)) };
+        let (state, decision) = play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+        (play.state, play.wanted) = (state, decision.wanted);
+        if play.wanted < before {
+            fell_after.get_or_insert(second);
+        }
+    }
+    let fell_after = fell_after.expect("it lets them go at last");
+    assert!((560..=640).contains(&fell_after), "after {fell_after} s");
+    assert!(play.wanted <= 2, "{}", play.wanted);
+}
+
+#[test]
+fn a_long_least_payment_makes_a_short_use_too_dear() {
+    let most_wanted = |minimum_billing: u64| {
+        let mut play = Play::new(config(4));
+        // Bursts of two minutes that were seen often enough to be known.
+        let mut most = 0;
+        for second in 0..7_200_u64 {
+            play.second += 1;
+            let rate = if second % 900 < 120 { 6.0 } else { 1.0 };
+            let minimum_billing = Duration::from_secs(minimum_billing);
+            let seen = Observation { minimum_billing, ..play.seen(Some(rate)) };
+            let (state, decision) =
+                play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+            (play.state, play.wanted) = (state, decision.wanted);
+            if second > 3_600 {
+                most = most.max(play.wanted);
+            }
+        }
+        most
+    };
+    let (free_to_end, paid_by_the_day) = (most_wanted(0), most_wanted(86_400));
+    assert!(paid_by_the_day < free_to_end, "{paid_by_the_day} where a day is paid, {free_to_end} where a second is");
+}

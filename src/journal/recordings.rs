@@ -1,0 +1,118 @@
+//! Decisions that can be asked for again, a file for each recording: the newest of each service are kept.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::host::clock::unix_ms_now;
+use crate::host::file;
+use crate::logic::archive::{self, archived};
+
+/// Folder in the state directory.
+const FOLDER: &str = "recordings";
+/// How the files end.
+const SUFFIX: &str = "rec";
+/// So many of each service: of one that changes all the time, the last hour and a half.
+const KEPT: usize = 20;
+
+/// Recordings of a state directory.
+#[derive(Clone, Debug)]
+pub(super) struct Recordings {
+    folder: PathBuf,
+}
+
+/// A recording as it stands in its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// When it was written, in Unix milliseconds, and what the clock of its times was then.
+    written_at_ms: u64,
+    now: Duration,
+    /// What `logic::record` made.
+    pub bytes: Vec<u8>,
+}
+
+archived!(Kept { written_at_ms, now, bytes });
+
+impl Kept {
+    /// Reads a file; `None` in the error's place means that it is none, or of another version.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(path: &Path) -> std::io::Result<Option<Self>> {
+        std::fs::read(path).map(|bytes| archive::from_bytes(&bytes))
+    }
+
+    /// The calendar's time, in Unix milliseconds, of a moment in it.
+    pub fn unix_ms(&self, at: Duration) -> i64 {
+        let ago = u64::try_from(self.now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX);
+        i64::try_from(self.written_at_ms.saturating_sub(ago)).unwrap_or(i64::MAX)
+    }
+}
+
+impl Recordings {
+    pub(super) fn of(state_dir: &Path) -> Self {
+        Self { folder: state_dir.join(FOLDER) }
+    }
+
+    /// Writes one, whose times are by a clock that is at `now`, and lets go of the oldest.
+    pub(super) fn write(&self, service: &str, bytes: Vec<u8>, now: Duration) -> std::io::Result<()> {
+        let folder = self.folder.join(service);
+        file::make_folder(&folder)?;
+        let written_at_ms = u64::try_from(unix_ms_now()).unwrap_or(0);
+        let names = (written_at_ms..).map(|number| folder.join(format!("{number:016}.{SUFFIX}")));
+        let path = names.into_iter().find(|path| !path.exists());
+        let content = archive::to_bytes(&Kept { written_at_ms, now, bytes });
+        path.map_or(Ok(()), |path| file::replace(&path, &content))?;
+        let mut all = Self::in_folder(&folder)?;
+        all.truncate(all.len().saturating_sub(KEPT));
+        all.iter().try_for_each(std::fs::remove_file)
+    }
+
+    /// All of a folder, the oldest first.
+    fn in_folder(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+        let mut paths: Vec<_> = entries.collect::<Result<_, _>>()?;
+        paths.retain(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX));
+        paths.sort_unstable();
+        Ok(paths)
+    }
+}
+
+/// The recordings that a path means: itself, or all that are in the folder, the oldest first.
+///
+/// # Errors
+/// It is not there, or cannot be read.
+pub fn recordings_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if path.metadata()?.is_dir() { Recordings::in_folder(path) } else { Ok(vec![path.to_owned()]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept_and_tell_when_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let recordings = Recordings::of(folder.path());
+        let before = unix_ms_now();
+        for number in 0..25_u8 {
+            recordings.write("digits", vec![number], Duration::from_secs(1000)).unwrap();
+        }
+        let kept = recordings_at(&folder.path().join("recordings/digits")).unwrap();
+        let numbers: Vec<u8> = kept.iter().map(|path| Kept::read(path).unwrap().unwrap().bytes[0]).collect();
+        assert_eq!(numbers, (5..25).collect::<Vec<u8>>());
+        let last = Kept::read(kept.last().unwrap()).unwrap().unwrap();
+        let ago = last.unix_ms(Duration::from_secs(1000)) - last.unix_ms(Duration::from_secs(940));
+        assert_eq!(ago, 60_000);
+        assert!(last.unix_ms(Duration::from_secs(1000)) >= before);
+    }
+
+    #[test]
+    fn another_file_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.rec");
+        std::fs::write(&path, b"something else").unwrap();
+        assert_eq!(Kept::read(&path).unwrap(), None);
+        assert_eq!(recordings_at(folder.path()).unwrap(), [path]);
+        assert!(recordings_at(&folder.path().join("none")).is_err());
+    }
+}
