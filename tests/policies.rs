@@ -64,6 +64,8 @@ fn what_a_forecast_learnt_outlives_the_node() {
             .then_some(())
     });
     load.stop().assert_sound();
+    assert!(node.service("digits")["forecast_error"].is_number(), "{}", node.service("digits"));
+    assert!(node.console("/metrics").text().contains("tidegate_forecast_error_ratio{service=\"digits\"}"));
     assert_eq!(node.terminate().code, Some(0));
     let kept = home.state_dir().join("forecast/digits");
     assert!(kept.metadata().is_ok_and(|file| file.len() > 10_000), "{kept:?}");

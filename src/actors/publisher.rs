@@ -465,6 +465,9 @@ fn count_replicas(status: &ServiceStatus) {
         let labels = labels.map(|(name, value)| metrics::Label::new(name, value.to_owned()));
         metrics::gauge!("tidegate_replicas", labels.to_vec()).set(f64::from(count));
     }
+    if let Some(error) = status.forecast_error {
+        metrics::gauge!("tidegate_forecast_error_ratio", "service" => service.clone()).set(error);
+    }
     metrics::gauge!("tidegate_replicas_desired", "service" => service.clone()).set(f64::from(status.wanted));
 }
 

@@ -42,6 +42,10 @@ fn describe() {
     describe_gauge!("tidegate_queue_requests", "Requests that wait for a replica");
     describe_histogram!("tidegate_queue_duration_seconds", Unit::Seconds, "Time that requests waited for a replica");
     describe_gauge!("tidegate_replicas", "Replicas by service, placement and state");
+    describe_gauge!(
+        "tidegate_forecast_error_ratio",
+        "How much the forecast that decides has erred lately, as a share of what came"
+    );
     describe_gauge!("tidegate_replicas_desired", "Replicas that the policy wants");
     describe_histogram!(
         "tidegate_burst_start_seconds",

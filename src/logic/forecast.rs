@@ -350,6 +350,12 @@ impl Forecast {
         Outlook { horizon, by, value, mean, outcomes }
     }
 
+    /// The same at the horizon that is nearest to so far ahead.
+    pub fn error_at(&self, ahead: Duration) -> f64 {
+        let slots = ahead.as_millis() / SLOT.as_millis();
+        self.error(self.view(u32::try_from(slots).unwrap_or(u32::MAX)).horizon)
+    }
+
     /// The mean absolute error of the forecaster that counts at a horizon, in doublings of 1 + load.
     pub fn error(&self, horizon: usize) -> f64 {
         let record = &self.records[horizon];

@@ -236,6 +236,15 @@ impl PolicyState {
         }
     }
 
+    /// How much the forecast has erred lately that the last decision was made by, as a share of what came; `None` without one.
+    pub fn forecast_error(&self) -> Option<f64> {
+        match self {
+            Self::Threshold(_) | Self::Concurrency(_) => None,
+            Self::Predictive(state) => state.forecast_error(),
+            Self::Largest(states) => states.iter().find_map(Self::forecast_error),
+        }
+    }
+
     /// Whether something was learnt that is worth keeping over a restart.
     pub fn has_learnt(&self) -> bool {
         match self {

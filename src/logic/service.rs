@@ -200,6 +200,11 @@ impl ServiceScaling {
         self.decision.as_ref()
     }
 
+    /// How much the forecast that decides has erred lately, as a share of what came; `None` without one.
+    pub fn forecast_error(&self) -> Option<f64> {
+        self.state.as_ref().and_then(PolicyState::forecast_error)
+    }
+
     /// The replicas that are on their way out, with the time since when.
     pub fn draining(&self) -> &BTreeMap<String, Duration> {
         &self.draining

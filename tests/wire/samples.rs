@@ -312,6 +312,7 @@ fn service_status() -> ServiceStatus {
         latency_p99_s: Some(0.043007),
         spend_hour: 0.35,
         currency: text("EUR"),
+        forecast_error: Some(0.125),
     }
 }
 

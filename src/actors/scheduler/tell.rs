@@ -118,6 +118,8 @@ impl Scheduler {
             latency_p99_s: load.latency_p99.map(|time| time.as_secs_f64()),
             spend_hour: self.board.spend_hour(),
             currency: Some(self.currency.clone()),
+            // In hundredths: what trembles below that is no news.
+            forecast_error: service.scaling.forecast_error().map(|error| (error * 100.0).round() / 100.0),
             ..ServiceStatus::default()
         })
     }

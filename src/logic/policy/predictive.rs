@@ -103,6 +103,14 @@ impl State {
         }
     }
 
+    /// How much the forecast of the last decision has erred lately, as a share of what came.
+    pub(super) fn forecast_error(&self) -> Option<f64> {
+        match self.last?.basis {
+            Basis::Forecast { ahead, .. } => Some(self.forecast.error_at(ahead).exp2() - 1.0),
+            _ => None,
+        }
+    }
+
     /// Begins anew with so many alive, and with what was learnt.
     pub(super) fn begin_at(self, alive: u32) -> Self {
         Self { forecast: self.forecast, service_time: self.service_time, ..Self::start(alive) }
