@@ -9,14 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tidegate::logic::policy::{Policy, concurrency, predictive};
-use tidegate::simulate::baseline::{Foresight, Hpa, Planned, Ray, SkyServe, Wish};
+use tidegate::logic::policy::{Policy, predictive};
 use tidegate::simulate::contest::{self, Contender, Terms};
-use tidegate::simulate::engine::{ColdStart, Outcome, Provider, Rule, World, play};
+use tidegate::simulate::engine::{ColdStart, Outcome, Provider, World, play};
 use tidegate::simulate::generate::{Recipe, Shape};
-use tidegate::simulate::optimum;
-use tidegate::simulate::own::Own;
 use tidegate::simulate::trace::Trace;
+use tidegate::simulate::tune::Tuned;
 
 const COLD_STARTS: [u64; 3] = [10, 60, 180];
 /// What a late request costs, in replica-hours.
@@ -25,31 +23,27 @@ const RATE: f64 = 5.0;
 const TUNING_RATES: [f64; 2] = [3.0, 8.0];
 const TUNING_SEEDS: [u64; 1] = [101];
 
-/// A rule with its parameters: the utilisation that it aims at, and its delays in seconds.
+/// Who takes part.
 #[derive(Clone, Copy, Debug)]
 enum Entrant {
-    Predictive,
-    Hpa(f64, u64),
-    Kpa(f64, u64, u64),
-    Ray(f64, u64, u64),
-    SkyServe(f64, u64, u64),
-    BestStatic,
-    Optimum,
+    Tuned(Tuned),
+    /// The node's policy, `best-static` or `optimum`.
+    As(Contender),
 }
 
 /// Chosen by the search; see above.
-const TUNED: [(&str, Entrant); 4] = [
-    ("hpa", Entrant::Hpa(0.7, 60)),
-    ("kpa", Entrant::Kpa(0.7, 60, 0)),
-    ("ray", Entrant::Ray(0.7, 0, 60)),
-    ("skyserve", Entrant::SkyServe(0.7, 20, 300)),
+const TUNED: [(&str, Tuned); 4] = [
+    ("hpa", Tuned::Hpa(0.7, 60)),
+    ("kpa", Tuned::Kpa(0.7, 60, 0)),
+    ("ray", Tuned::Ray(0.7, 0, 60)),
+    ("skyserve", Tuned::SkyServe(0.7, 20, 300)),
 ];
 /// As documented.
-const DEFAULTS: [(&str, Entrant); 4] = [
-    ("hpa, defaults", Entrant::Hpa(0.7, 300)),
-    ("kpa, defaults", Entrant::Kpa(0.7, 60, 0)),
-    ("ray, defaults", Entrant::Ray(1.0, 30, 600)),
-    ("skyserve, defaults", Entrant::SkyServe(0.7, 300, 1200)),
+const DEFAULTS: [(&str, Tuned); 4] = [
+    ("hpa, defaults", Tuned::Hpa(0.7, 300)),
+    ("kpa, defaults", Tuned::Kpa(0.7, 60, 0)),
+    ("ray, defaults", Tuned::Ray(1.0, 30, 600)),
+    ("skyserve, defaults", Tuned::SkyServe(0.7, 300, 1200)),
 ];
 
 /// Loss, hours and late requests of each cell: shape, cold start, penalty.
@@ -89,48 +83,17 @@ fn late_price(penalty: f64) -> Duration {
 
 impl Entrant {
     fn outcome(self, trace: &Trace, world: &World, penalty: f64) -> Outcome {
-        let slots = f64::from(world.concurrency);
-        let mut rule: Box<dyn Rule> = match self {
-            Self::BestStatic => {
-                let terms = Terms { late_price: late_price(penalty), mean_work: seconds(1) };
-                return contest::run(Contender::BestStatic, trace, world, terms, &mut |_| {});
-            }
-            Self::Optimum => planned(Foresight::new(optimum::plan(trace, world, late_price(penalty))), world),
-            Self::Hpa(target, down) => planned(Hpa::new(target * slots, seconds(down)), world),
-            Self::Ray(target, up, down) => planned(Ray::new(target * slots, seconds(up), seconds(down)), world),
-            Self::SkyServe(target, up, down) => {
-                planned(SkyServe::new(target * slots, seconds(up), seconds(down)), world)
-            }
-            Self::Kpa(target, stable, delay) => {
-                let config = concurrency::Config {
-                    target: target * slots,
-                    stable_window: seconds(stable),
-                    panic_window: seconds((stable / 10).max(2)),
-                    scale_down_delay: seconds(delay),
-                    ..concurrency::Config::new(world.concurrency)
-                };
-                Box::new(Own::new(Policy::Concurrency(config), world))
-            }
-            Self::Predictive => Box::new(Own::new(
-                Policy::Predictive(predictive::Config {
-                    concurrency: world.concurrency,
-                    late_after: world.slo_wait,
-                    late_price: Some(late_price(penalty)),
-                }),
-                world,
-            )),
-        };
-        play(trace, world, rule.as_mut(), &mut |_| {})
+        let terms = Terms { late_price: late_price(penalty), mean_work: seconds(1) };
+        match self {
+            Self::Tuned(tuned) => play(trace, world, tuned.rule(world, terms).as_mut(), &mut |_| {}),
+            Self::As(contender) => contest::run(contender, trace, world, terms, &mut |_| {}),
+        }
     }
 
     /// Those that are not told what a late request costs do the same at each penalty.
     fn knows_the_penalty(self) -> bool {
-        matches!(self, Self::Predictive | Self::BestStatic | Self::Optimum)
+        matches!(self, Self::As(_))
     }
-}
-
-fn planned<W: Wish + 'static>(wish: W, world: &World) -> Box<dyn Rule> {
-    Box::new(Planned::new(wish, world.local, world.max_replicas))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
@@ -175,33 +138,18 @@ fn ratio(ours: &Cells, theirs: &Cells) -> f64 {
     geometric_mean(ours.iter().map(|(cell, (loss, ..))| loss / theirs[cell].0))
 }
 
-/// The grid of each baseline's parameters.
-fn grid() -> Vec<(&'static str, Vec<Entrant>)> {
-    let targets = [0.4, 0.55, 0.7, 0.85, 1.0];
-    let with_two = |make: fn(f64, u64, u64) -> Entrant, first: [u64; 3], second: [u64; 3]| {
-        let pairs = first.into_iter().flat_map(move |a| second.into_iter().map(move |b| (a, b)));
-        let all = targets.into_iter().flat_map(move |target| pairs.clone().map(move |(a, b)| make(target, a, b)));
-        all.collect::<Vec<_>>()
-    };
-    let hpa = targets.into_iter().flat_map(|target| [0, 60, 300, 900].map(|down| Entrant::Hpa(target, down)));
-    vec![
-        ("hpa", hpa.collect()),
-        ("kpa", with_two(Entrant::Kpa, [30, 60, 180], [0, 300, 900])),
-        ("ray", with_two(Entrant::Ray, [0, 10, 30], [60, 300, 600])),
-        ("skyserve", with_two(Entrant::SkyServe, [20, 60, 300], [60, 300, 1200])),
-    ]
-}
-
 fn search() {
-    for (name, entrants) in grid() {
-        let score = |entrant: &Entrant| {
+    for contender in [Contender::Hpa, Contender::Kpa, Contender::Ray, Contender::SkyServe] {
+        let score = |tuned: &Tuned| {
             geometric_mean(TUNING_RATES.into_iter().flat_map(|rate| {
-                evaluate(*entrant, rate, &TUNING_SEEDS).into_values().map(|(loss, ..)| loss).collect::<Vec<_>>()
+                let cells = evaluate(Entrant::Tuned(*tuned), rate, &TUNING_SEEDS);
+                cells.into_values().map(|(loss, ..)| loss).collect::<Vec<_>>()
             }))
         };
-        let scored: Vec<_> = entrants.iter().map(|entrant| (score(entrant), entrant)).collect();
+        let grid = Tuned::grid(contender);
+        let scored: Vec<_> = grid.iter().map(|tuned| (score(tuned), tuned)).collect();
         let best = scored.iter().min_by(|a, b| a.0.total_cmp(&b.0));
-        eprintln!("{name}: {best:?}");
+        eprintln!("{contender}: {best:?}");
     }
 }
 
@@ -241,7 +189,7 @@ fn decision_us() -> f64 {
 fn million_s() -> f64 {
     let trace = made(Shape::Diurnal, 1e6 / 86_400.0, 1);
     let began = Instant::now();
-    Entrant::Predictive.outcome(&trace, &world(60), 0.003);
+    Entrant::As(Contender::Predictive).outcome(&trace, &world(60), 0.003);
     began.elapsed().as_secs_f64()
 }
 
@@ -251,11 +199,11 @@ fn main() {
     }
     let count: u64 = std::env::var("TIDEGATE_BENCH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let seeds: Vec<u64> = (1..=count).collect();
-    let ours = evaluate(Entrant::Predictive, RATE, &seeds);
+    let ours = evaluate(Entrant::As(Contender::Predictive), RATE, &seeds);
     let mut best = Cells::new();
     let mut ratios = BTreeMap::new();
-    for (name, entrant) in TUNED.into_iter().chain(DEFAULTS) {
-        let theirs = evaluate(entrant, RATE, &seeds);
+    for (name, tuned) in TUNED.into_iter().chain(DEFAULTS) {
+        let theirs = evaluate(Entrant::Tuned(tuned), RATE, &seeds);
         ratios.insert(name, ratio(&ours, &theirs));
         if !name.contains("defaults") {
             for (cell, loss) in theirs {
@@ -264,8 +212,8 @@ fn main() {
             }
         }
     }
-    for (name, entrant) in [("best-static", Entrant::BestStatic), ("optimum", Entrant::Optimum)] {
-        ratios.insert(name, ratio(&ours, &evaluate(entrant, RATE, &seeds)));
+    for (name, contender) in [("best-static", Contender::BestStatic), ("optimum", Contender::Optimum)] {
+        ratios.insert(name, ratio(&ours, &evaluate(Entrant::As(contender), RATE, &seeds)));
     }
     let cells: Vec<_> = ours
         .iter()

@@ -12,3 +12,4 @@ pub mod own;
 pub mod plot;
 pub mod read;
 pub mod trace;
+pub mod tune;

@@ -149,6 +149,13 @@ fn a_trace_is_played_and_a_wrong_one_refused() {
     let picture = std::fs::read_to_string(&plot).unwrap();
     assert!(picture.contains("predictive") && picture.contains("static:3"), "{picture}");
 
+    let tuned = home.command(&["simulate", "--trace", trace, "--policy", "hpa,predictive", "--tune", "--json"]);
+    assert_eq!(tuned.code, Some(0), "{}", tuned.stderr);
+    let rows: serde_json::Value = serde_json::from_str(&tuned.stdout).unwrap();
+    assert!(rows[0]["parameters"].as_str().is_some_and(|found| found.starts_with("target ")), "{rows}");
+    assert!(rows[1]["parameters"].is_null(), "{rows}");
+    assert_eq!(rows[0]["requests"], 300, "the second half alone is scored");
+
     let wrong = home.file("wrong.csv", "1,1\n2,NaN\n");
     let refused = home.command(&["simulate", "--trace", wrong.to_str().unwrap()]);
     assert_eq!(refused.code, Some(2));
@@ -163,6 +170,10 @@ fn a_trace_is_played_and_a_wrong_one_refused() {
         (&["simulate", "--generate", "burst", "--launch-failures", "2"], "at most 1"),
         (&["simulate", "--generate", "burst", "--plot", "plot.jpeg"], "must end in .svg"),
         (&["simulate", "--replay", "/nowhere"], "/nowhere: No such file"),
+        (
+            &["simulate", "--generate", "burst", "--length", "2h", "--warmup", "1h", "--tune"],
+            "leaves nothing of the first half",
+        ),
         (&["simulate", "--generate", "burst", "--cold-start-spread", "30"], "at most 3"),
         (&["simulate", "--generate", "burst", "--rate", "1e308"], "lower one of them"),
         (&["simulate", "--generate", "burst", "--length", "10000d"], "at most a year"),

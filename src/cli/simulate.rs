@@ -17,6 +17,7 @@ use crate::simulate::generate::{Recipe, Shape};
 use crate::simulate::plot::{self, Play};
 use crate::simulate::read::{self, Format};
 use crate::simulate::trace::Trace;
+use crate::simulate::tune::{self, Tuned};
 
 mod replay;
 
@@ -40,7 +41,7 @@ pub struct Args {
     generate: Option<Shape>,
     /// Ask again what a node's policies were asked, and compare: a recording, or a folder of them
     /// (STATE_DIR/recordings/SERVICE).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "generate", "plot", "csv"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "generate", "plot", "csv", "tune"])]
     replay: Option<PathBuf>,
     /// Requests a second of a made trace, in the mean.
     #[arg(long, value_name = "N", default_value_t = 5.0, value_parser = positive)]
@@ -102,6 +103,9 @@ pub struct Args {
     /// Chooses one of all that may happen: a made trace, start times, failures.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Search each policy's parameters on the first half of the trace, and report on the second.
+    #[arg(long)]
+    tune: bool,
     /// Draw load, capacity, queue and spend over time; the file's name ends in .svg.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -121,6 +125,14 @@ impl FromStr for Shape {
         let found = Self::ALL.into_iter().find(|shape| shape.as_str() == text);
         found.ok_or_else(|| format!("there is no shape {text:?}; there are {}", names.join(", ")))
     }
+}
+
+/// One policy and what came of it.
+struct Played {
+    contender: Contender,
+    /// The parameters that were found for it.
+    tuned: Option<Tuned>,
+    outcome: Outcome,
 }
 
 /// No trace, start or request is longer.
@@ -183,10 +195,13 @@ impl Args {
             complain!("error: --warmup of {warmup:.0} s leaves nothing of a trace of {length:.0} s");
             return ExitCode::from(EXIT_USAGE);
         }
-        let outcomes: Vec<_> =
-            self.policy.iter().map(|contender| (*contender, self.play(*contender, &trace))).collect();
-        self.tell(&outcomes, self.terms(&trace));
-        match self.draw(&outcomes, trace.length()) {
+        if self.tune && self.warmup * 2 >= trace.length() {
+            complain!("error: --warmup leaves nothing of the first half of the trace, on which --tune searches");
+            return ExitCode::from(EXIT_USAGE);
+        }
+        let played: Vec<_> = self.policy.iter().map(|contender| self.play(*contender, &trace)).collect();
+        self.tell(&played, self.terms(&trace));
+        match self.draw(&played, trace.length()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(problem) => {
                 complain!("error: {problem}");
@@ -264,26 +279,32 @@ impl Args {
         }
     }
 
-    fn play(&self, contender: Contender, trace: &Trace) -> Outcome {
+    fn play(&self, contender: Contender, trace: &Trace) -> Played {
         let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{msg:12} [{bar:40}] {percent:>3} %") {
+        if let Ok(style) = ProgressStyle::with_template("{msg:20} [{bar:40}] {percent:>3} %") {
             bar.set_style(style);
         }
-        bar.set_message(contender.to_string());
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a thousand")]
         let mut progress = |share: f64| bar.set_position((share * 1000.0) as u64);
-        let outcome = contest::run(contender, trace, &self.world(), self.terms(trace), &mut progress);
+        let (mut world, mut tuned) = (self.world(), Tuned::defaults(contender, &self.world()));
+        if self.tune {
+            bar.set_message(format!("{contender}, tuning"));
+            let half = trace.length() / 2;
+            let first = trace.part(Duration::ZERO, half);
+            tuned = tune::best(contender, &first, &world, self.terms(&first), &mut progress);
+            // What it was chosen on is not scored.
+            world.warmup = half;
+        }
+        bar.set_message(contender.to_string());
+        let outcome = contest::run_with(contender, tuned, trace, &world, self.terms(trace), &mut progress);
         bar.finish_and_clear();
-        outcome
+        Played { contender, tuned: tuned.filter(|_| self.tune), outcome }
     }
 
-    fn draw(&self, outcomes: &[(Contender, Outcome)], length: Duration) -> Result<(), String> {
+    fn draw(&self, played: &[Played], length: Duration) -> Result<(), String> {
         let Some(file) = &self.plot else { return Ok(()) };
-        let play = |(contender, outcome): &(Contender, Outcome)| Play {
-            name: contender.to_string(),
-            points: outcome.course.points(),
-        };
-        let plays: Vec<_> = outcomes.iter().map(play).collect();
+        let play = |one: &Played| Play { name: one.contender.to_string(), points: one.outcome.course.points() };
+        let plays: Vec<_> = played.iter().map(play).collect();
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
         let picture = plot::svg(&plays, length).map_err(|error| failed(&error))?;
         std::fs::write(file, picture).map_err(|error| failed(&error))
@@ -298,14 +319,12 @@ impl Args {
         Terms { late_price, mean_work }
     }
 
-    fn tell(&self, outcomes: &[(Contender, Outcome)], terms: Terms) {
+    fn tell(&self, played: &[Played], terms: Terms) {
         if self.json {
-            let objects: Vec<_> =
-                outcomes.iter().map(|(contender, outcome)| self.object(*contender, outcome, terms)).collect();
+            let objects: Vec<_> = played.iter().map(|one| self.object(one, terms)).collect();
             return say!("{}", Value::Array(objects));
         }
-        let rows: Vec<Vec<String>> =
-            outcomes.iter().map(|(contender, outcome)| self.row(*contender, outcome, terms)).collect();
+        let rows: Vec<Vec<String>> = played.iter().map(|one| self.row(one, terms)).collect();
         if self.csv {
             say!("{}", COLUMNS.join(","));
             rows.iter().for_each(|row| say!("{}", row.join(",")));
@@ -315,9 +334,10 @@ impl Args {
         }
     }
 
-    fn object(&self, contender: Contender, outcome: &Outcome, terms: Terms) -> Value {
+    fn object(&self, Played { contender, tuned, outcome }: &Played, terms: Terms) -> Value {
         json!({
             "policy": contender.to_string(),
+            "parameters": tuned.map(|tuned| tuned.to_string()),
             "requests": outcome.requests,
             "violations_pct": violations(outcome),
             "wait_p99_s": outcome.wait_p99.as_secs_f64(),
@@ -330,9 +350,10 @@ impl Args {
         })
     }
 
-    fn row(&self, contender: Contender, outcome: &Outcome, terms: Terms) -> Vec<String> {
+    fn row(&self, Played { contender, tuned, outcome }: &Played, terms: Terms) -> Vec<String> {
+        let parameters = tuned.map_or(String::new(), |tuned| format!(" ({tuned})"));
         vec![
-            contender.to_string(),
+            if self.csv { contender.to_string() } else { format!("{contender}{parameters}") },
             outcome.requests.to_string(),
             format!("{:.3}", violations(outcome)),
             format!("{:.3}", outcome.wait_p99.as_secs_f64()),

@@ -4,12 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::baseline::{Foresight, Hpa, Planned, Ray, SkyServe, Static};
+use super::baseline::{Foresight, Static};
 use super::engine::{Outcome, Rule, World, play};
 use super::optimum;
 use super::own::Own;
 use super::trace::Trace;
-use crate::logic::policy::{Metric, Policy, concurrency, predictive, threshold};
+use super::tune::{Tuned, planned};
+use crate::logic::policy::{Policy, predictive};
 
 /// Who takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,49 +98,39 @@ pub struct Terms {
     pub mean_work: Duration,
 }
 
-/// Plays one of them.
+/// Plays one of them, with its defaults.
 pub fn run(contender: Contender, trace: &Trace, world: &World, terms: Terms, progress: &mut dyn FnMut(f64)) -> Outcome {
-    let mut rule: Box<dyn Rule> = match contender {
-        Contender::BestStatic => return best_static(trace, world, terms, progress),
-        Contender::Predictive | Contender::Kpa | Contender::Threshold => {
-            Box::new(Own::new(policy(contender, world, terms), world))
-        }
-        Contender::Hpa => planned(Hpa::new(0.7 * f64::from(world.concurrency), Duration::from_secs(300)), world),
-        Contender::Ray => planned(
-            Ray::new(f64::from(world.concurrency.min(2)), Duration::from_secs(30), Duration::from_secs(600)),
-            world,
-        ),
-        Contender::SkyServe => {
-            let bears = 0.7 * f64::from(world.concurrency) / terms.mean_work.as_secs_f64().max(1e-6);
-            planned(SkyServe::new(bears, Duration::from_secs(300), Duration::from_secs(1200)), world)
-        }
-        Contender::Static(count) => planned(Static(count), world),
-        Contender::Optimum => planned(Foresight::new(optimum::plan(trace, world, terms.late_price)), world),
+    let tuned = Tuned::defaults(contender, world);
+    run_with(contender, tuned, trace, world, terms, progress)
+}
+
+/// Plays one of them, with these parameters where it has any.
+pub fn run_with(
+    contender: Contender,
+    tuned: Option<Tuned>,
+    trace: &Trace,
+    world: &World,
+    terms: Terms,
+    progress: &mut dyn FnMut(f64),
+) -> Outcome {
+    let mut rule: Box<dyn Rule> = match (contender, tuned) {
+        (_, Some(tuned)) => tuned.rule(world, terms),
+        (Contender::BestStatic, None) => return best_static(trace, world, terms, progress),
+        (Contender::Static(count), None) => planned(Static(count), world),
+        (Contender::Optimum, None) => planned(Foresight::new(optimum::plan(trace, world, terms.late_price)), world),
+        // All others have parameters.
+        (_, None) => Box::new(Own::new(predictive(world, terms), world)),
     };
     play(trace, world, rule.as_mut(), progress)
 }
 
-fn planned<W: super::baseline::Wish + 'static>(wish: W, world: &World) -> Box<dyn Rule> {
-    Box::new(Planned::new(wish, world.local, world.max_replicas))
-}
-
-/// The node's policy with its defaults.
-fn policy(contender: Contender, world: &World, terms: Terms) -> Policy {
-    match contender {
-        Contender::Predictive => Policy::Predictive(predictive::Config {
-            concurrency: world.concurrency,
-            late_after: world.slo_wait,
-            late_price: Some(terms.late_price),
-        }),
-        Contender::Kpa => Policy::Concurrency(concurrency::Config::new(world.concurrency)),
-        _ => Policy::Threshold(threshold::Config {
-            metric: Metric::Utilisation,
-            threshold: 0.80,
-            scale_factor: 2.0,
-            interval: Duration::from_secs(60),
-            band: 0.10,
-        }),
-    }
+/// The node's policy, which is told prices alone.
+fn predictive(world: &World, terms: Terms) -> Policy {
+    Policy::Predictive(predictive::Config {
+        concurrency: world.concurrency,
+        late_after: world.slo_wait,
+        late_price: Some(terms.late_price),
+    })
 }
 
 /// Tries one more after the other until even without a late request it would cost more than the best so far.
