@@ -177,6 +177,7 @@ fn the_articles_program_is_scaled_by_its_own_counter() {
 
     wait_until(PATIENCE, "back to one replica here and none there", || (ready(&node) == (1, 0)).then_some(()));
     wait_until(PATIENCE, "every instance's end is confirmed", || home.instances().is_empty().then_some(()));
+    assert!(!node.log().contains("a replica does not tell"), "instances are asked too: {}", node.log());
     let ended = node.terminate();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     home.assert_empty_within(Duration::ZERO);

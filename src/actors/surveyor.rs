@@ -1,5 +1,6 @@
 //! Asks each replica of a service for the number that the service is scaled by.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::host::clock::Clock;
 use crate::logic::load::Gauge;
 use crate::logic::route::{Endpoint, Placement};
 use crate::tls::Dialer;
-use crate::wire::number_at;
+use crate::wire::{LEASE_TOKEN_HEADER, number_at};
 
 /// What one service's replicas are asked for.
 #[derive(Clone)]
@@ -28,17 +29,17 @@ pub struct Survey {
     pub every: Duration,
 }
 
-/// A survey and what was last wrong with it, so that this is said once.
+/// A survey and what was last wrong with each replica's answer, so that this is said once.
 pub struct Surveillance {
     survey: Survey,
-    complaint: Option<String>,
+    complaints: BTreeMap<String, String>,
 }
 
 impl Surveillance {
     /// With nothing wrong yet.
     #[must_use]
     pub fn new(survey: Survey) -> Self {
-        Self { survey, complaint: None }
+        Self { survey, complaints: BTreeMap::new() }
     }
 }
 
@@ -73,6 +74,11 @@ impl Surveyor {
         let survey = &self.surveys[index].survey;
         // Another node's replicas are scaled there.
         let own = (self.replicas)(&survey.service).into_iter().filter(|replica| replica.placement != Placement::Peer);
+        let own: Vec<_> = own.collect();
+        let names: BTreeSet<_> = own.iter().map(|replica| replica.replica.clone()).collect();
+        let survey = survey.clone();
+        self.surveys[index].complaints.retain(|replica, _| names.contains(replica));
+        survey.gauge.expect(names);
         for replica in own {
             let (survey, dialer) = (survey.clone(), self.dialer.clone());
             let asked = async move {
@@ -87,23 +93,23 @@ impl Surveyor {
     }
 
     fn take_in(&mut self, index: usize, replica: &str, answer: Result<f64, String>) {
-        let Surveillance { survey, complaint } = &mut self.surveys[index];
-        let now = match answer {
+        let Surveillance { survey, complaints } = &mut self.surveys[index];
+        match answer {
             Ok(number) => {
                 survey.gauge.hear(replica, number, self.clock.now());
-                None
+                complaints.remove(replica);
             }
-            Err(error) => Some(error),
-        };
-        if let Some(now) = now.as_ref().filter(|now| complaint.as_ref() != Some(*now)) {
-            tracing::warn!(
-                service = %survey.service,
-                replica,
-                path = %survey.path,
-                "a replica does not tell what scaling.metric asks it for, and is left out: {now}"
-            );
+            Err(error) if complaints.get(replica) == Some(&error) => {}
+            Err(error) => {
+                tracing::warn!(
+                    service = %survey.service,
+                    replica,
+                    path = %survey.path,
+                    "a replica does not tell what scaling.metric asks it for: {error}; while one is missing, the last decision holds"
+                );
+                complaints.insert(replica.to_owned(), error);
+            }
         }
-        *complaint = now;
     }
 }
 
@@ -114,7 +120,7 @@ async fn number_of(survey: &Survey, replica: &Endpoint, dialer: &Dialer) -> Resu
         transport: replica.transport,
         dialer,
         path: &survey.path,
-        header: bearer.as_deref().map(|bearer| ("authorization", bearer)),
+        header: bearer.as_deref().map(|bearer| (LEASE_TOKEN_HEADER, bearer)),
         json: None,
         // Before it is asked again.
         deadline: survey.every,

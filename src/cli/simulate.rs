@@ -19,6 +19,7 @@ use crate::simulate::read::{self, Format};
 use crate::simulate::trace::Trace;
 use crate::simulate::tune::{self, Tuned};
 
+mod provider;
 mod replay;
 
 /// Replay a trace against scaling policies, in virtual time: late requests, cost, launches.
@@ -97,6 +98,10 @@ pub struct Args {
     /// Instances that the provider has at a time; no limit unless given.
     #[arg(long, value_name = "N")]
     capacity: Option<u32>,
+    /// A provider of instances, instead of the one that the options above describe; may be given several times. Words as in
+    /// name=spot,price=0.3,cold-start=90s,spread=0.4,minimum-billing=60s,failures=0.05,capacity=4; name and price are needed.
+    #[arg(long, value_name = "WORDS", value_parser = provider::parse)]
+    provider: Vec<Provider>,
     /// Time between two samples.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
     tick: Duration,
@@ -219,6 +224,10 @@ impl Args {
         if let Some(file) = self.plot.as_ref().filter(|file| file.extension().is_none_or(|end| end != "svg")) {
             return Err(format!("--plot {} must end in .svg: other pictures can be made from that", file.display()));
         }
+        let names = |one: &Provider| self.provider.iter().filter(|other| other.name == one.name).count();
+        if let Some(twice) = self.provider.iter().find(|one| names(one) > 1) {
+            return Err(format!("--provider {} is there twice: give each a name of its own", twice.name));
+        }
         if self.tick.is_zero() {
             return Err("--tick must be above 0".to_owned());
         }
@@ -267,16 +276,25 @@ impl Args {
             max_replicas: self.max_replicas,
             slo_wait: self.slo_wait,
             warmup: self.warmup,
-            providers: vec![Provider {
-                name: "cloud".to_owned(),
-                price_per_hour: self.price,
-                minimum_billing: self.minimum_billing,
-                cold_start: ColdStart { median: self.cold_start, spread: self.cold_start_spread },
-                failures: self.launch_failures,
-                capacity: self.capacity.unwrap_or(u32::MAX),
-            }],
+            providers: if self.provider.is_empty() { vec![self.one_provider()] } else { self.provider.clone() },
             seed: self.seed,
         }
+    }
+
+    fn one_provider(&self) -> Provider {
+        Provider {
+            name: "cloud".to_owned(),
+            price_per_hour: self.price,
+            minimum_billing: self.minimum_billing,
+            cold_start: ColdStart { median: self.cold_start, spread: self.cold_start_spread },
+            failures: self.launch_failures,
+            capacity: self.capacity.unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Of the cheapest provider.
+    fn least_price(&self) -> f64 {
+        self.provider.iter().map(|provider| provider.price_per_hour).min_by(f64::total_cmp).unwrap_or(self.price)
     }
 
     fn play(&self, contender: Contender, trace: &Trace) -> Played {
@@ -314,7 +332,7 @@ impl Args {
         let requests = trace.requests();
         let work: Duration = requests.iter().map(|request| request.work).sum();
         let mean_work = work / u32::try_from(requests.len()).unwrap_or(u32::MAX).max(1);
-        let told = self.late_request_cost.map(|cost| predictive::late_price(cost, self.price));
+        let told = self.late_request_cost.map(|cost| predictive::late_price(cost, self.least_price()));
         let late_price = told.unwrap_or(mean_work * predictive::LATE_PRICE);
         Terms { late_price, mean_work }
     }
@@ -368,7 +386,7 @@ impl Args {
 
     /// What was spent, and the late requests at their cost.
     fn loss(&self, outcome: &Outcome, terms: Terms) -> f64 {
-        outcome.spend + count(outcome.late) * terms.late_price.as_secs_f64() / 3600.0 * self.price
+        outcome.spend + count(outcome.late) * terms.late_price.as_secs_f64() / 3600.0 * self.least_price()
     }
 }
 

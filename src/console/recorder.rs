@@ -44,7 +44,7 @@ fn describe() {
     describe_gauge!("tidegate_replicas", "Replicas by service, placement and state");
     describe_gauge!(
         "tidegate_forecast_error_ratio",
-        "How much the forecast that decides has erred lately, as a share of what came"
+        "How much the forecast that decides has erred lately, as a share of 1 + what came"
     );
     describe_gauge!("tidegate_replicas_desired", "Replicas that the policy wants");
     describe_histogram!(

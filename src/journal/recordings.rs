@@ -58,10 +58,11 @@ impl Recordings {
         let folder = self.folder.join(service);
         file::make_folder(&folder)?;
         let written_at_ms = u64::try_from(unix_ms_now()).unwrap_or(0);
-        let names = (written_at_ms..).map(|number| folder.join(format!("{number:016}.{SUFFIX}")));
-        let path = names.into_iter().find(|path| !path.exists());
+        // After the newest, also where the calendar was set back.
+        let newest = Self::in_folder(&folder)?.last().and_then(|path| path.file_stem()?.to_str()?.parse::<u64>().ok());
+        let number = written_at_ms.max(newest.map_or(0, |newest| newest.saturating_add(1)));
         let content = archive::to_bytes(&Kept { written_at_ms, now, bytes });
-        path.map_or(Ok(()), |path| file::replace(&path, &content))?;
+        file::replace(&folder.join(format!("{number:016}.{SUFFIX}")), &content)?;
         let mut all = Self::in_folder(&folder)?;
         all.truncate(all.len().saturating_sub(KEPT));
         all.iter().try_for_each(std::fs::remove_file)
@@ -104,6 +105,18 @@ mod tests {
         let ago = last.unix_ms(Duration::from_secs(1000)) - last.unix_ms(Duration::from_secs(940));
         assert_eq!(ago, 60_000);
         assert!(last.unix_ms(Duration::from_secs(1000)) >= before);
+    }
+
+    #[test]
+    fn one_of_a_calendar_that_was_set_back_is_the_newest_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let recordings = Recordings::of(folder.path());
+        let inside = folder.path().join("recordings/digits");
+        std::fs::create_dir_all(&inside).unwrap();
+        std::fs::write(inside.join("0009999999999999.rec"), b"of the year 2286").unwrap();
+        (0..KEPT).for_each(|_| recordings.write("digits", vec![7], Duration::from_secs(9)).unwrap());
+        let kept = recordings_at(&inside).unwrap();
+        assert!(kept.iter().all(|path| Kept::read(path).unwrap().is_some()), "the oldest went: {kept:?}");
     }
 
     #[test]

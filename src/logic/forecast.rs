@@ -207,6 +207,11 @@ impl Forecast {
         self.slots
     }
 
+    /// Those of them of which something is known.
+    pub fn known(&self) -> u32 {
+        self.known
+    }
+
     /// Takes in the mean load of the next slot. A load that is no number, or a negative one, is one that is not known.
     pub fn learn(&mut self, load: f64) {
         if !load.is_finite() || load < 0.0 {
@@ -351,16 +356,16 @@ impl Forecast {
     }
 
     /// The same at the horizon that is nearest to so far ahead.
-    pub fn error_at(&self, ahead: Duration) -> f64 {
+    pub fn error_at(&self, ahead: Duration) -> Option<f64> {
         let slots = ahead.as_millis() / SLOT.as_millis();
         self.error(self.view(u32::try_from(slots).unwrap_or(u32::MAX)).horizon)
     }
 
-    /// The mean absolute error of the forecaster that counts at a horizon, in doublings of 1 + load.
-    pub fn error(&self, horizon: usize) -> f64 {
+    /// The mean absolute error of the forecaster that counts at a horizon, in doublings of 1 + load; `None` where nothing was judged yet.
+    pub fn error(&self, horizon: usize) -> Option<f64> {
         let record = &self.records[horizon];
         let from = height(self.last());
-        f64::from(record.errors[from][record.best(from)])
+        record.errors_near(from).map(|errors| errors[record.best(from)])
     }
 }
 
@@ -372,16 +377,23 @@ impl Outlook {
 }
 
 impl Record {
-    /// The forecaster that has erred least from this height, and less so from those near it. One further down the list must be better by
-    /// a fiftieth.
-    fn best(&self, height: usize) -> usize {
-        let mut errors = [0.0; FORECASTERS];
+    /// How much each has erred from this height and those near it; `None` where nothing was judged yet.
+    fn errors_near(&self, height: usize) -> Option<[f64; FORECASTERS]> {
+        let (mut errors, mut total) = ([0.0; FORECASTERS], 0.0);
         for other in near(height) {
             let weight = neighbour(other, height) * f64::from(self.seen[other]);
+            total += weight;
             for (sum, error) in errors.iter_mut().zip(self.errors[other]) {
                 *sum += weight * f64::from(error);
             }
         }
+        (total > 0.0).then(|| errors.map(|sum| sum / total))
+    }
+
+    /// The forecaster that has erred least from this height, and less so from those near it. One further down the list must be better by
+    /// a fiftieth.
+    fn best(&self, height: usize) -> usize {
+        let errors = self.errors_near(height).unwrap_or_default();
         (1..FORECASTERS).fold(0, |best, next| if errors[next] < errors[best] * 0.98 { next } else { best })
     }
 

@@ -93,6 +93,18 @@ pub fn paid_ahead(adapters: &[AdapterView], replica: &ReplicaView) -> Duration {
     adapter.map_or(Duration::ZERO, |adapter| adapter.paid_ahead(replica.age))
 }
 
+/// Which of two goes first: the dearest, then those that are still starting, then those that are paid for least far ahead, then the youngest (an
+/// old one has warm caches), then by id.
+pub fn first_to_go(adapters: &[AdapterView], a: &ReplicaView, b: &ReplicaView) -> std::cmp::Ordering {
+    let dearest = b.price_per_hour.total_cmp(&a.price_per_hour);
+    let paid_ahead = |replica: &ReplicaView| paid_ahead(adapters, replica);
+    dearest
+        .then(a.phase.cmp(&b.phase))
+        .then_with(|| paid_ahead(a).cmp(&paid_ahead(b)))
+        .then(a.age.cmp(&b.age))
+        .then_with(|| a.id.cmp(&b.id))
+}
+
 /// Whether instances are allowed at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cloud {

@@ -236,7 +236,7 @@ impl PolicyState {
         }
     }
 
-    /// How much the forecast has erred lately that the last decision was made by, as a share of what came; `None` without one.
+    /// How much the forecast has erred lately that the last decision was made by, as a share of 1 + what came; `None` without one.
     pub fn forecast_error(&self) -> Option<f64> {
         match self {
             Self::Threshold(_) | Self::Concurrency(_) => None,
@@ -249,18 +249,25 @@ impl PolicyState {
     pub fn has_learnt(&self) -> bool {
         match self {
             Self::Threshold(_) | Self::Concurrency(_) => false,
-            Self::Predictive(state) => state.forecast().slots() > 0,
+            Self::Predictive(state) => state.forecast().known() > 0,
             Self::Largest(states) => states.iter().any(Self::has_learnt),
         }
     }
 
-    /// Goes on from a wish that another policy had.
+    /// Goes on from a wish that another policy had: of those that step up and down from the last one.
     fn follow(&mut self, wanted: u32) {
         match self {
             Self::Threshold(state) => state.follow(wanted),
-            Self::Concurrency(state) => state.follow(wanted),
-            Self::Predictive(state) => state.follow(wanted),
+            Self::Concurrency(_) | Self::Predictive(_) => {}
             Self::Largest(states) => states.iter_mut().for_each(|state| state.follow(wanted)),
+        }
+    }
+
+    /// The states of single policies in it.
+    fn singles(self) -> Vec<Self> {
+        match self {
+            Self::Largest(states) => states.into_iter().flat_map(Self::singles).collect(),
+            single => vec![single],
         }
     }
 }
@@ -298,6 +305,29 @@ impl Policy {
         }
     }
 
+    /// The state after another policy: it begins at what that wanted, with what was learnt by one of its kind.
+    fn start_with(&self, other: PolicyState) -> PolicyState {
+        let alive = other.wanted();
+        let mut singles = other.singles();
+        self.picked(&mut singles, alive)
+    }
+
+    fn picked(&self, singles: &mut Vec<PolicyState>, alive: u32) -> PolicyState {
+        if let Self::Largest(policies) = self {
+            return PolicyState::Largest(policies.iter().map(|policy| policy.picked(singles, alive)).collect());
+        }
+        let is_mine = |state: &PolicyState| {
+            matches!(
+                (self, state),
+                (Self::Threshold(_), PolicyState::Threshold(_))
+                    | (Self::Concurrency(_), PolicyState::Concurrency(_))
+                    | (Self::Predictive(_), PolicyState::Predictive(_))
+            )
+        };
+        let mine = singles.iter().position(is_mine).map(|index| singles.swap_remove(index));
+        mine.map_or_else(|| self.start(alive), |state| state.begin_at(alive))
+    }
+
     /// One decision. `now` never runs backwards; call it as often as samples come. A state of another policy begins anew.
     pub fn decide(
         &self,
@@ -319,11 +349,11 @@ impl Policy {
                 let (state, decision) = config.decide(*state, seen, bounds, now);
                 (PolicyState::Predictive(Box::new(state)), decision)
             }
-            (Self::Largest(policies), PolicyState::Largest(states)) if policies.len() == states.len() => {
+            (Self::Largest(policies), PolicyState::Largest(states)) if fits(policies, &states) => {
                 let (states, decision) = decide_by_largest(policies, states, seen, bounds, now);
                 (PolicyState::Largest(states), decision)
             }
-            (policy, other) => return policy.decide(policy.start(other.wanted()), seen, bounds, now),
+            (policy, other) => return policy.decide(policy.start_with(other), seen, bounds, now),
         };
         debug_assert_eq!(decision.wanted, bounds.clamp(decision.wanted), "a decision outside its bounds");
         debug_assert_eq!(decision.wanted, state.wanted(), "the stored wish is the clamped one");
@@ -331,8 +361,21 @@ impl Policy {
     }
 }
 
-/// Each decides from where all of them stand, and the largest wish is that of all from then on. One that knows nothing holds, and so nothing is
-/// taken down on what the others know.
+/// Whether each state is of the policy in its place.
+fn fits(policies: &[Policy], states: &[PolicyState]) -> bool {
+    let is_of = |(policy, state): (&Policy, &PolicyState)| match (policy, state) {
+        (Policy::Threshold(_), PolicyState::Threshold(_))
+        | (Policy::Concurrency(_), PolicyState::Concurrency(_))
+        | (Policy::Predictive(_), PolicyState::Predictive(_)) => true,
+        (Policy::Largest(policies), PolicyState::Largest(states)) => fits(policies, states),
+        _ => false,
+    };
+    policies.len() == states.len() && policies.iter().zip(states).all(is_of)
+}
+
+/// Each decides, and the largest wish is that of all from then on. One that steps up and down goes on from there; the others say each time what
+/// they want, and between two decisions what they wanted last. One that knows nothing holds, and so nothing is taken down on what the
+/// others know.
 fn decide_by_largest(
     policies: &[Policy],
     states: Vec<PolicyState>,
@@ -340,11 +383,29 @@ fn decide_by_largest(
     bounds: Bounds,
     now: Duration,
 ) -> (Vec<PolicyState>, Decision) {
+    let before = bounds.clamp(states.iter().map(PolicyState::wanted).max().unwrap_or(0));
     let decided = policies.iter().zip(states).map(|(policy, state)| policy.decide(state, seen, bounds, now));
     let (mut states, decisions): (Vec<_>, Vec<_>) = decided.unzip();
+    let holds = decisions.iter().find(|decision| decision.reason.change == Change::NoData).cloned();
     // The first of those that want as many.
     let largest = decisions.into_iter().reduce(|most, next| if next.wanted > most.wanted { next } else { most });
-    let largest = largest.unwrap_or_else(|| nobody_decides(bounds));
+    let mut largest = largest.unwrap_or_else(|| nobody_decides(bounds));
+    if let Some(holds) = holds.filter(|_| largest.wanted < before) {
+        largest = holds;
+        largest.wanted = before;
+    }
+    let reason = &mut largest.reason;
+    reason.wanted = largest.wanted;
+    // What it came to for all of them.
+    reason.change = match (largest.wanted.cmp(&before), reason.change) {
+        (_, Change::NoData) => Change::NoData,
+        (std::cmp::Ordering::Greater, Change::Added(_) | Change::Removed(_)) => Change::Added(largest.wanted - before),
+        (std::cmp::Ordering::Less, Change::Added(_) | Change::Removed(_) | Change::Inside) => {
+            Change::Removed(before - largest.wanted)
+        }
+        (std::cmp::Ordering::Equal, Change::Added(_) | Change::Removed(_)) => Change::Inside,
+        (_, change) => change,
+    };
     states.iter_mut().for_each(|state| state.follow(largest.wanted));
     (states, largest)
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::archive::{self, archived};
 use super::policy::{Bounds, Decision, Observation, Policy, PolicyState};
 
-/// A recording is so long at most: five minutes at a second each.
-const MOST: usize = 300;
+/// A recording is so long at most, and has so many entries.
+const LONGEST: Duration = Duration::from_secs(300);
+const MOST: usize = 3_000;
 
 /// One question and its answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +31,14 @@ pub struct Recording {
     pub policy: Policy,
     /// Its state before the first question, as bytes.
     state: Vec<u8>,
+    /// What was wanted before.
+    before: u32,
     /// All that it was asked.
     pub entries: Vec<Entry>,
 }
 
 archived!(Entry { now, seen, bounds, wanted, why });
-archived!(Recording { policy, state, entries });
+archived!(Recording { policy, state, before, entries });
 
 /// What an answer was, and what it is when the question is asked again.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,10 +74,9 @@ impl Recording {
         Some(answers)
     }
 
-    /// Whether another count was wanted at its end, or in between, than before.
+    /// Whether another count was wanted in it than at its beginning.
     fn has_change(&self) -> bool {
-        let mut wanted = archive::from_bytes::<PolicyState>(&self.state).map(|state| state.wanted());
-        self.entries.iter().any(|entry| wanted.replace(entry.wanted).is_some_and(|before| before != entry.wanted))
+        self.entries.iter().any(|entry| entry.wanted != self.before)
     }
 }
 
@@ -92,13 +94,17 @@ impl Recorder {
     /// To be called before a decision that does not follow from the last one, and before the first.
     pub fn begin(&mut self, policy: &Policy, state: &PolicyState) {
         self.end();
+        let before = state.wanted();
         let state = archive::to_bytes(state);
-        self.open = Some(Recording { policy: policy.clone(), state, entries: Vec::new() });
+        self.open = Some(Recording { policy: policy.clone(), state, before, entries: Vec::new() });
     }
 
     /// Whether a recording is open and has room.
-    pub fn is_open(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.entries.len() < MOST)
+    pub fn is_open(&self, now: Duration) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            let is_young = open.entries.first().is_none_or(|first| now.saturating_sub(first.now) < LONGEST);
+            is_young && open.entries.len() < MOST
+        })
     }
 
     /// Takes in a question and its answer.
@@ -164,10 +170,10 @@ mod tests {
         let (mut recorder, mut all) = (Recorder::default(), Vec::new());
         let mut state = policy.start(4);
         for second in 0..seconds {
-            if !recorder.is_open() {
+            let now = Duration::from_secs(second);
+            if !recorder.is_open(now) {
                 recorder.begin(policy, &state);
             }
-            let now = Duration::from_secs(second);
             let (next, decision) = policy.decide(state, &seen(second), BOUNDS, now);
             recorder.note(seen(second), BOUNDS, now, &decision);
             state = next;
@@ -207,7 +213,7 @@ mod tests {
         let policy = &policies()[0];
         let (mut recorder, mut state) = (Recorder::default(), policy.start(4));
         for second in 0..1_000 {
-            if !recorder.is_open() {
+            if !recorder.is_open(Duration::from_secs(second)) {
                 recorder.begin(policy, &state);
             }
             let calm = Observation { utilisation: Some(0.8), ..seen(second) };

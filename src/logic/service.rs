@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::archive;
 use super::load::{LoadSample, ServiceLoad, Window};
-use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, paid_ahead, plan};
+use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, first_to_go, paid_ahead, plan};
 use super::policy::{Bounds, Change, Decision, Observation, Policy, PolicyState, utilisation};
 use super::record::Recorder;
 use super::route::{PeerRule, Placement};
@@ -200,7 +200,7 @@ impl ServiceScaling {
         self.decision.as_ref()
     }
 
-    /// How much the forecast that decides has erred lately, as a share of what came; `None` without one.
+    /// How much the forecast that decides has erred lately, as a share of 1 + what came; `None` without one.
     pub fn forecast_error(&self) -> Option<f64> {
         self.state.as_ref().and_then(PolicyState::forecast_error)
     }
@@ -283,7 +283,7 @@ impl ServiceScaling {
             None => policy.start(alive),
         };
         let bounds = self.bounds(window, situation, state.wanted());
-        if begins_anew || !self.recorder.is_open() {
+        if begins_anew || !self.recorder.is_open(now) {
             self.recorder.begin(policy, &state);
         }
         let (state, mut decision) = policy.decide(state, &observation, bounds, now);
@@ -347,8 +347,9 @@ impl ServiceScaling {
         let instances = replicas.iter().filter(|replica| {
             replica.placement == Placement::Cloud && matches!(replica.phase, Phase::Starting | Phase::Ready)
         });
-        let mut paid_ahead: Vec<_> = instances.map(|replica| paid_ahead(situation.adapters, replica)).collect();
-        paid_ahead.sort_unstable();
+        let mut instances: Vec<_> = instances.collect();
+        instances.sort_by(|a, b| first_to_go(situation.adapters, a, b));
+        let paid_ahead = instances.iter().map(|replica| paid_ahead(situation.adapters, replica)).collect();
         let mean = |field: fn(&ServiceLoad) -> f64| {
             window.mean(span, |sample: &LoadSample| sample.services.get(name).map(field))
         };

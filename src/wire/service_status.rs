@@ -70,7 +70,7 @@ pub struct ServiceStatus {
     /// ISO 4217 code of `spend_hour`; none where there is no budget.
     #[serde(default)]
     pub currency: Option<String>,
-    /// How much the forecast that decides has erred lately, as a share of what came (0.2 is a fifth); none without a forecast.
+    /// How much the forecast that decides has erred lately, as a share of 1 + what came (0.2 is a fifth); none without a forecast.
     #[serde(default)]
     pub forecast_error: Option<f64>,
 }

@@ -72,7 +72,10 @@ impl Args {
             bail!("there is no service {:?}; there are: {}", self.name, names.join(", "));
         };
         let decisions: Vec<Value> = self.target.get("/api/v1/decisions")?;
-        let mine = decisions.iter().filter(|decision| decision["data"]["service"] == *self.name);
+        // One that wants a count: what replaces a replica is told by the same kind of event.
+        let mine = decisions
+            .iter()
+            .filter(|decision| decision["data"]["service"] == *self.name && decision["data"]["wanted"].is_number());
         let mine: Vec<&Value> = mine.collect();
         match self.time {
             None => Ok(if self.json { service.to_string() } else { in_force(service, mine.last().copied()) }),
@@ -80,7 +83,7 @@ impl Args {
         }
     }
 
-    /// The decision that was in force at a time; such texts compare as the times do.
+    /// The last decision before a time that changed something; such texts compare as the times do.
     fn at(&self, at: &str, mine: &[&Value]) -> anyhow::Result<String> {
         let time = |decision: &Value| decision["time"].as_str().unwrap_or_default().to_owned();
         let Some(last) = mine.iter().rposition(|decision| time(decision).as_str() <= at) else {
@@ -98,8 +101,12 @@ impl Args {
         if self.json {
             return Ok(mine[last].to_string());
         }
-        let until = mine.get(last + 1).map_or_else(|| "now".to_owned(), |next| time(next));
-        Ok(format!("{}\n  in force from {} until {until}", sentence(mine[last]), time(mine[last])))
+        let until = mine.get(last + 1).map_or_else(|| "none yet".to_owned(), |next| time(next));
+        Ok(format!(
+            "{}\n  the last change of replicas before that time, at {}; the next one: {until}",
+            sentence(mine[last]),
+            time(mine[last])
+        ))
     }
 }
 

@@ -26,7 +26,13 @@ pub(super) fn run(path: &Path, json: bool) -> ExitCode {
         if paths.is_empty() {
             return Err(format!("{}: there is no recording in it (a file that ends in .rec)", path.display()));
         }
-        paths.iter().map(|path| replay(path)).collect::<Result<Vec<_>, _>>()
+        let (read, wrong): (Vec<_>, Vec<_>) = paths.iter().map(|path| replay(path)).partition(Result::is_ok);
+        let problems: Vec<String> = wrong.into_iter().filter_map(Result::err).collect();
+        if read.is_empty() {
+            return Err(problems.join("\n"));
+        }
+        problems.iter().for_each(|problem| complain!("{problem}; left out"));
+        Ok(read.into_iter().filter_map(Result::ok).collect::<Vec<_>>())
     });
     let recordings = match replayed {
         Ok(recordings) => recordings,

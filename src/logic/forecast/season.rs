@@ -169,6 +169,10 @@ impl Likeness {
     #[expect(clippy::cast_precision_loss, reason = "grains are few")]
     fn at(&self, lag: usize) -> f64 {
         let pairs = if self.known.is_empty() { (self.grains.len() - lag) as f64 } else { products(&self.known, lag) };
+        // Few pairs, of those that lie across a gap, are alike by chance.
+        if pairs * 4.0 < (self.grains.len() - lag) as f64 {
+            return 0.0;
+        }
         products(&self.grains, lag) / pairs.max(1.0) / self.variance
     }
 }

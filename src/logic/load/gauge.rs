@@ -1,6 +1,6 @@
 //! A number that is measured elsewhere and scaled by: what a machine publishes, or what each replica says of itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,16 @@ pub struct GaugeRule {
     pub is_counter: bool,
 }
 
+/// Two readings of a counter that are compared are at least so far apart, or a quarter of what counts.
+const LEAST_APART: Duration = Duration::from_secs(1);
+
 /// One number of a service, of one source or of several.
 #[derive(Debug)]
 pub struct Gauge {
     rule: GaugeRule,
     sources: Mutex<BTreeMap<String, Reading>>,
+    /// Who has to be heard of.
+    expected: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +38,7 @@ impl Gauge {
     /// One that has heard nothing yet.
     #[must_use]
     pub fn new(rule: GaugeRule) -> Self {
-        Self { rule, sources: Mutex::default() }
+        Self { rule, sources: Mutex::default(), expected: Mutex::default() }
     }
 
     /// Takes in what a source says now. What is no finite number is not heard.
@@ -46,7 +51,8 @@ impl Gauge {
         let means = match (self.rule.is_counter, before) {
             (false, _) => Some(told),
             (true, None) => None,
-            (true, Some(before)) if now <= before.at => return,
+            // Two that come at once, since one was late, tell no rate.
+            (true, Some(before)) if now.saturating_sub(before.at) < (self.rule.max_age / 4).min(LEAST_APART) => return,
             (true, Some(before)) => {
                 // One that is less than it was began anew, with its program.
                 let growth = if told < before.told { told } else { told - before.told };
@@ -56,10 +62,22 @@ impl Gauge {
         sources.insert(source.to_owned(), Reading { at: now, told, means });
     }
 
-    /// The mean over all sources that were heard lately; `None` where none was.
+    /// While one of these has not been heard lately, nothing is known: those that are too busy to answer must not be left out of a mean.
+    pub fn expect(&self, sources: BTreeSet<String>) {
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = sources;
+    }
+
+    /// The mean over all sources that were heard lately; `None` where none was, or one is missing.
     pub fn read(&self, now: Duration) -> Option<f64> {
         let mut sources = self.sources();
         sources.retain(|_, reading| now.saturating_sub(reading.at) <= self.rule.max_age);
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if !expected.is_empty() {
+            sources.retain(|source, _| expected.contains(source));
+            if expected.iter().any(|source| !sources.contains_key(source)) {
+                return None;
+            }
+        }
         let (sum, count) = sources
             .values()
             .filter_map(|reading| reading.means)
@@ -98,6 +116,17 @@ mod tests {
         gauge.hear("a", 10.0, secs(1));
         gauge.hear("b", 30.0, secs(8));
         assert_eq!((gauge.read(secs(8)), gauge.read(secs(13))), (Some(20.0), Some(30.0)));
+    }
+
+    #[test]
+    fn who_is_too_busy_to_answer_is_not_left_out() {
+        let gauge = gauge(false);
+        gauge.expect(["a", "b"].map(str::to_owned).into());
+        gauge.hear("a", 0.0, secs(1));
+        assert_eq!(gauge.read(secs(1)), None, "b has not answered");
+        gauge.hear("b", 30.0, secs(2));
+        gauge.hear("gone", 900.0, secs(2));
+        assert_eq!(gauge.read(secs(2)), Some(15.0));
     }
 
     #[test]

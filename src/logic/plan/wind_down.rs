@@ -1,9 +1,7 @@
 //! Which replicas to end: instances first, the dearest first, and never one whose work is still needed.
 
-use std::cmp::Ordering;
-
 use super::super::route::Placement;
-use super::{Census, Phase, PlanInput, ReplicaView, Target, is_spot};
+use super::{Census, Phase, PlanInput, ReplicaView, Target, first_to_go, is_spot};
 
 /// Replicas to end, by id.
 pub(super) struct Ends {
@@ -38,14 +36,12 @@ pub(super) fn ends(input: &PlanInput, census: &Census, target: &Target) -> Ends 
     Ends { cloud, local }
 }
 
-/// The replicas of a place that count as capacity, in the order in which they go: the dearest, then those that are
-/// still starting, then those that are paid for least far ahead, then the youngest (an old one has warm caches), then by id. What fills the
-/// on-demand floor goes last.
+/// The replicas of a place that count as capacity, in the order in which they go. What fills the on-demand floor goes last.
 fn candidates(input: &PlanInput, placement: Placement) -> Vec<&ReplicaView> {
     let alive = |replica: &&ReplicaView| matches!(replica.phase, Phase::Starting | Phase::Ready);
     let here = input.replicas.iter().filter(|replica| replica.placement == placement);
     let mut candidates: Vec<&ReplicaView> = here.filter(alive).collect();
-    candidates.sort_by(|a, b| first_to_go(input, a, b));
+    candidates.sort_by(|a, b| first_to_go(&input.adapters, a, b));
     if placement == Placement::Cloud { floor_last(input, candidates) } else { candidates }
 }
 
@@ -58,16 +54,6 @@ fn floor_last<'a>(input: &PlanInput, candidates: Vec<&'a ReplicaView>) -> Vec<&'
         steady(replica) && seen > beyond_floor
     });
     others.into_iter().chain(floor).collect()
-}
-
-fn first_to_go(input: &PlanInput, a: &ReplicaView, b: &ReplicaView) -> Ordering {
-    let dearest = b.price_per_hour.total_cmp(&a.price_per_hour);
-    let paid_ahead = |replica: &ReplicaView| super::paid_ahead(&input.adapters, replica);
-    dearest
-        .then(a.phase.cmp(&b.phase))
-        .then_with(|| paid_ahead(a).cmp(&paid_ahead(b)))
-        .then(a.age.cmp(&b.age))
-        .then_with(|| a.id.cmp(&b.id))
 }
 
 /// How many of a place are too many.

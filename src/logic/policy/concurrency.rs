@@ -80,10 +80,6 @@ impl State {
         self.wanted
     }
 
-    pub(super) fn follow(&mut self, wanted: u32) {
-        self.wanted = wanted;
-    }
-
     /// Whether it is in panic.
     pub fn panics(&self) -> bool {
         self.panic_since.is_some()

@@ -64,7 +64,7 @@ pub struct State {
     /// Mean service time in seconds, and the arrivals a second over as long.
     service_time: Option<f64>,
     rate: Option<f64>,
-    /// When it was last asked, and the shortest time between two times.
+    /// When it was last asked, and the shortest time between two times of late.
     at: Option<Duration>,
     tick: Option<Duration>,
     /// Requests that came in the slot that is not over, and how much of it is.
@@ -103,10 +103,10 @@ impl State {
         }
     }
 
-    /// How much the forecast of the last decision has erred lately, as a share of what came.
+    /// How much the forecast of the last decision has erred lately, as a share of 1 + what came.
     pub(super) fn forecast_error(&self) -> Option<f64> {
         match self.last?.basis {
-            Basis::Forecast { ahead, .. } => Some(self.forecast.error_at(ahead).exp2() - 1.0),
+            Basis::Forecast { ahead, .. } => self.forecast.error_at(ahead).map(|error| error.exp2() - 1.0),
             _ => None,
         }
     }
@@ -130,10 +130,6 @@ impl State {
         self.wanted
     }
 
-    pub(super) fn follow(&mut self, wanted: u32) {
-        self.wanted = wanted;
-    }
-
     /// What was learnt of the load.
     pub fn forecast(&self) -> &Forecast {
         &self.forecast
@@ -144,7 +140,8 @@ impl State {
         let Some(at) = self.at.replace(now) else { return false };
         let elapsed = now.saturating_sub(at);
         // How often it is asked is the node's tick, of which nothing is told here.
-        let tick = self.tick.map_or(elapsed, |tick| tick.min(elapsed));
+        // The shortest of late: after a stall several may come at once.
+        let tick = self.tick.map_or(elapsed, |tick| elapsed.min(tick * 2));
         self.tick = Some(tick);
         if elapsed > SLOT * SILENCE && elapsed > tick * SILENCE {
             let slots = (self.filled + elapsed).as_millis() / SLOT.as_millis();

@@ -91,3 +91,67 @@ fn another_number_of_policies_begins_at_what_is_alive() {
     let (state, decision) = two.decide(state, &seen(None, 5.0), BOUNDS, Duration::ZERO);
     assert_eq!((decision.wanted, state.wanted()), (7, 7));
 }
+
+#[test]
+fn those_that_decide_at_different_times_come_down_together_all_the_same() {
+    // One decides each two seconds, the other each minute, and neither at the second of the other.
+    let slow = Policy::Threshold(threshold::Config {
+        metric: Metric::Cpu,
+        threshold: 0.8,
+        scale_factor: 2.0,
+        interval: Duration::from_secs(60),
+        band: 0.1,
+    });
+    for phase in [0, 400, 700, 1_300] {
+        let both = Policy::Largest(vec![by_concurrency(), slow.clone()]);
+        let mut state = both.start(12);
+        let (mut ready, mut counts) = (12, Vec::new());
+        for second in 0..900_u64 {
+            let now = Duration::from_millis(second * 1_000 + phase + second % 3);
+            let (next, decision) = both.decide(state, &Observation { ready, ..seen(Some(0.1), 5.0) }, BOUNDS, now);
+            state = next;
+            ready = decision.wanted;
+            counts.push(decision.wanted);
+        }
+        assert_eq!(counts.last(), Some(&1), "phase {phase}: {counts:?}");
+        assert!(counts.windows(2).all(|pair| pair[0] >= pair[1]), "phase {phase}: {counts:?}");
+    }
+}
+
+#[test]
+fn what_was_learnt_goes_along_when_policies_are_added_or_change_places() {
+    let forecast =
+        Policy::Predictive(predictive::Config { concurrency: 2, late_after: Duration::from_secs(1), late_price: None });
+    let load = |second| {
+        let seen = Observation {
+            arrivals_per_s: Some(4.0),
+            service_time: Some(1.0),
+            completed: 4.0,
+            ready: 3,
+            ..seen(Some(0.5), 5.0)
+        };
+        (seen, Duration::from_secs(second))
+    };
+    let slots = |state: &PolicyState| {
+        let mut all = state.clone().singles();
+        all.retain(|state| matches!(state, PolicyState::Predictive(_)));
+        let Some(PolicyState::Predictive(state)) = all.first() else { panic!("no forecast in {all:?}") };
+        state.forecast().known()
+    };
+    let mut state = forecast.start(3);
+    for second in 0..120 {
+        let (seen, now) = load(second);
+        state = forecast.decide(state, &seen, BOUNDS, now).0;
+    }
+    let learnt = slots(&state);
+    assert!(learnt > 20);
+    let chains = [vec![forecast.clone(), by_concurrency()], vec![by_concurrency(), forecast.clone()], vec![forecast]];
+    for policies in chains {
+        let policy = if policies.len() == 1 { policies[0].clone() } else { Policy::Largest(policies) };
+        let (seen, now) = load(121);
+        let (next, decision) = policy.decide(state, &seen, BOUNDS, now);
+        assert!(slots(&next) >= learnt, "{}", slots(&next));
+        assert!(decision.wanted >= 3, "it begins at what is there: {decision:?}");
+        state = next;
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{ASSUMED_START, Config, FREE, LATE_PRICE, LOCAL_START, REACTION};
+use super::{ASSUMED_START, Config, FREE, LATE_PRICE, LOCAL_START, REACTION, STEADY};
 use crate::logic::forecast::{Forecast, Forecaster, Outlook, SLOT};
 use crate::logic::policy::Observation;
 
@@ -18,6 +18,8 @@ const LONGER: f64 = 1.15;
 const LONGEST_BACKLOG: f64 = 600.0;
 /// Of the late requests, so many by what overload lets wait, and the rest by the odds of a queue in balance.
 const BY_OVERLOAD: f64 = 0.9;
+/// From the wish to end an instance until it is not paid for any more, in seconds: two slots, its last requests, the provider's call.
+const END: f64 = 20.0;
 /// Nobody waits where so many times the square root of the places are free.
 const AMPLE: f64 = 4.0;
 /// An overload is taken to last so long, in seconds.
@@ -298,8 +300,10 @@ impl Scene {
 
     /// While what is ended is paid for already, keeping it costs nothing.
     fn add_what_is_paid(&self, gain: &mut Course, ended: u32) {
-        let ended = self.paid_ahead.iter().take(ended as usize);
-        for ahead in ended.filter(|ahead| **ahead > 0.0) {
+        // A fall is held back for a while, and then takes its time: one that is to be over before the next step begins is due before.
+        let due_before = STEADY * self.launch(self.alive).start + END;
+        let ended = self.paid_ahead.iter().take(ended as usize).map(|ahead| ahead - due_before);
+        for ahead in ended.filter(|ahead| *ahead > 0.0) {
             for (moment, gain) in self.moments.iter().zip(gain.iter_mut()) {
                 *gain += ((ahead - moment.from) / moment.length).clamp(0.0, 1.0);
             }

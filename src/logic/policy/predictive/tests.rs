@@ -377,3 +377,32 @@ fn a_long_least_payment_makes_a_short_use_too_dear() {
     let (free_to_end, paid_by_the_day) = (most_wanted(0), most_wanted(86_400));
     assert!(paid_by_the_day < free_to_end, "{paid_by_the_day} where a day is paid, {free_to_end} where a second is");
 }
+
+#[test]
+fn an_idle_instance_that_is_billed_by_the_hour_is_ended_before_its_next_hour_whatever_a_start_takes() {
+    for (start, asked_at) in [(10, 0), (60, 7), (90, 1), (300, 3)] {
+        let mut play = Play::new(config(10));
+        play.run(900, 4.0);
+        let before = play.wanted;
+        assert!(before >= 3, "{before}");
+        let mut ended_with = None;
+        for second in 0..7_200_u64 {
+            play.second += 1;
+            let ahead = 3_600 - (second + asked_at) % 3_600;
+            let seen = Observation {
+                paid_ahead: vec![Duration::from_secs(ahead); before as usize - 1],
+                start_time: Some(Duration::from_secs(start)),
+                ..play.seen(Some(0.2))
+            };
+            let (state, decision) =
+                play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+            (play.state, play.wanted) = (state, decision.wanted);
+            if play.wanted < before {
+                ended_with = Some(ahead);
+                break;
+            }
+        }
+        let ahead = ended_with.unwrap_or_else(|| panic!("with a start of {start} s it is never ended"));
+        assert!((8..=120).contains(&ahead), "with a start of {start} s it is ended {ahead} s before it is paid again");
+    }
+}
