@@ -10,6 +10,7 @@ use super::forecast::Forecaster;
 
 mod archived;
 pub mod concurrency;
+mod largest;
 pub mod predictive;
 pub mod threshold;
 
@@ -349,8 +350,8 @@ impl Policy {
                 let (state, decision) = config.decide(*state, seen, bounds, now);
                 (PolicyState::Predictive(Box::new(state)), decision)
             }
-            (Self::Largest(policies), PolicyState::Largest(states)) if fits(policies, &states) => {
-                let (states, decision) = decide_by_largest(policies, states, seen, bounds, now);
+            (Self::Largest(policies), PolicyState::Largest(states)) if largest::fits(policies, &states) => {
+                let (states, decision) = largest::decide(policies, states, seen, bounds, now);
                 (PolicyState::Largest(states), decision)
             }
             (policy, other) => return policy.decide(policy.start_with(other), seen, bounds, now),
@@ -359,72 +360,6 @@ impl Policy {
         debug_assert_eq!(decision.wanted, state.wanted(), "the stored wish is the clamped one");
         (state, decision)
     }
-}
-
-/// Whether each state is of the policy in its place.
-fn fits(policies: &[Policy], states: &[PolicyState]) -> bool {
-    let is_of = |(policy, state): (&Policy, &PolicyState)| match (policy, state) {
-        (Policy::Threshold(_), PolicyState::Threshold(_))
-        | (Policy::Concurrency(_), PolicyState::Concurrency(_))
-        | (Policy::Predictive(_), PolicyState::Predictive(_)) => true,
-        (Policy::Largest(policies), PolicyState::Largest(states)) => fits(policies, states),
-        _ => false,
-    };
-    policies.len() == states.len() && policies.iter().zip(states).all(is_of)
-}
-
-/// Each decides, and the largest wish is that of all from then on. One that steps up and down goes on from there; the others say each time what
-/// they want, and between two decisions what they wanted last. One that knows nothing holds, and so nothing is taken down on what the
-/// others know.
-fn decide_by_largest(
-    policies: &[Policy],
-    states: Vec<PolicyState>,
-    seen: &Observation,
-    bounds: Bounds,
-    now: Duration,
-) -> (Vec<PolicyState>, Decision) {
-    let before = bounds.clamp(states.iter().map(PolicyState::wanted).max().unwrap_or(0));
-    let decided = policies.iter().zip(states).map(|(policy, state)| policy.decide(state, seen, bounds, now));
-    let (mut states, decisions): (Vec<_>, Vec<_>) = decided.unzip();
-    let holds = decisions.iter().find(|decision| decision.reason.change == Change::NoData).cloned();
-    // The first of those that want as many.
-    let largest = decisions.into_iter().reduce(|most, next| if next.wanted > most.wanted { next } else { most });
-    let mut largest = largest.unwrap_or_else(|| nobody_decides(bounds));
-    if let Some(holds) = holds.filter(|_| largest.wanted < before) {
-        largest = holds;
-        largest.wanted = before;
-    }
-    let reason = &mut largest.reason;
-    reason.wanted = largest.wanted;
-    // What it came to for all of them.
-    reason.change = match (largest.wanted.cmp(&before), reason.change) {
-        (_, Change::NoData) => Change::NoData,
-        (std::cmp::Ordering::Greater, Change::Added(_) | Change::Removed(_)) => Change::Added(largest.wanted - before),
-        (std::cmp::Ordering::Less, Change::Added(_) | Change::Removed(_) | Change::Inside) => {
-            Change::Removed(before - largest.wanted)
-        }
-        (std::cmp::Ordering::Equal, Change::Added(_) | Change::Removed(_)) => Change::Inside,
-        (_, change) => change,
-    };
-    states.iter_mut().for_each(|state| state.follow(largest.wanted));
-    (states, largest)
-}
-
-/// Of no policy at all, which no configuration has.
-fn nobody_decides(bounds: Bounds) -> Decision {
-    let (metric, change) = (Metric::Utilisation, Change::NoData);
-    let wanted = bounds.clamp(0);
-    let reason = Reason {
-        metric,
-        value: None,
-        threshold: 0.0,
-        setpoint: 0.0,
-        band: 0.0,
-        change,
-        wanted,
-        basis: Basis::Threshold,
-    };
-    Decision { wanted, reason }
 }
 
 /// From none to one where somebody waits: what is wanted then.
