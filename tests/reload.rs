@@ -256,6 +256,40 @@ fn a_changed_program_replaces_its_replicas_one_after_the_other_and_no_request_is
     assert_eq!(node.terminate().code, Some(0));
 }
 
+/// Two here and two there, and then others in all four places: an instance whose successor has no place goes first, and the others serve
+/// meanwhile.
+#[test]
+fn changed_instances_are_replaced_one_after_the_other_and_no_request_is_lost() {
+    let (home, node) = Setup::start();
+    let full = "[service.digits.scaling]\nmin_replicas = 4";
+    assert_eq!(home.apply(full).code, Some(0));
+    let instances = || {
+        let replicas = node.get_json("/api/v1/replicas");
+        let is_instance = |row: &&Value| row["placement"] == "cloud" && row["state"] == "ready";
+        let ids = replicas.as_array().unwrap().iter().filter(is_instance).map(|row| row["replica"].to_string());
+        ids.collect::<Vec<_>>()
+    };
+    let before = wait_until(PATIENCE, "two instances are there", || Some(instances()).filter(|all| all.len() == 2));
+    wait_until(PATIENCE, "two are here", || (replicas_of(&node, "digits").len() == 4).then_some(()));
+    let load = node.load(2);
+    let applied = home.apply(&format!("{full}\n[service.digits.local.env]\nA = 'b'"));
+    assert!(applied.code == Some(0) && applied.stdout.contains("service.digits.local.env"), "{applied:?}");
+    let mut most_away = 0;
+    let after = wait_until(PATIENCE * 2, "other instances are in their place", || {
+        let there = replicas_of(&node, "digits").len();
+        most_away = most_away.max(4_usize.saturating_sub(there));
+        Some(instances()).filter(|all| all.len() == 2 && all.iter().all(|instance| !before.contains(instance)))
+    });
+    assert!(most_away <= 2, "{most_away} of four were away at a time");
+    assert_ne!(before, after);
+    let answered = load.answered() + 50;
+    wait_until(PATIENCE, "they answer", || (load.answered() >= answered).then_some(()));
+    load.stop().assert_sound();
+    let ended = node.events("burst.ended");
+    assert!(ended.iter().all(|event| event["reason"].as_str().unwrap().contains("says another program")), "{ended:?}");
+    assert_eq!(node.terminate().code, Some(0));
+}
+
 #[test]
 fn an_adapter_comes_and_goes_and_its_instances_with_it() {
     let (home, node) = Setup::start();

@@ -84,11 +84,13 @@ pub(crate) async fn named(name: &'static str) -> SocketAddr {
 pub(crate) async fn gated() -> (SocketAddr, Arc<Gate>) {
     let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
     let inner = Arc::clone(&gate);
-    let addr = replica(move |_| {
+    let addr = replica(move |request| {
         let gate = Arc::clone(&inner);
         async move {
             gate.arrived.add_permits(1);
             gate.open.acquire().await.expect("open").forget();
+            // To its end: who answers before and goes breaks the connection of who still sends.
+            let _whole = request.into_body().collect().await;
             Response::new(full("late"))
         }
     });
