@@ -135,8 +135,8 @@ impl Journal {
             .name("journal".into())
             .spawn(move || queue.into_iter().for_each(|job| job(&mut store)))
             .map_err(|error| JournalError::Open(error.to_string()))?;
-        let memories = Memories::of(path.parent().unwrap_or(Path::new("")));
-        let recordings = Recordings::of(path.parent().unwrap_or(Path::new("")));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let (memories, recordings) = (Memories::of(folder), Recordings::of(folder));
         Ok(Self { jobs: Some(jobs), thread: Some(thread), memories, recordings, lost_at_ms, first_session })
     }
 

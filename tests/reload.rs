@@ -281,11 +281,12 @@ fn changed_instances_are_replaced_one_after_the_other_and_no_request_is_lost() {
         Some(instances()).filter(|all| all.len() == 2 && all.iter().all(|instance| !before.contains(instance)))
     });
     assert!(most_away <= 2, "{most_away} of four were away at a time");
-    assert_ne!(before, after);
+    assert_eq!(after.len(), 2);
     let answered = load.answered() + 50;
     wait_until(PATIENCE, "they answer", || (load.answered() >= answered).then_some(()));
     load.stop().assert_sound();
     let ended = node.events("burst.ended");
+    assert!(ended.len() >= 2, "{ended:?}");
     assert!(ended.iter().all(|event| event["reason"].as_str().unwrap().contains("says another program")), "{ended:?}");
     assert_eq!(node.terminate().code, Some(0));
 }

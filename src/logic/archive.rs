@@ -48,6 +48,30 @@ macro_rules! archived {
 }
 pub(crate) use archived;
 
+/// Writes and reads an enum whose variants have a value each, by their numbers.
+macro_rules! archived_variants {
+    ($type:ty { $($number:literal => $variant:ident),+ $(,)? }) => {
+        impl $crate::logic::archive::Archive for $type {
+            fn write(&self, to: &mut Vec<u8>) {
+                match self {
+                    $(Self::$variant(value) => {
+                        $crate::logic::archive::Archive::write(&($number as u8), to);
+                        $crate::logic::archive::Archive::write(value, to);
+                    })+
+                }
+            }
+
+            fn read(from: &mut &[u8]) -> Option<Self> {
+                match <u8 as $crate::logic::archive::Archive>::read(from)? {
+                    $($number => $crate::logic::archive::Archive::read(from).map(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+pub(crate) use archived_variants;
+
 macro_rules! numbers {
     ($($type:ty),+) => {
         $(impl Archive for $type {

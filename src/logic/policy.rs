@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::archive;
 use super::forecast::Forecaster;
 
 mod archived;
@@ -203,7 +204,7 @@ pub enum PolicyState {
     /// Of [`Policy::Predictive`]; it holds a day of load.
     Predictive(Box<predictive::State>),
     /// Of [`Policy::Largest`].
-    Largest(Vec<PolicyState>),
+    Largest(largest::State),
 }
 
 impl PolicyState {
@@ -213,7 +214,20 @@ impl PolicyState {
             Self::Threshold(state) => state.wanted(),
             Self::Concurrency(state) => state.wanted(),
             Self::Predictive(state) => state.wanted(),
-            Self::Largest(states) => states.iter().map(Self::wanted).max().unwrap_or(0),
+            Self::Largest(state) => state.wanted,
+        }
+    }
+
+    /// Reads what was written; `None` where these are no such bytes, of another version, or of no state that can be.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        archive::from_bytes(bytes).filter(Self::is_sound)
+    }
+
+    fn is_sound(&self) -> bool {
+        match self {
+            Self::Threshold(_) | Self::Concurrency(_) => true,
+            Self::Predictive(state) => state.is_sound(),
+            Self::Largest(state) => state.states.iter().all(Self::is_sound),
         }
     }
 
@@ -224,7 +238,10 @@ impl PolicyState {
             Self::Threshold(_) => Self::Threshold(threshold::State::start(alive)),
             Self::Concurrency(_) => Self::Concurrency(concurrency::State::start(alive)),
             Self::Predictive(state) => Self::Predictive(Box::new(state.begin_at(alive))),
-            Self::Largest(states) => Self::Largest(states.into_iter().map(|state| state.begin_at(alive)).collect()),
+            Self::Largest(state) => {
+                let states = state.states.into_iter().map(|state| state.begin_at(alive)).collect();
+                Self::Largest(largest::State { wanted: alive, states })
+            }
         }
     }
 
@@ -233,7 +250,7 @@ impl PolicyState {
         match self {
             Self::Threshold(_) | Self::Concurrency(_) => {}
             Self::Predictive(state) => state.resume(away),
-            Self::Largest(states) => states.iter_mut().for_each(|state| state.resume(away)),
+            Self::Largest(state) => state.states.iter_mut().for_each(|state| state.resume(away)),
         }
     }
 
@@ -242,7 +259,7 @@ impl PolicyState {
         match self {
             Self::Threshold(_) | Self::Concurrency(_) => None,
             Self::Predictive(state) => state.forecast_error(),
-            Self::Largest(states) => states.iter().find_map(Self::forecast_error),
+            Self::Largest(state) => state.states.iter().find_map(Self::forecast_error),
         }
     }
 
@@ -251,7 +268,7 @@ impl PolicyState {
         match self {
             Self::Threshold(_) | Self::Concurrency(_) => false,
             Self::Predictive(state) => state.forecast().known() > 0,
-            Self::Largest(states) => states.iter().any(Self::has_learnt),
+            Self::Largest(state) => state.states.iter().any(Self::has_learnt),
         }
     }
 
@@ -260,14 +277,14 @@ impl PolicyState {
         match self {
             Self::Threshold(state) => state.follow(wanted),
             Self::Concurrency(_) | Self::Predictive(_) => {}
-            Self::Largest(states) => states.iter_mut().for_each(|state| state.follow(wanted)),
+            Self::Largest(state) => state.follow(wanted),
         }
     }
 
     /// The states of single policies in it.
     fn singles(self) -> Vec<Self> {
         match self {
-            Self::Largest(states) => states.into_iter().flat_map(Self::singles).collect(),
+            Self::Largest(state) => state.states.into_iter().flat_map(Self::singles).collect(),
             single => vec![single],
         }
     }
@@ -301,7 +318,8 @@ impl Policy {
             Self::Concurrency(_) => PolicyState::Concurrency(concurrency::State::start(alive)),
             Self::Predictive(_) => PolicyState::Predictive(Box::new(predictive::State::start(alive))),
             Self::Largest(policies) => {
-                PolicyState::Largest(policies.iter().map(|policy| policy.start(alive)).collect())
+                let states = policies.iter().map(|policy| policy.start(alive)).collect();
+                PolicyState::Largest(largest::State { wanted: alive, states })
             }
         }
     }
@@ -315,7 +333,8 @@ impl Policy {
 
     fn picked(&self, singles: &mut Vec<PolicyState>, alive: u32) -> PolicyState {
         if let Self::Largest(policies) = self {
-            return PolicyState::Largest(policies.iter().map(|policy| policy.picked(singles, alive)).collect());
+            let states = policies.iter().map(|policy| policy.picked(singles, alive)).collect();
+            return PolicyState::Largest(largest::State { wanted: alive, states });
         }
         let is_mine = |state: &PolicyState| {
             matches!(
@@ -350,9 +369,9 @@ impl Policy {
                 let (state, decision) = config.decide(*state, seen, bounds, now);
                 (PolicyState::Predictive(Box::new(state)), decision)
             }
-            (Self::Largest(policies), PolicyState::Largest(states)) if largest::fits(policies, &states) => {
-                let (states, decision) = largest::decide(policies, states, seen, bounds, now);
-                (PolicyState::Largest(states), decision)
+            (Self::Largest(policies), PolicyState::Largest(state)) if largest::fits(policies, &state) => {
+                let (state, decision) = largest::decide(policies, state, seen, bounds, now);
+                (PolicyState::Largest(state), decision)
             }
             (policy, other) => return policy.decide(policy.start_with(other), seen, bounds, now),
         };

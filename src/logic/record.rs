@@ -64,7 +64,7 @@ impl Recording {
 
     /// Asks everything again. `None` where the state cannot be read.
     pub fn replay(&self) -> Option<Vec<Replayed<'_>>> {
-        let mut state: PolicyState = archive::from_bytes(&self.state)?;
+        let mut state = PolicyState::from_bytes(&self.state)?;
         let mut answers = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
             let (next, decision) = self.policy.decide(state, &entry.seen, entry.bounds, entry.now);

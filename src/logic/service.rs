@@ -184,7 +184,7 @@ impl ServiceScaling {
 
     /// Goes on with what was learnt before a restart, so long ago as is known. False where these are no such bytes.
     pub fn recall(&mut self, memory: &[u8], away: Option<Duration>) -> bool {
-        let Some(mut state) = archive::from_bytes::<PolicyState>(memory) else { return false };
+        let Some(mut state) = PolicyState::from_bytes(memory) else { return false };
         state.resume(away);
         (self.state, self.begins_anew) = (Some(state), true);
         true

@@ -117,7 +117,7 @@ fn sentence(decision: &Value) -> &str {
 fn in_force(service: &Value, last: Option<&Value>) -> String {
     let count = |key: &str| service[key].as_u64().unwrap_or(0);
     let mut words = format!(
-        "{} replicas wanted: {}\n  there: {} ready here, {} ready at providers, {} starting, {} draining, {} failed\n  asked: \
+        "wanted: {}; {}\n  there: {} ready here, {} ready at providers, {} starting, {} draining, {} failed\n  asked: \
          {} being answered, {} waiting",
         count("wanted"),
         service["reason"].as_str().unwrap_or("it is not said why"),

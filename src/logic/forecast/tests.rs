@@ -17,6 +17,7 @@ fn a_steady_load_is_expected_to_stay_and_hardly_anything_else() {
     assert!((outlook.value - 5.0).abs() < 0.05, "{outlook:?}");
     let near: f64 = outlook.outcomes.iter().filter(|(load, _)| (4.0..6.0).contains(load)).map(|(_, odds)| odds).sum();
     assert!(near > 0.95, "{near}");
+    assert!(learnt(500, |_| 5.0).error(SOON).is_some_and(|error| error < 0.05));
     let sum: f64 = outlook.outcomes.iter().map(|(_, odds)| odds).sum();
     assert!((sum - 1.0).abs() < 1e-3, "{sum}");
 }

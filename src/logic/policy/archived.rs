@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Basis, Bounds, Change, Metric, Observation, Policy, PolicyState, Side, concurrency, predictive, threshold,
 };
-use crate::logic::archive::{Archive, archived};
+use crate::logic::archive::{Archive, archived, archived_variants};
 use crate::logic::forecast::Forecaster;
 
 archived!(Bounds { min, max });
@@ -54,74 +54,8 @@ impl Archive for Metric {
     }
 }
 
-impl Archive for Policy {
-    fn write(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Threshold(config) => {
-                1_u8.write(to);
-                config.write(to);
-            }
-            Self::Concurrency(config) => {
-                2_u8.write(to);
-                config.write(to);
-            }
-            Self::Predictive(config) => {
-                3_u8.write(to);
-                config.write(to);
-            }
-            Self::Largest(policies) => {
-                4_u8.write(to);
-                policies.write(to);
-            }
-        }
-    }
-
-    fn read(from: &mut &[u8]) -> Option<Self> {
-        match u8::read(from)? {
-            1 => Archive::read(from).map(Self::Threshold),
-            2 => Archive::read(from).map(Self::Concurrency),
-            3 => Archive::read(from).map(Self::Predictive),
-            4 => Archive::read(from).map(Self::Largest),
-            _ => None,
-        }
-    }
-}
-
-impl Archive for PolicyState {
-    fn write(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Threshold(state) => {
-                1_u8.write(to);
-                state.write(to);
-            }
-            Self::Concurrency(state) => {
-                2_u8.write(to);
-                state.write(to);
-            }
-            Self::Predictive(state) => {
-                3_u8.write(to);
-                state.write(to);
-            }
-            Self::Largest(states) => {
-                4_u8.write(to);
-                states.write(to);
-            }
-        }
-    }
-
-    fn read(from: &mut &[u8]) -> Option<Self> {
-        match u8::read(from)? {
-            1 => Archive::read(from).map(Self::Threshold),
-            2 => Archive::read(from).map(Self::Concurrency),
-            3 => {
-                let state = predictive::State::read(from).filter(predictive::State::is_sound)?;
-                Some(Self::Predictive(Box::new(state)))
-            }
-            4 => Archive::read(from).map(Self::Largest),
-            _ => None,
-        }
-    }
-}
+archived_variants!(Policy { 1 => Threshold, 2 => Concurrency, 3 => Predictive, 4 => Largest });
+archived_variants!(PolicyState { 1 => Threshold, 2 => Concurrency, 3 => Predictive, 4 => Largest });
 
 impl Archive for Side {
     fn write(&self, to: &mut Vec<u8>) {

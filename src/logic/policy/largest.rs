@@ -1,19 +1,39 @@
 //! Several policies together: the largest wish is that of all.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Policy, PolicyState, Reason};
+use crate::logic::archive::archived;
+
+/// What several policies remember.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// What all of them came to.
+    pub(super) wanted: u32,
+    /// Each one's own.
+    pub(super) states: Vec<PolicyState>,
+}
+
+archived!(State { wanted, states });
+
+impl State {
+    pub(super) fn follow(&mut self, wanted: u32) {
+        self.wanted = wanted;
+        self.states.iter_mut().for_each(|state| state.follow(wanted));
+    }
+}
 
 /// Whether each state is of the policy in its place.
-pub(super) fn fits(policies: &[Policy], states: &[PolicyState]) -> bool {
+pub(super) fn fits(policies: &[Policy], state: &State) -> bool {
     let is_of = |(policy, state): (&Policy, &PolicyState)| match (policy, state) {
         (Policy::Threshold(_), PolicyState::Threshold(_))
         | (Policy::Concurrency(_), PolicyState::Concurrency(_))
         | (Policy::Predictive(_), PolicyState::Predictive(_)) => true,
-        (Policy::Largest(policies), PolicyState::Largest(states)) => fits(policies, states),
+        (Policy::Largest(policies), PolicyState::Largest(state)) => fits(policies, state),
         _ => false,
     };
-    policies.len() == states.len() && policies.iter().zip(states).all(is_of)
+    policies.len() == state.states.len() && policies.iter().zip(&state.states).all(is_of)
 }
 
 /// Each decides, and the largest wish is that of all from then on. One that steps up and down goes on from there; the others say each time what
@@ -21,14 +41,14 @@ pub(super) fn fits(policies: &[Policy], states: &[PolicyState]) -> bool {
 /// others know.
 pub(super) fn decide(
     policies: &[Policy],
-    states: Vec<PolicyState>,
+    state: State,
     seen: &Observation,
     bounds: Bounds,
     now: Duration,
-) -> (Vec<PolicyState>, Decision) {
-    let before = bounds.clamp(states.iter().map(PolicyState::wanted).max().unwrap_or(0));
-    let decided = policies.iter().zip(states).map(|(policy, state)| policy.decide(state, seen, bounds, now));
-    let (mut states, decisions): (Vec<_>, Vec<_>) = decided.unzip();
+) -> (State, Decision) {
+    let before = bounds.clamp(state.wanted);
+    let decided = policies.iter().zip(state.states).map(|(policy, state)| policy.decide(state, seen, bounds, now));
+    let (states, decisions): (Vec<_>, Vec<_>) = decided.unzip();
     let holds = decisions.iter().find(|decision| decision.reason.change == Change::NoData).cloned();
     // The first of those that want as many.
     let largest = decisions.into_iter().reduce(|most, next| if next.wanted > most.wanted { next } else { most });
@@ -37,20 +57,22 @@ pub(super) fn decide(
         largest = holds;
         largest.wanted = before;
     }
-    let reason = &mut largest.reason;
-    reason.wanted = largest.wanted;
-    // What it came to for all of them.
-    reason.change = match (largest.wanted.cmp(&before), reason.change) {
-        (_, Change::NoData) => Change::NoData,
-        (std::cmp::Ordering::Greater, Change::Added(_) | Change::Removed(_)) => Change::Added(largest.wanted - before),
-        (std::cmp::Ordering::Less, Change::Added(_) | Change::Removed(_) | Change::Inside) => {
-            Change::Removed(before - largest.wanted)
-        }
-        (std::cmp::Ordering::Equal, Change::Added(_) | Change::Removed(_)) => Change::Inside,
-        (_, change) => change,
-    };
-    states.iter_mut().for_each(|state| state.follow(largest.wanted));
-    (states, largest)
+    largest.reason.wanted = largest.wanted;
+    largest.reason.change = for_all(largest.reason.change, before, largest.wanted);
+    let mut state = State { wanted: largest.wanted, states };
+    state.follow(largest.wanted);
+    (state, largest)
+}
+
+/// What one policy's change came to for all of them.
+fn for_all(change: Change, before: u32, wanted: u32) -> Change {
+    match (wanted.cmp(&before), change) {
+        (Ordering::Greater, Change::Woken | Change::RaisedToMinimum) => change,
+        (Ordering::Greater, _) => Change::Added(wanted - before),
+        (Ordering::Less, _) => Change::Removed(before - wanted),
+        (Ordering::Equal, Change::Added(_) | Change::Removed(_)) => Change::Inside,
+        (Ordering::Equal, _) => change,
+    }
 }
 
 /// Of no policy at all, which no configuration has.

@@ -155,3 +155,59 @@ fn what_was_learnt_goes_along_when_policies_are_added_or_change_places() {
         state = next;
     }
 }
+
+#[test]
+fn while_one_knows_nothing_what_all_had_stays_also_where_both_say_absolute_counts() {
+    let forecast = Policy::Predictive(predictive::Config {
+        concurrency: 10,
+        late_after: Duration::from_secs(1),
+        late_price: None,
+    });
+    let both = Policy::Largest(vec![forecast, by_concurrency()]);
+    let known = |second: u64, requests: f64| Observation {
+        arrivals_per_s: (second < 60).then_some(1.0),
+        service_time: Some(1.0),
+        completed: 2.0,
+        ready: 6,
+        ..seen(None, requests)
+    };
+    let mut state = both.start(1);
+    let mut held = Vec::new();
+    for second in 0..240 {
+        // Six by their requests at first, later one; and from the sixtieth second on nothing to forecast by.
+        let requests = if second < 70 { 55.0 } else { 5.0 };
+        let (next, decision) = both.decide(state, &known(second, requests), BOUNDS, Duration::from_secs(second));
+        assert_eq!(decision.wanted, next.wanted());
+        state = next;
+        if second >= 60 {
+            held.push(decision.wanted);
+        }
+    }
+    assert!(held.iter().all(|wanted| *wanted == 6), "{held:?}");
+}
+
+#[test]
+fn a_fall_is_told_as_one_whoever_has_the_largest_wish() {
+    // The one stands at its minimum; the other comes down to it.
+    let slow = Policy::Threshold(threshold::Config {
+        metric: Metric::Cpu,
+        threshold: 0.8,
+        scale_factor: 60.0,
+        interval: Duration::from_secs(2),
+        band: 0.0,
+    });
+    let both = Policy::Largest(vec![by_concurrency(), slow]);
+    let mut state = both.start(1);
+    let mut told = Vec::new();
+    for second in 0..20 {
+        let cpu = if second < 4 { 0.9 } else { 0.1 };
+        let before = state.wanted();
+        let (next, decision) = both.decide(state, &seen(Some(cpu), 1.0), BOUNDS, Duration::from_secs(second));
+        state = next;
+        if decision.wanted < before {
+            assert_eq!(decision.reason.change, Change::Removed(before - decision.wanted), "{}", decision.reason);
+            told.push(decision.wanted);
+        }
+    }
+    assert!(!told.is_empty() && state.wanted() == 1, "{told:?}");
+}

@@ -289,7 +289,7 @@ fn what_was_learnt_outlives_the_process_to_the_bit() {
     }
     let bytes = archive::to_bytes(&PolicyState::Predictive(Box::new(play.state.clone())));
     assert!(bytes.len() < 300_000, "{}", bytes.len());
-    let Some(PolicyState::Predictive(state)) = archive::from_bytes(&bytes) else { panic!("not readable") };
+    let Some(PolicyState::Predictive(state)) = PolicyState::from_bytes(&bytes) else { panic!("not readable") };
     assert!(archive::to_bytes(&PolicyState::Predictive(state.clone())) == bytes, "the same again");
     let mut again = Play { state: *state, reason: String::new(), ..Play::new(config(36)) };
     (again.second, again.wanted) = (play.second, play.wanted);
@@ -325,10 +325,10 @@ fn a_state_that_was_tampered_with_is_not_read() {
     let mut play = Play::new(config(10));
     play.run(600, 5.0);
     let sound = PolicyState::Predictive(Box::new(play.state.clone()));
-    assert!(archive::from_bytes::<PolicyState>(&archive::to_bytes(&sound)).is_some());
+    assert!(PolicyState::from_bytes(&archive::to_bytes(&sound)).is_some());
     for service_time in [Some(f64::NAN), Some(0.0), Some(-1.0)] {
         let state = PolicyState::Predictive(Box::new(State { service_time, ..play.state.clone() }));
-        assert!(archive::from_bytes::<PolicyState>(&archive::to_bytes(&state)).is_none(), "{service_time:?}");
+        assert!(PolicyState::from_bytes(&archive::to_bytes(&state)).is_none(), "{service_time:?}");
     }
 }
 
