@@ -1,7 +1,8 @@
 """Scaling: what the node's policy loses beside what others do, on made traces.
 
 loss: instance hours and late requests at 0.0003, 0.001, 0.003 and 0.01 hours each, at cold starts of 10, 60 and 180 s, on six
-shapes of load of 24 hours each, the first two not scored; the geometric mean of the ratios over the 72 cells. The baselines' parameters
+shapes of load of 24 hours each, the first two not scored; the geometric mean of the ratios over the 72 cells. Beside it stand who knew
+all (optimum), who saw no rise coming but knew how long each lasts (reactive), and the policy without each of its parts. The baselines' parameters
 were chosen by a search on another seed and other rates (benches/scaling.rs); `--tune` repeats it, which takes an hour.
 trace: a recorded trace of language model requests in the folder that TIDEGATE_TRACES names; nothing was chosen on it.
 """
@@ -24,7 +25,7 @@ PEAK = 1.5
 
 def loss(report, options):
     """The cells."""
-    progress("cargo bench --bench scaling (built first); ten seeds take half an hour on two cores")
+    progress("cargo bench --bench scaling (built first); ten seeds take an hour on two cores")
     settings = {"TIDEGATE_BENCH_SEEDS": str(SEEDS_QUICK if options.quick else SEEDS)}
     if options.tune:
         settings["TIDEGATE_BENCH_TUNE"] = "1"
@@ -39,8 +40,13 @@ def loss(report, options):
     cells = sorted(found["cells"], key=lambda cell: -cell["ratio"])
     note = "\n".join(f"{c['shape']} {c['cold_start_s']} s {c['penalty']}: {c['ratio']:.2f}" for c in cells[:6])
     report.at_most("worst cell beside the best of them", WORST_CELL, round(cells[0]["ratio"], 3), "times", note)
-    for name in (*(f"{name}, defaults" for name in ONLINE), "best-static", "optimum"):
+    for name in (*(f"{name}, defaults" for name in ONLINE), "best-static", "reactive", "optimum"):
         report.shown(f"loss beside {name}", f"{found['ratios'][name]:.3f} times")
+    for bound in ("reactive", "optimum"):
+        beside = ", ".join(f"{name} {found['bounds'][bound][name]:.3f}" for name in ONLINE)
+        report.shown(f"loss of {bound} beside each, tuned", beside)
+    for part, times in sorted(found["without"].items(), key=lambda item: -item[1]):
+        report.shown(f"loss without {part}, beside with all", f"{times:.3f} times")
     report.below("a decision for 100 services, 1,000 replicas", DECISION_US, found["decision_us"], "us", 0)
     report.below("a million requests simulated", MILLION_S, found["million_s"], "s", 1)
 

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tidegate::logic::policy::{Policy, predictive};
+use tidegate::logic::policy::Policy;
+use tidegate::logic::policy::predictive::{self, Part};
 use tidegate::simulate::contest::{self, Contender, Terms};
 use tidegate::simulate::engine::{ColdStart, Outcome, Provider, World, play};
 use tidegate::simulate::generate::{Recipe, Shape};
@@ -22,6 +23,8 @@ const PENALTIES: [f64; 4] = [0.0003, 0.001, 0.003, 0.01];
 const RATE: f64 = 5.0;
 const TUNING_RATES: [f64; 2] = [3.0, 8.0];
 const TUNING_SEEDS: [u64; 1] = [101];
+/// What a part is worth shows on fewer seeds.
+const PART_SEEDS: usize = 2;
 
 /// Who takes part.
 #[derive(Clone, Copy, Debug)]
@@ -157,11 +160,7 @@ fn search() {
 fn decision_us() -> f64 {
     const SERVICES: u32 = 100;
     const ROUNDS: u32 = 50;
-    let policy = Policy::Predictive(predictive::Config {
-        concurrency: 2,
-        late_after: seconds(1),
-        late_price: Some(seconds(20)),
-    });
+    let policy = Policy::Predictive(predictive::Config::new(2, seconds(1), Some(seconds(20))));
     let bounds = tidegate::logic::policy::Bounds { min: 1, max: 100 };
     let seen = tidegate::logic::policy::Observation {
         arrivals_per_s: Some(16.0),
@@ -200,11 +199,20 @@ fn main() {
     let count: u64 = std::env::var("TIDEGATE_BENCH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let seeds: Vec<u64> = (1..=count).collect();
     let ours = evaluate(Entrant::As(Contender::Predictive), RATE, &seeds);
+    let bounds =
+        [("best-static", Contender::BestStatic), ("reactive", Contender::Reactive), ("optimum", Contender::Optimum)]
+            .map(|(name, contender)| (name, evaluate(Entrant::As(contender), RATE, &seeds)));
     let mut best = Cells::new();
-    let mut ratios = BTreeMap::new();
+    let (mut ratios, mut of_bounds) = (BTreeMap::new(), BTreeMap::<_, BTreeMap<_, _>>::new());
+    for (name, cells) in &bounds {
+        ratios.insert(*name, ratio(&ours, cells));
+    }
     for (name, tuned) in TUNED.into_iter().chain(DEFAULTS) {
         let theirs = evaluate(Entrant::Tuned(tuned), RATE, &seeds);
         ratios.insert(name, ratio(&ours, &theirs));
+        for (bound, cells) in &bounds {
+            of_bounds.entry(*bound).or_default().insert(name, ratio(cells, &theirs));
+        }
         if !name.contains("defaults") {
             for (cell, loss) in theirs {
                 let least = best.entry(cell).or_insert(loss);
@@ -212,9 +220,10 @@ fn main() {
             }
         }
     }
-    for (name, contender) in [("best-static", Contender::BestStatic), ("optimum", Contender::Optimum)] {
-        ratios.insert(name, ratio(&ours, &evaluate(Entrant::As(contender), RATE, &seeds)));
-    }
+    let few: Vec<u64> = seeds.iter().copied().take(PART_SEEDS).collect();
+    let whole = evaluate(Entrant::As(Contender::Predictive), RATE, &few);
+    let without = |part: Part| ratio(&evaluate(Entrant::As(Contender::Without(part)), RATE, &few), &whole);
+    let parts: BTreeMap<_, _> = Part::ALL.into_iter().map(|part| (part.as_str(), without(part))).collect();
     let cells: Vec<_> = ours
         .iter()
         .map(|((shape, cold, which), (loss, hours, late))| {
@@ -225,7 +234,8 @@ fn main() {
         })
         .collect();
     let found = json!({
-        "seeds": count, "ratios": ratios, "best": ratio(&ours, &best), "cells": cells,
+        "seeds": count, "ratios": ratios, "best": ratio(&ours, &best), "cells": cells, "without": parts,
+        "bounds": of_bounds,
         "decision_us": decision_us(), "million_s": million_s(),
     });
     println!("{found}");

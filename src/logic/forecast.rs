@@ -10,6 +10,7 @@
 //! Everything is in logarithms of 1 + load, so that an error of one request matters when there is one and not when there are a hundred.
 
 use std::f64::consts::TAU;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 mod least_squares;
@@ -108,6 +109,10 @@ struct Record {
     least_squares: LeastSquares,
 }
 
+/// Who is believed at each horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bests([Forecaster; HORIZONS]);
+
 /// What is forecast for one slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
@@ -116,6 +121,14 @@ pub struct View {
     /// Whose forecast it is.
     by: Forecaster,
     value: f64,
+}
+
+impl View {
+    /// What would be to be expected if forecasts did not err.
+    pub fn for_certain(self) -> Outlook {
+        let Self { horizon, by, value } = self;
+        Outlook { horizon, by, value, mean: value, outcomes: vec![(value, 1.0)] }
+    }
 }
 
 /// What is to be expected of one slot.
@@ -214,6 +227,11 @@ impl Forecast {
 
     /// Takes in the mean load of the next slot. A load that is no number, or a negative one, is one that is not known.
     pub fn learn(&mut self, load: f64) {
+        self.learn_without(load, &[]);
+    }
+
+    /// The same where some forecasters do not take part.
+    pub fn learn_without(&mut self, load: f64, without: &[Forecaster]) {
         if !load.is_finite() || load < 0.0 {
             return self.skip(1);
         }
@@ -222,10 +240,12 @@ impl Forecast {
         self.slots += 1;
         self.move_on(load, missed);
         for horizon in 0..HORIZONS {
-            self.judge(horizon);
+            self.judge(horizon, without);
         }
         self.pending[self.slots as usize % PENDING] = self.now;
-        self.season.search(self.slots);
+        if !without.contains(&Forecaster::Season) {
+            self.season.search(self.slots);
+        }
     }
 
     /// So many slots passed of which nothing is known. What came before them says nothing of what comes after, but the season and the
@@ -282,73 +302,96 @@ impl Forecast {
     }
 
     /// Compares what was forecast for now with what came.
-    fn judge(&mut self, horizon: usize) {
+    fn judge(&mut self, horizon: usize, without: &[Forecaster]) {
         let ahead = u32::from(AHEAD[horizon]);
         if self.slots <= ahead + 2 || self.slots - ahead < self.from {
             return;
         }
         let came = log(self.season.mean_of_last(ahead.min(3)));
         let origin = self.pending[(self.slots - ahead) as usize % PENDING];
-        let (forecasts, inputs) = self.forecasts(&origin, horizon, AHEAD[horizon]);
-        let from = height(f64::from(origin.last));
+        let inputs = self.inputs(AHEAD[horizon], &origin);
+        let [_, last, middle, slow, ..] = inputs;
+        let forecasts = Forecaster::ALL.map(|by| match by {
+            Forecaster::Last => last,
+            Forecaster::Middle => middle,
+            Forecaster::Slow => slow,
+            Forecaster::Trend | Forecaster::Season => log(self.forecast(by, horizon, AHEAD[horizon], &origin)),
+            Forecaster::LeastSquares => self.learnt(horizon, &inputs),
+        });
+        let from = height_of_log(last);
         let record = &mut self.records[horizon];
         let share = (1.0 / (record.seen[from] + 1.0)).max(0.003);
         for (error, forecast) in record.errors[from].iter_mut().zip(forecasts) {
-            *error += share * (narrow((came - log(forecast)).abs()) - *error);
+            *error += share * (narrow((came - forecast).abs()) - *error);
         }
-        let forecast = forecasts[record.best(from)];
+        let best = record.best(from, without) as usize;
         let keep = 0.5_f32.powf(1.0 / FADING);
-        let spread = &mut record.spread[height(forecast)];
+        let spread = &mut record.spread[height_of_log(forecasts[best])];
         spread.iter_mut().for_each(|weight| *weight *= keep);
-        spread[error_bin(came - log(forecast))] += 1.0;
+        spread[error_bin(came - forecasts[best])] += 1.0;
         record.seen[from] = record.seen[from] * keep + 1.0;
         record.least_squares.learn(&inputs, came);
     }
 
-    /// What each forecaster says of a slot so far ahead, and the inputs of the one that learns.
-    fn forecasts(&self, origin: &Origin, horizon: usize, ahead: u16) -> ([f64; FORECASTERS], [f64; INPUTS]) {
-        let Origin { last, middle, slow, level, trend, .. } = *origin;
-        let [last, middle, slow, level, trend] = [last, middle, slow, level, trend].map(f64::from);
-        let season = self.season.at(origin.slot, u32::from(ahead));
-        let steps = DAMPING * (1.0 - DAMPING.powi(i32::from(ahead))) / (1.0 - DAMPING);
+    /// What a forecaster says of a slot so far ahead.
+    fn forecast(&self, by: Forecaster, horizon: usize, ahead: u16, origin: &Origin) -> f64 {
+        match by {
+            Forecaster::Last => f64::from(origin.last),
+            Forecaster::Middle => f64::from(origin.middle),
+            Forecaster::Slow => f64::from(origin.slow),
+            Forecaster::Trend => {
+                let steps = DAMPING * (1.0 - DAMPING.powi(i32::from(ahead))) / (1.0 - DAMPING);
+                (f64::from(origin.level) + f64::from(origin.trend) * steps).max(0.0)
+            }
+            Forecaster::Season => {
+                self.season.at(origin.slot, u32::from(ahead)).unwrap_or_else(|| f64::from(origin.last))
+            }
+            Forecaster::LeastSquares => load(self.learnt(horizon, &self.inputs(ahead, origin))),
+        }
+    }
+
+    /// What the one that learns says of these, as a logarithm.
+    fn learnt(&self, horizon: usize, inputs: &[f64; INPUTS]) -> f64 {
+        self.records[horizon].least_squares.estimate(inputs).clamp(0.0, 14.0)
+    }
+
+    /// What it looks at.
+    fn inputs(&self, ahead: u16, origin: &Origin) -> [f64; INPUTS] {
+        let [last, middle, slow] = [origin.last, origin.middle, origin.slow].map(f64::from);
+        let season = self.season.at(origin.slot, u32::from(ahead)).unwrap_or(slow);
         let day = (f64::from(origin.slot) + f64::from(ahead)) * SLOT.as_secs_f64() / 86_400.0 * TAU;
-        let inputs = [1.0, log(last), log(middle), log(slow), day.sin(), day.cos(), log(season.unwrap_or(slow))];
-        let learnt = self.records[horizon].least_squares.estimate(&inputs);
-        let forecasts = [
-            last,
-            middle,
-            slow,
-            (level + trend * steps).max(0.0),
-            season.unwrap_or(last),
-            load(learnt.clamp(0.0, 14.0)),
-        ];
-        (forecasts, inputs)
+        let (sine, cosine) = day.sin_cos();
+        [1.0, log(last), log(middle), log(slow), sine, cosine, log(season)]
+    }
+
+    /// Who has erred least at each horizon, from the height at which the load is, but for those who do not take part.
+    pub fn bests(&self, without: &[Forecaster]) -> Bests {
+        let from = height(self.last());
+        Bests(std::array::from_fn(|horizon| self.records[horizon].best(from, without)))
     }
 
     /// What is forecast for a slot so far ahead, by who has erred least at the nearest horizon.
-    pub fn view(&self, ahead: u32) -> View {
+    pub fn view(&self, bests: &Bests, ahead: u32) -> View {
         let ahead = u16::try_from(ahead).unwrap_or(u16::MAX).max(1);
-        // Half-way between two in proportion, as horizons double.
-        let horizon =
-            AHEAD.windows(2).position(|pair| u32::from(ahead).pow(2) < u32::from(pair[0]) * u32::from(pair[1]));
-        let horizon = horizon.unwrap_or(HORIZONS - 1);
-        let best = self.records[horizon].best(height(self.last()));
-        View { horizon, by: Forecaster::ALL[best], value: self.forecasts(&self.now, horizon, ahead).0[best] }
+        let horizon = horizon_of(ahead);
+        let by = bests.0[horizon];
+        View { horizon, by, value: self.forecast(by, horizon, ahead, &self.now) }
     }
 
     /// What is to be expected at a horizon.
     pub fn outlook(&self, horizon: usize) -> Outlook {
-        self.outlook_of(self.view(u32::from(AHEAD[horizon])))
+        self.outlook_of(self.view(&self.bests(&[]), u32::from(AHEAD[horizon])))
     }
 
     /// What is to be expected where this is forecast.
     pub fn outlook_of(&self, view: View) -> Outlook {
         let View { horizon, by, value } = view;
-        let weights = self.records[horizon].weights(height(value), AHEAD[horizon]);
+        let weights = self.records[horizon].weights(height(value), horizon);
         let total: f64 = weights.iter().sum();
         let base = log(value);
-        let outcomes = weights.iter().enumerate().map(|(bin, weight)| (load(base + error_of(bin)), weight / total));
-        let mut outcomes: Vec<_> = outcomes.filter(|(_, probability)| *probability > 1e-5).collect();
+        let odds = weights.iter().enumerate().map(|(bin, weight)| (bin, weight / total));
+        let likely = odds.filter(|(_, probability)| *probability > 1e-5);
+        let mut outcomes: Vec<_> = likely.map(|(bin, probability)| (load(base + error_of(bin)), probability)).collect();
         let kept: f64 = outcomes.iter().map(|(_, probability)| probability).sum();
         outcomes.iter_mut().for_each(|(_, probability)| *probability /= kept);
         let mean = outcomes.iter().map(|(load, probability)| load * probability).sum();
@@ -358,14 +401,14 @@ impl Forecast {
     /// The same at the horizon that is nearest to so far ahead.
     pub fn error_at(&self, ahead: Duration) -> Option<f64> {
         let slots = ahead.as_millis() / SLOT.as_millis();
-        self.error(self.view(u32::try_from(slots).unwrap_or(u32::MAX)).horizon)
+        self.error(horizon_of(u16::try_from(slots).unwrap_or(u16::MAX)))
     }
 
     /// The mean absolute error of the forecaster that counts at a horizon, in doublings of 1 + load; `None` where nothing was judged yet.
     pub fn error(&self, horizon: usize) -> Option<f64> {
         let record = &self.records[horizon];
         let from = height(self.last());
-        record.errors_near(from).map(|errors| errors[record.best(from)])
+        record.errors_near(from).map(|errors| errors[record.best(from, &[]) as usize])
     }
 }
 
@@ -390,16 +433,18 @@ impl Record {
         (total > 0.0).then(|| errors.map(|sum| sum / total))
     }
 
-    /// The forecaster that has erred least from this height, and less so from those near it. One further down the list must be better by
-    /// a fiftieth.
-    fn best(&self, height: usize) -> usize {
+    /// The forecaster that has erred least from this height, and less so from those near it, of those who take part. One further down the
+    /// list must be better by a fiftieth.
+    fn best(&self, height: usize, without: &[Forecaster]) -> Forecaster {
         let errors = self.errors_near(height).unwrap_or_default();
-        (1..FORECASTERS).fold(0, |best, next| if errors[next] < errors[best] * 0.98 { next } else { best })
+        let others = Forecaster::ALL.into_iter().skip(1).filter(|next| !without.contains(next));
+        let error = |one: Forecaster| errors[one as usize];
+        others.fold(Forecaster::Last, |best, next| if error(next) < error(best) * 0.98 { next } else { best })
     }
 
     /// How much each error is to be expected of a forecast of this height: what was seen there, less of what was seen near it, and an
     /// assumption for where nothing was seen yet.
-    fn weights(&self, height: usize, ahead: u16) -> [f64; ERRORS] {
+    fn weights(&self, height: usize, horizon: usize) -> [f64; ERRORS] {
         let mut weights = [0.0; ERRORS];
         for other in near(height) {
             let share = neighbour(other, height);
@@ -407,14 +452,28 @@ impl Record {
                 *weight += share * f64::from(*seen);
             }
         }
-        let width = 0.075 + 0.05 * f64::from(ahead).ln();
-        let assumed: [f64; ERRORS] = std::array::from_fn(|bin| (-error_of(bin).abs() / width).exp());
-        let total: f64 = assumed.iter().sum();
-        for (weight, assumed) in weights.iter_mut().zip(assumed) {
-            *weight += ASSUMED * assumed / total;
+        for (weight, assumed) in weights.iter_mut().zip(ASSUMED_WEIGHTS[horizon]) {
+            *weight += assumed;
         }
         weights
     }
+}
+
+/// What is assumed of each error at each horizon before anything was seen.
+static ASSUMED_WEIGHTS: LazyLock<[[f64; ERRORS]; HORIZONS]> = LazyLock::new(|| {
+    AHEAD.map(|ahead| {
+        let width = 0.075 + 0.05 * f64::from(ahead).ln();
+        let assumed: [f64; ERRORS] = std::array::from_fn(|bin| (-error_of(bin).abs() / width).exp());
+        let total: f64 = assumed.iter().sum();
+        assumed.map(|assumed| ASSUMED * assumed / total)
+    })
+});
+
+/// The horizon that is nearest to so many slots ahead.
+fn horizon_of(ahead: u16) -> usize {
+    // Half-way between two in proportion, as horizons double.
+    let nearer = |pair: &[u16]| u32::from(ahead).pow(2) < u32::from(pair[0]) * u32::from(pair[1]);
+    AHEAD.windows(2).position(nearer).unwrap_or(HORIZONS - 1)
 }
 
 /// The heights from which something follows for this one.
@@ -424,7 +483,8 @@ fn near(height: usize) -> std::ops::Range<usize> {
 
 /// How much that is.
 fn neighbour(other: usize, height: usize) -> f64 {
-    NEIGHBOUR.powi(i32::try_from(other.abs_diff(height)).unwrap_or(i32::MAX))
+    const SHARES: [f64; 4] = [1.0, NEIGHBOUR, NEIGHBOUR * NEIGHBOUR, NEIGHBOUR * NEIGHBOUR * NEIGHBOUR];
+    SHARES[other.abs_diff(height).min(3)]
 }
 
 fn log(load: f64) -> f64 {
@@ -435,13 +495,17 @@ fn load(log: f64) -> f64 {
     (log.exp2() - 1.0).max(0.0)
 }
 
+fn height(load: f64) -> usize {
+    height_of_log(log(load))
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "saturates, and a logarithm of 1 + load is not below 0"
 )]
-fn height(load: f64) -> usize {
-    ((2.0 * log(load)) as usize).min(HEIGHTS - 1)
+fn height_of_log(log: f64) -> usize {
+    ((2.0 * log) as usize).min(HEIGHTS - 1)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the bins that there are")]

@@ -142,11 +142,8 @@ mod tests {
             interval: Duration::from_secs(10),
             band: 0.1,
         });
-        let by_forecast = Policy::Predictive(predictive::Config {
-            concurrency: 2,
-            late_after: Duration::from_secs(1),
-            late_price: Some(Duration::from_secs(36)),
-        });
+        let by_forecast =
+            Policy::Predictive(predictive::Config::new(2, Duration::from_secs(1), Some(Duration::from_secs(36))));
         vec![by_threshold.clone(), by_forecast.clone(), Policy::Largest(vec![by_forecast, by_threshold])]
     }
 

@@ -173,11 +173,11 @@ fn one_policy(
             scale_down_delay: scaling.scale_down_delay,
             ..concurrency::Config::new(service.local.concurrency)
         }),
-        edge_config::ScalingPolicy::Predictive => Policy::Predictive(predictive::Config {
-            concurrency: service.local.concurrency,
-            late_after: scaling.late_after,
-            late_price: late_price(config, scaling.late_request_cost, adapters),
-        }),
+        edge_config::ScalingPolicy::Predictive => Policy::Predictive(predictive::Config::new(
+            service.local.concurrency,
+            scaling.late_after,
+            late_price(config, scaling.late_request_cost, adapters),
+        )),
         _ => Policy::Threshold(threshold::Config {
             metric: metric(scaling.metric),
             threshold: scaling.threshold,

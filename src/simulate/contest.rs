@@ -10,13 +10,16 @@ use super::optimum;
 use super::own::Own;
 use super::trace::Trace;
 use super::tune::{Tuned, planned};
-use crate::logic::policy::{Policy, predictive};
+use crate::logic::policy::Policy;
+use crate::logic::policy::predictive::{self, Part};
 
 /// Who takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
     /// The node's policy `predictive`.
     Predictive,
+    /// The same without one of its parts, to see what that is worth.
+    Without(Part),
     /// The node's policy `concurrency`, which is Knative's KPA.
     Kpa,
     /// The node's policy `threshold`.
@@ -31,14 +34,17 @@ pub enum Contender {
     Static(u32),
     /// The number that, at all times, would have cost least.
     BestStatic,
+    /// Somebody who saw no rise coming, but knew how long each lasts.
+    Reactive,
     /// Somebody who knew the trace.
     Optimum,
 }
 
 impl Contender {
     /// What they are called, in the order in which they are documented.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 12] = [
         "predictive",
+        "without:PART",
         "concurrency",
         "threshold",
         "kpa",
@@ -47,6 +53,7 @@ impl Contender {
         "skyserve",
         "static:N",
         "best-static",
+        "reactive",
         "optimum",
     ];
 }
@@ -55,6 +62,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Predictive => f.write_str("predictive"),
+            Self::Without(part) => write!(f, "without:{part}"),
             Self::Kpa => f.write_str("kpa"),
             Self::Threshold => f.write_str("threshold"),
             Self::Hpa => f.write_str("hpa"),
@@ -62,6 +70,7 @@ impl fmt::Display for Contender {
             Self::SkyServe => f.write_str("skyserve"),
             Self::Static(count) => write!(f, "static:{count}"),
             Self::BestStatic => f.write_str("best-static"),
+            Self::Reactive => f.write_str("reactive"),
             Self::Optimum => f.write_str("optimum"),
         }
     }
@@ -79,14 +88,24 @@ impl FromStr for Contender {
             "ray" => Self::Ray,
             "skyserve" => Self::SkyServe,
             "best-static" => Self::BestStatic,
+            "reactive" => Self::Reactive,
             "optimum" => Self::Optimum,
             other => {
+                if let Some(part) = other.strip_prefix("without:") {
+                    return part_named(part).map(Self::Without);
+                }
                 let count = other.strip_prefix("static:").and_then(|count| count.parse().ok());
                 let known = Self::NAMES.join(", ");
                 Self::Static(count.ok_or_else(|| format!("there is no policy {other:?}; there are {known}"))?)
             }
         })
     }
+}
+
+fn part_named(name: &str) -> Result<Part, String> {
+    let names = || Part::ALL.map(Part::as_str).join(", ");
+    let found = Part::ALL.into_iter().find(|part| part.as_str() == name);
+    found.ok_or_else(|| format!("the policy predictive has no part {name:?}; it has {}", names()))
 }
 
 /// What the contenders are told beside the world.
@@ -117,20 +136,21 @@ pub fn run_with(
         (_, Some(tuned)) => tuned.rule(world, terms),
         (Contender::BestStatic, None) => return best_static(trace, world, terms, progress),
         (Contender::Static(count), None) => planned(Static(count), world),
+        (Contender::Reactive, None) => {
+            planned(Foresight::new(optimum::reactive(trace, world, terms.late_price)), world)
+        }
         (Contender::Optimum, None) => planned(Foresight::new(optimum::plan(trace, world, terms.late_price)), world),
         // All others have parameters.
-        (_, None) => Box::new(Own::new(predictive(world, terms), world)),
+        (Contender::Without(part), None) => Box::new(Own::new(predictive(world, terms, vec![part]), world)),
+        (_, None) => Box::new(Own::new(predictive(world, terms, Vec::new()), world)),
     };
     play(trace, world, rule.as_mut(), progress)
 }
 
 /// The node's policy, which is told prices alone.
-fn predictive(world: &World, terms: Terms) -> Policy {
-    Policy::Predictive(predictive::Config {
-        concurrency: world.concurrency,
-        late_after: world.slo_wait,
-        late_price: Some(terms.late_price),
-    })
+fn predictive(world: &World, terms: Terms, without: Vec<Part>) -> Policy {
+    let config = predictive::Config::new(world.concurrency, world.slo_wait, Some(terms.late_price));
+    Policy::Predictive(predictive::Config { without, ..config })
 }
 
 /// Tries one more after the other until even without a late request it would cost more than the best so far.

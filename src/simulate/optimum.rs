@@ -1,4 +1,4 @@
-//! What could have been done by somebody who knew the trace.
+//! What could have been done by somebody who knew the trace, and by somebody who saw no rise coming.
 //!
 //! Time is cut into slices. For each slice and each count of replicas it is played how many requests would come too late; then the course of
 //! counts is sought that costs least, late requests and starts at their price (dynamic programming). It is a plan that can be carried out, so
@@ -26,6 +26,62 @@ pub fn plan(trace: &Trace, world: &World, late_price: Duration) -> Vec<(Duration
     let needed =
         counts.into_iter().enumerate().map(|(index, count)| (slice * u32::try_from(index).unwrap_or(u32::MAX), count));
     ahead(&needed.collect::<Vec<_>>(), start + world.tick * 2)
+}
+
+/// The same by somebody who sees no rise coming, but knows when one has begun how long it lasts: nothing is launched before it is needed. So
+/// requests of bursts shorter than a start, and of the first start of longer ones, are late; who holds replicas for them can do better.
+pub fn reactive(trace: &Trace, world: &World, late_price: Duration) -> Vec<(Duration, u32)> {
+    let slice = SLICE.max(trace.length() / MOST);
+    let lates = lates(trace, world, slice);
+    let start = (longest_start(world) + world.tick * 2).div_duration_f64(slice).ceil();
+    let most = lates.iter().map(Vec::len).max().unwrap_or(1).saturating_sub(1);
+    let mut counts = vec![world.local; lates.len()];
+    for level in 0..most {
+        let saved = |by_count: &Vec<u32>| {
+            let late = |count: usize| by_count.get(count).copied().unwrap_or(0);
+            f64::from(late(level).saturating_sub(late(level + 1))) * late_price.as_secs_f64()
+        };
+        let saved: Vec<f64> = lates.iter().map(saved).collect();
+        let is_on = reacting(&saved, slice.as_secs_f64(), whole(start));
+        counts.iter_mut().zip(is_on).for_each(|(count, is_on)| *count += u32::from(is_on));
+    }
+    let at = |index: usize| slice * u32::try_from(index).unwrap_or(u32::MAX);
+    counts.into_iter().enumerate().map(|(index, count)| (at(index), count)).collect()
+}
+
+/// When a replica that saves so much in each slice while it is ready is best had, if it can be launched only in a slice in which it would save
+/// something, and is ready so many slices later.
+fn reacting(saved: &[f64], slice: f64, start: usize) -> Vec<bool> {
+    let slices = saved.len();
+    // The most that can be gained from each slice on, without it and with it ready.
+    let (mut without, mut with) = (vec![0.0_f64; slices + 1], vec![0.0_f64; slices + 1]);
+    let launched = |with: &[f64], at: usize| {
+        let ready = (at + start).min(slices);
+        if saved[at] > 0.0 { with[ready] - index_f64(ready - at) * slice } else { f64::NEG_INFINITY }
+    };
+    for at in (0..slices).rev() {
+        with[at] = without[at + 1].max(saved[at] - slice + with[at + 1]);
+        without[at] = without[at + 1].max(launched(&with, at));
+    }
+    let mut is_on = vec![false; slices];
+    let (mut at, mut is_ready) = (0, false);
+    while at < slices {
+        if !is_ready && launched(&with, at) > without[at + 1] {
+            let ready = (at + start).min(slices);
+            is_on[at..ready].fill(true);
+            (at, is_ready) = (ready, true);
+            continue;
+        }
+        is_ready = is_ready && saved[at] - slice + with[at + 1] > without[at + 1];
+        is_on[at] = is_ready;
+        at += 1;
+    }
+    is_on
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and a start is not below 0")]
+fn whole(slices: f64) -> usize {
+    slices as usize
 }
 
 fn longest_start(world: &World) -> Duration {

@@ -50,7 +50,12 @@ impl Tuned {
             Contender::Hpa => Self::Hpa(0.7, 300),
             Contender::Ray => Self::Ray(slots.min(2.0) / slots, 30, 600),
             Contender::SkyServe => Self::SkyServe(0.7, 300, 1200),
-            Contender::Predictive | Contender::Static(_) | Contender::BestStatic | Contender::Optimum => return None,
+            Contender::Predictive
+            | Contender::Without(_)
+            | Contender::Static(_)
+            | Contender::BestStatic
+            | Contender::Reactive
+            | Contender::Optimum => return None,
         })
     }
 
@@ -66,7 +71,12 @@ impl Tuned {
             Contender::SkyServe => {
                 triples([20, 60, 300], [60, 300, 1200]).map(|(t, a, b)| Self::SkyServe(t, a, b)).collect()
             }
-            Contender::Predictive | Contender::Static(_) | Contender::BestStatic | Contender::Optimum => Vec::new(),
+            Contender::Predictive
+            | Contender::Without(_)
+            | Contender::Static(_)
+            | Contender::BestStatic
+            | Contender::Reactive
+            | Contender::Optimum => Vec::new(),
         }
     }
 

@@ -42,12 +42,13 @@ impl LeastSquares {
         let gain: [f64; INPUTS] = std::array::from_fn(|row| dot(&self.covariance[row], inputs));
         let scale = KEEP + dot(inputs, &gain);
         let error = outcome - self.estimate(inputs);
-        for (weight, gain) in self.weights.iter_mut().zip(gain) {
-            *weight += gain / scale * error;
+        let scaled = gain.map(|gain| gain / scale);
+        for (weight, scaled) in self.weights.iter_mut().zip(scaled) {
+            *weight += scaled * error;
         }
-        for (row, of_row) in self.covariance.iter_mut().zip(gain) {
+        for (row, scaled) in self.covariance.iter_mut().zip(scaled) {
             for (value, of_column) in row.iter_mut().zip(gain) {
-                *value = (*value - of_row * of_column / scale) / KEEP;
+                *value = (*value - scaled * of_column) * (1.0 / KEEP);
             }
         }
         let trace: f64 = (0..INPUTS).map(|index| self.covariance[index][index]).sum();

@@ -123,3 +123,25 @@ fn odds_sum_to_one() {
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");
     }
 }
+
+#[test]
+fn a_forecaster_that_is_left_out_takes_no_part() {
+    // Ten minutes of much, ten of little: a period for who knows it.
+    let wave = |slot: u32| if (slot / 150).is_multiple_of(2) { 20.0 } else { 2.0 };
+    let learnt_without = |without: &[Forecaster]| {
+        let mut forecast = Forecast::default();
+        (0..4000).for_each(|slot| forecast.learn_without(wave(slot), without));
+        let bests = forecast.bests(without);
+        (
+            forecast.period(),
+            (0..HORIZONS).map(|horizon| forecast.view(&bests, AHEAD[horizon].into()).by).collect::<Vec<_>>(),
+        )
+    };
+    let (period, by) = learnt_without(&[]);
+    assert!(period.is_some() && by.contains(&Forecaster::Season), "{period:?} {by:?}");
+    let (period, by) = learnt_without(&[Forecaster::Season]);
+    assert!(period.is_none() && !by.contains(&Forecaster::Season), "{period:?} {by:?}");
+    let (period, by) = learnt_without(&[Forecaster::Season, Forecaster::LeastSquares, Forecaster::Trend]);
+    let simple = [Forecaster::Last, Forecaster::Middle, Forecaster::Slow];
+    assert!(period.is_none() && by.iter().all(|by| simple.contains(by)), "{by:?}");
+}

@@ -42,7 +42,7 @@ archived!(concurrency::Config {
     max_scale_down_rate,
     scale_down_delay,
 });
-archived!(predictive::Config { concurrency, late_after, late_price });
+archived!(predictive::Config { concurrency, late_after, late_price, without });
 
 impl Archive for Metric {
     fn write(&self, to: &mut Vec<u8>) {

@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Reason};
 use crate::logic::archive::archived;
-use crate::logic::forecast::{Forecast, SLOT};
+use crate::logic::forecast::{Forecast, Forecaster, SLOT};
 
+mod part;
 mod scene;
+pub use part::Part;
 use scene::Scene;
 
 /// How a service scales by forecast.
@@ -31,6 +33,8 @@ pub struct Config {
     pub late_after: Duration,
     /// What a late request costs, as the time of a replica that costs as much; `None` for as much as twenty that are answered.
     pub late_price: Option<Duration>,
+    /// What is left out, to see what it is worth.
+    pub without: Vec<Part>,
 }
 
 /// What a late request costs where nobody said, in service times.
@@ -136,7 +140,7 @@ impl State {
     }
 
     /// Takes in what came since the last time; whether a slot is over.
-    fn take_in(&mut self, rate: f64, now: Duration) -> bool {
+    fn take_in(&mut self, rate: f64, now: Duration, without: &[Forecaster]) -> bool {
         let Some(at) = self.at.replace(now) else { return false };
         let elapsed = now.saturating_sub(at);
         // How often it is asked is the node's tick, of which nothing is told here.
@@ -156,7 +160,7 @@ impl State {
         // A tick longer than a slot tells the same of all slots in it; what is left over begins the next one.
         let rate = self.arrivals / self.filled.as_secs_f64().max(f64::MIN_POSITIVE);
         while self.filled >= SLOT {
-            self.learn(rate);
+            self.learn(rate, without);
             self.filled -= SLOT;
             self.arrivals = rate * self.filled.as_secs_f64();
         }
@@ -164,13 +168,13 @@ impl State {
     }
 
     /// Takes in a slot. Work that lasts longer than a slot is at a replica for many: what came over its time is what is there.
-    fn learn(&mut self, rate: f64) {
+    fn learn(&mut self, rate: f64, without: &[Forecaster]) {
         // No load is told where it is not known.
         let Some(time) = self.service_time else { return self.forecast.skip(1) };
         let share = (SLOT.as_secs_f64() / time).min(1.0);
         let rate = self.rate.map_or(rate, |mean| mean + share * (rate - mean));
         self.rate = Some(rate);
-        self.forecast.learn(rate * time);
+        self.forecast.learn_without(rate * time, without);
     }
 
     fn learn_service_time(&mut self, seen: &Observation) {
@@ -181,6 +185,19 @@ impl State {
 }
 
 impl Config {
+    /// With all that it does.
+    pub fn new(concurrency: u32, late_after: Duration, late_price: Option<Duration>) -> Self {
+        Self { concurrency, late_after, late_price, without: Vec::new() }
+    }
+
+    fn has(&self, part: Part) -> bool {
+        !self.without.contains(&part)
+    }
+
+    fn forecasters_left_out(&self) -> Vec<Forecaster> {
+        self.without.iter().filter_map(|part| part.forecaster()).collect()
+    }
+
     pub(super) fn decide(
         &self,
         mut state: State,
@@ -203,7 +220,7 @@ impl Config {
         let rate = seen.arrivals_per_s.filter(|rate| rate.is_finite() && *rate >= 0.0);
         // What is missing for a moment is taken to have been as it is afterwards, what is for long is not known.
         let Some(rate) = rate else { return Change::NoData };
-        let is_over = state.take_in(rate, now);
+        let is_over = state.take_in(rate, now, &self.forecasters_left_out());
         if let Some((wanted, change)) = super::wake(before, seen, bounds) {
             state.wanted = wanted;
             return change;

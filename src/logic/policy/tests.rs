@@ -120,8 +120,7 @@ fn those_that_decide_at_different_times_come_down_together_all_the_same() {
 
 #[test]
 fn what_was_learnt_goes_along_when_policies_are_added_or_change_places() {
-    let forecast =
-        Policy::Predictive(predictive::Config { concurrency: 2, late_after: Duration::from_secs(1), late_price: None });
+    let forecast = Policy::Predictive(predictive::Config::new(2, Duration::from_secs(1), None));
     let load = |second| {
         let seen = Observation {
             arrivals_per_s: Some(4.0),
@@ -158,11 +157,7 @@ fn what_was_learnt_goes_along_when_policies_are_added_or_change_places() {
 
 #[test]
 fn while_one_knows_nothing_what_all_had_stays_also_where_both_say_absolute_counts() {
-    let forecast = Policy::Predictive(predictive::Config {
-        concurrency: 10,
-        late_after: Duration::from_secs(1),
-        late_price: None,
-    });
+    let forecast = Policy::Predictive(predictive::Config::new(10, Duration::from_secs(1), None));
     let both = Policy::Largest(vec![forecast, by_concurrency()]);
     let known = |second: u64, requests: f64| Observation {
         arrivals_per_s: (second < 60).then_some(1.0),

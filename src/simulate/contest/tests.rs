@@ -146,3 +146,40 @@ fn a_request_that_nobody_can_answer_is_late() {
     let outcome = play_of(Contender::Predictive, &trace, &nothing);
     assert_eq!((outcome.late, outcome.requests), (outcome.requests, trace.requests().len() as u64));
 }
+
+#[test]
+fn a_part_that_is_left_out_is_missed() {
+    let missed = [
+        (Part::Horizon, Shape::Constant),
+        (Part::Spread, Shape::Diurnal),
+        (Part::Keeping, Shape::OnOff),
+        (Part::Backlog, Shape::OnOff),
+    ];
+    for (part, shape) in missed {
+        let trace = made(shape, 2);
+        let loss_of = |contender| loss(&play_of(contender, &trace, &world()), TERMS.late_price);
+        let times = loss_of(Contender::Without(part)) / loss_of(Contender::Predictive);
+        assert!(times > 1.1, "{part}: {times}");
+    }
+}
+
+#[test]
+fn parts_are_left_out_by_name() {
+    for part in Part::ALL {
+        let name = format!("without:{part}");
+        assert_eq!(name.parse(), Ok(Contender::Without(part)));
+        assert_eq!(Contender::Without(part).to_string(), name);
+    }
+    let problem = "without:luck".parse::<Contender>().unwrap_err();
+    assert!(problem.contains("season") && problem.contains("backlog"), "{problem}");
+}
+
+#[test]
+fn who_sees_no_rise_coming_does_worse_than_who_does() {
+    for shape in [Shape::Burst, Shape::OnOff] {
+        let trace = made(shape, 2);
+        let lost = |contender| loss(&play_of(contender, &trace, &world()), TERMS.late_price);
+        let (optimum, reactive) = (lost(Contender::Optimum), lost(Contender::Reactive));
+        assert!(optimum * 1.2 < reactive, "{}: {optimum} and {reactive}", shape.as_str());
+    }
+}

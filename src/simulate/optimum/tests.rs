@@ -26,6 +26,22 @@ fn a_gap_shorter_than_a_start_is_paid_through_and_a_longer_one_is_not() {
 }
 
 #[test]
+fn who_sees_no_rise_coming_launches_when_it_has_begun_and_only_for_one_that_lasts() {
+    // A replica that saves 100 a slice in slices 2 to 7, and one slice later in the night a single time; a slice costs 10, a start takes two.
+    let mut saved = vec![0.0; 20];
+    saved[2..8].fill(100.0);
+    saved[15] = 50.0;
+    let on: Vec<_> = reacting(&saved, 10.0, 2).iter().enumerate().filter(|(_, on)| **on).map(|(at, _)| at).collect();
+    assert_eq!(on, [2, 3, 4, 5, 6, 7]);
+    // A pause shorter than a start is kept through, as launching again would come too late.
+    saved[9] = 100.0;
+    let on: Vec<_> = reacting(&saved, 10.0, 2).iter().enumerate().filter(|(_, on)| **on).map(|(at, _)| at).collect();
+    assert_eq!(on, [2, 3, 4, 5, 6, 7, 8, 9]);
+    // None that costs more than it saves.
+    assert!(reacting(&saved, 1000.0, 2).iter().all(|on| !on));
+}
+
+#[test]
 fn what_is_needed_later_is_wanted_before() {
     let second = Duration::from_secs;
     let needed = [(second(0), 0), (second(10), 3), (second(20), 1), (second(30), 0)];

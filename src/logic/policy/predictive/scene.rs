@@ -3,9 +3,10 @@
 //! The future is cut into moments, short ones first, and anew from when a launch of now would be ready; for each there is a distribution
 //! of loads from the forecast.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::{ASSUMED_START, Config, FREE, LATE_PRICE, LOCAL_START, REACTION, STEADY};
+use super::{ASSUMED_START, Config, FREE, LATE_PRICE, LOCAL_START, Part, REACTION, STEADY};
 use crate::logic::forecast::{Forecast, Forecaster, Outlook, SLOT};
 use crate::logic::policy::Observation;
 
@@ -30,6 +31,8 @@ pub(super) struct Scene {
     moments: Vec<Moment>,
     /// What is to be expected; several moments may share one.
     outlooks: Vec<Outlook>,
+    /// What those that are alive cost.
+    here: Course,
     slots: f64,
     /// So many replicas cost (almost) nothing: the local ones.
     free: u32,
@@ -45,6 +48,8 @@ pub(super) struct Scene {
     now: f64,
     /// Work that waits now, in seconds at one place.
     backlog: f64,
+    /// Whether it counts that what is ended may have to be launched again.
+    keeps: bool,
     local: Launch,
     cloud: Launch,
 }
@@ -81,16 +86,18 @@ impl Launch {
 }
 
 /// The future from now on, with a moment that begins with each of these.
-fn moments(forecast: &Forecast, leads: [f64; 2]) -> (Vec<Moment>, Vec<Outlook>) {
+fn moments(config: &Config, forecast: &Forecast, leads: [f64; 2]) -> (Vec<Moment>, Vec<Outlook>) {
     let (mut moments, mut outlooks) = (Vec::with_capacity(64), Vec::<Outlook>::with_capacity(16));
     let end = leads[0].max(leads[1]) + REACH;
+    let bests = forecast.bests(&config.forecasters_left_out());
     let (mut from, mut length) = (0.0, FIRST_MOMENT);
     while from < end {
         let next_lead = leads.into_iter().filter(|lead| *lead > from + 1e-9).fold(f64::INFINITY, f64::min);
         let to = (from + length).min(next_lead);
-        let view = forecast.view(slots_until(f64::midpoint(from, to)));
+        let ahead = if config.has(Part::Horizon) { slots_until(f64::midpoint(from, to)) } else { 1 };
+        let view = forecast.view(&bests, ahead);
         if outlooks.last().is_none_or(|last| !last.is_of(&view)) {
-            outlooks.push(forecast.outlook_of(view));
+            outlooks.push(if config.has(Part::Spread) { forecast.outlook_of(view) } else { view.for_certain() });
         }
         moments.push(Moment { from, length: to - from, outlook: outlooks.len() - 1 });
         length = if to == next_lead { FIRST_MOMENT } else { length * LONGER };
@@ -111,14 +118,15 @@ impl Scene {
         let starts = [LOCAL_START, seen.start_time.unwrap_or(ASSUMED_START)].map(|start| start.as_secs_f64());
         let is_local_of_interest = seen.ready + seen.starting <= seen.local;
         let leads = starts.map(|start| start + REACTION);
-        let (moments, outlooks) = moments(forecast, if is_local_of_interest { leads } else { [leads[1]; 2] });
+        let (moments, outlooks) = moments(config, forecast, if is_local_of_interest { leads } else { [leads[1]; 2] });
         let least_paid = [0.0, seen.minimum_billing.as_secs_f64()];
         let launch = |which: usize| {
             let then = moments.iter().position(|moment| moment.from + 1e-9 >= leads[which]);
             let then = then.unwrap_or(moments.len() - 1);
             Launch { start: starts[which], lead: leads[which], then, least_paid: least_paid[which] }
         };
-        Self {
+        let mut scene = Self {
+            here: Course::new(),
             slots: f64::from(config.concurrency),
             free: seen.local,
             late_price: config.late_price.map_or(f64::from(LATE_PRICE) * service_time, |price| price.as_secs_f64()),
@@ -129,12 +137,15 @@ impl Scene {
             starting_for: seen.starting_for.clone(),
             paid_ahead: seen.paid_ahead.iter().map(Duration::as_secs_f64).collect(),
             now: forecast.last(),
-            backlog: count(seen.queued) * service_time,
+            backlog: if config.has(Part::Backlog) { count(seen.queued) * service_time } else { 0.0 },
+            keeps: config.has(Part::Keeping),
             local: launch(0),
             cloud: launch(1),
             moments,
             outlooks,
-        }
+        };
+        scene.here = scene.cost(scene.alive);
+        scene
     }
 
     /// How the next replica after so many starts.
@@ -171,24 +182,31 @@ impl Scene {
 
     /// What so many cost a second at each moment, late requests included.
     fn cost(&self, replicas: u32) -> Course {
-        let places = f64::from(replicas) * self.slots;
-        let hire = self.hire(replicas);
-        let none_waits_below = places - AMPLE * places.sqrt();
-        let of_outlook = |outlook: &Outlook| {
-            let busy = outlook.outcomes.iter().rev().take_while(|(load, _)| *load > none_waits_below);
-            let late: f64 = busy.map(|(load, odds)| odds * load * self.late_share(places, *load)).sum();
-            self.late_price * late / self.service_time + hire
-        };
-        let costs: Vec<f64> = self.outlooks.iter().map(of_outlook).collect();
+        let costs: Vec<f64> = self.outlooks.iter().map(|outlook| self.cost_at(replicas, outlook)).collect();
         self.moments.iter().map(|moment| costs[moment.outlook]).collect()
     }
 
-    /// The share of requests that wait too long.
-    fn late_share(&self, places: f64, load: f64) -> f64 {
+    /// The same where this is to be expected.
+    fn cost_at(&self, replicas: u32, outlook: &Outlook) -> f64 {
+        let places = f64::from(replicas) * self.slots;
+        let root = places.sqrt();
+        let none_waits_below = places - AMPLE * root;
+        let per_root = 1.0 / root;
+        let busy = outlook.outcomes.iter().rev().take_while(|(load, _)| *load > none_waits_below);
+        let late: f64 = busy.map(|(load, odds)| odds * load * self.late_share(places, per_root, *load)).sum();
+        self.late_price * late / self.service_time + self.hire(replicas)
+    }
+
+    /// The share of requests that wait too long; `per_root` is one over the square root of the places.
+    fn late_share(&self, places: f64, per_root: f64, load: f64) -> f64 {
         let patience = self.late_after / self.service_time;
-        let overload =
-            if load > places { (1.0 - patience * places / ((load - places) * OVERLOAD)).max(0.0) } else { 0.0 };
-        BY_OVERLOAD * overload + (1.0 - BY_OVERLOAD) * odds_of_waiting(places, load, patience)
+        if load < places {
+            let free = places - load;
+            return (1.0 - BY_OVERLOAD) * odds_of_waiting(free * per_root) * (-free * patience).exp();
+        }
+        // Nothing where as much comes as goes: what is above it divides by zero.
+        let overload = (1.0 - patience * places / ((load - places) * OVERLOAD)).max(0.0);
+        BY_OVERLOAD * overload + (1.0 - BY_OVERLOAD)
     }
 
     /// How long a backlog takes to be worked off by so many replicas; no request of it takes less than its own time.
@@ -222,22 +240,29 @@ impl Scene {
 
     /// The same of a count that is not there, where nothing waits, up to what is.
     pub(super) fn more_than(&self, count: u32) -> u32 {
-        self.more_by(count, self.alive, self.launch(count), 0.0)
+        if self.keeps { self.more_by(count, self.alive, self.launch(count), 0.0) } else { count }
     }
 
     /// The count from `alive` to `most` that saves most, all of them launched so.
     fn more_by(&self, alive: u32, most: u32, launch: &Launch, backlog: f64) -> u32 {
-        let here = self.cost(alive);
-        if backlog <= 0.0 && !self.could_pay(&here, alive, launch) {
+        if most <= alive {
             return alive;
         }
+        let elsewhere = if alive == self.alive { None } else { Some(self.cost(alive)) };
+        let here = elsewhere.as_ref().unwrap_or(&self.here);
         let load = self.later(launch).mean;
+        let most_relief = self.late_price * load / self.service_time * self.working_off(alive, backlog, load);
         let (mut best, mut saved) = (alive, 0.0);
         for count in counts_above(alive).take_while(|count| *count <= most) {
-            let gain = difference(&here, &self.cost(count));
+            // Neither this many nor more could save as much.
+            if self.most_saved(here, alive, count, launch) + most_relief <= saved {
+                break;
+            }
+            let there = self.cost(count);
+            let gain = here.iter().zip(&there).map(|(here, there)| here - there);
             let extra = self.hire(count) - self.hire(alive);
-            let (mut value, lasts) = self.best_sum(&gain, launch.then);
-            let is_due = backlog > 0.0 || gain[launch.then] > 0.0;
+            let (mut value, lasts) = self.best_sum(gain, launch.then);
+            let is_due = backlog > 0.0 || here[launch.then] > there[launch.then];
             if backlog > 0.0 {
                 value = value.max(0.0) + self.relief(count, alive, backlog, load);
             }
@@ -253,30 +278,44 @@ impl Scene {
         best
     }
 
-    /// Whether one more would pay if with it nobody were late any more. Mostly it would not, and nothing needs to be looked at.
-    fn could_pay(&self, here: &Course, alive: u32, launch: &Launch) -> bool {
-        let hire = self.hire(alive.saturating_add(1));
-        let gain: Course = here.iter().map(|cost| cost - hire).collect();
-        self.best_sum(&gain, launch.then).0 > (hire - self.hire(alive)) * launch.start
+    /// What a count would save over `alive` if with it nobody were late any more. Mostly that is nothing, and no more needs to be looked at.
+    fn most_saved(&self, here: &Course, alive: u32, count: u32, launch: &Launch) -> f64 {
+        let hire = self.hire(count);
+        self.best_sum(here.iter().map(|cost| cost - hire), launch.then).0 - (hire - self.hire(alive)) * launch.start
     }
 
     /// The count, at most what is alive, down to which it is better to end them now than to keep them.
     pub(super) fn fewer(&self) -> u32 {
-        let here = self.cost(self.alive);
         let load = self.later(self.launch(self.alive)).mean;
         let (mut best, mut most) = (self.alive, 0.0);
         for count in counts_below(self.alive) {
-            let mut gain = difference(&self.cost(count), &here);
+            // Mostly it is seen at once that fewer would not do, and that even fewer, with whom no fewer are late, could not either.
+            let saved_at_once = self.saves_at_once(count);
+            if saved_at_once + 2.0 * (self.hire(count) - self.hire(0)) <= most {
+                break;
+            }
+            if saved_at_once <= most {
+                continue;
+            }
+            let mut gain = difference(&self.cost(count), &self.here);
             self.add_what_is_paid(&mut gain, self.alive - count);
             let extra = self.hire(self.alive) - self.hire(count);
-            let keep = self.best_sum(&gain, 0).0 + self.relief(self.alive, count, self.backlog, load);
+            let keep = self.best_sum(gain.iter().copied(), 0).0 + self.relief(self.alive, count, self.backlog, load);
             let (again, is_at_once) = self.launching_again(&gain, extra, self.launch(count));
             let saved = -(gain[0] + gain[1]);
-            if keep <= again && !is_at_once && saved > most {
+            if (keep <= again && !is_at_once || !self.keeps) && saved > most {
                 (best, most) = (count, saved);
             }
         }
         best
+    }
+
+    /// What is saved over the first two moments by ending all beyond a count now, were none of them paid already.
+    fn saves_at_once(&self, count: u32) -> f64 {
+        let [first, second] = [self.moments[0].outlook, self.moments[1].outlook];
+        let costs = self.cost_at(count, &self.outlooks[first]);
+        let costs_then = if second == first { costs } else { self.cost_at(count, &self.outlooks[second]) };
+        self.here[0] - costs + self.here[1] - costs_then
     }
 
     /// What is gained by launching them again when that is best, and whether that is now.
@@ -311,7 +350,7 @@ impl Scene {
     }
 
     /// The greatest sum of gains from a moment until any later one, and how long that is.
-    fn best_sum(&self, gain: &Course, from: usize) -> (f64, f64) {
+    fn best_sum(&self, gain: impl Iterator<Item = f64>, from: usize) -> (f64, f64) {
         let (mut sum, mut lasts, mut best) = (0.0, 0.0, (0.0, 0.0));
         for (moment, gain) in self.moments.iter().zip(gain).skip(from) {
             sum += gain * moment.length;
@@ -347,20 +386,25 @@ fn difference(a: &Course, b: &Course) -> Course {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// The odds that a request waits longer than `patience` service times where the load is below the places, by Halfin and Whitt's approximation
-/// of Erlang's formula.
-pub(super) fn odds_of_waiting(places: f64, load: f64, patience: f64) -> f64 {
-    if load <= 0.0 {
-        return 0.0;
-    }
-    if load >= places {
-        return 1.0;
-    }
-    let spare = (places - load) / places.sqrt();
-    let density = (-spare * spare / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
-    let odds = 1.0 / (1.0 + spare * normal_distribution(spare, density) / density);
-    odds * (-(places - load) * patience).exp()
+/// The odds that a request has to wait where the load is below the places by so many times their square root, by Halfin and Whitt's
+/// approximation of Erlang's formula. With them it waits longer than t service times, e^(-t) times as often for each free place.
+pub(super) fn odds_of_waiting(spare: f64) -> f64 {
+    let at = spare.clamp(0.0, AMPLE) * ODDS_A_UNIT;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 4 times 64")]
+    let below = at as usize;
+    let share = at - small(below);
+    ODDS[below] * (1.0 - share) + ODDS[below + 1] * share
 }
+
+/// Odds of a wait, so many for each unit of what is spare; in between they are nearly straight.
+static ODDS: LazyLock<[f64; 258]> = LazyLock::new(|| {
+    let halfin_whitt = |spare: f64| {
+        let density = (-spare * spare / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        1.0 / (1.0 + spare * normal_distribution(spare, density) / density)
+    };
+    std::array::from_fn(|index| halfin_whitt(small(index) / ODDS_A_UNIT))
+});
+const ODDS_A_UNIT: f64 = 64.0;
 
 /// The standard normal distribution function at a positive value, by Abramowitz and Stegun 26.2.17.
 fn normal_distribution(value: f64, density: f64) -> f64 {
@@ -368,6 +412,11 @@ fn normal_distribution(value: f64, density: f64) -> f64 {
     let series =
         t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     1.0 - density * series
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some hundred")]
+fn small(index: usize) -> f64 {
+    index as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "requests are far fewer than 2^52")]

@@ -8,7 +8,7 @@ use crate::logic::policy::PolicyState;
 const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
 
 fn config(late_price: u64) -> Config {
-    Config { concurrency: 2, late_after: Duration::from_secs(1), late_price: Some(Duration::from_secs(late_price)) }
+    Config::new(2, Duration::from_secs(1), Some(Duration::from_secs(late_price)))
 }
 
 /// A service whose requests take a second, answered by as many replicas as it wants.
@@ -174,7 +174,7 @@ fn a_slow_tick_is_no_silence() {
     let mut state = State::start(1);
     state.service_time = Some(1.0);
     for tick in 0..100 {
-        state.take_in(5.0, Duration::from_secs(60 * tick));
+        state.take_in(5.0, Duration::from_secs(60 * tick), &[]);
     }
     assert!(state.forecast.slots() > 1400, "{}", state.forecast.slots());
 }
@@ -184,7 +184,7 @@ fn a_tick_that_is_no_part_of_a_slot_loses_no_time() {
     let mut state = State::start(1);
     state.service_time = Some(1.0);
     for tick in 0..=400 {
-        state.take_in(5.0, Duration::from_secs(3 * tick));
+        state.take_in(5.0, Duration::from_secs(3 * tick), &[]);
     }
     assert_eq!(state.forecast.slots(), 300, "1,200 seconds in slots of four");
     assert!((state.forecast.last() - 5.0).abs() < 1e-6);
@@ -212,12 +212,14 @@ fn the_bounds_hold() {
 #[test]
 fn the_odds_of_waiting_agree_with_erlangs_formula() {
     // M/M/c by hand: c = 10, a = 8: C = 0.409; c = 20, a = 15: C = 0.160.
-    for (places, load, exact) in [(10.0, 8.0, 0.409), (20.0, 15.0, 0.160), (2.0, 1.0, 0.333)] {
-        let odds = odds_of_waiting(places, load, 0.0);
+    for (places, load, exact) in [(10.0_f64, 8.0, 0.409), (20.0, 15.0, 0.160), (2.0, 1.0, 0.333)] {
+        let odds = odds_of_waiting((places - load) / places.sqrt());
         assert!((odds - exact).abs() < 0.07, "{odds} for {load} at {places}, and {exact} is right");
     }
-    assert!((odds_of_waiting(2.0, 3.0, 1.0) - 1.0).abs() < 1e-12);
-    assert!(odds_of_waiting(100.0, 1.0, 0.0) < 1e-9);
+    assert!((odds_of_waiting(0.0) - 1.0).abs() < 1e-12 && odds_of_waiting(0.0) > odds_of_waiting(0.01));
+    for beyond in [4.0, 9.9, f64::INFINITY] {
+        assert!(odds_of_waiting(beyond) < 1e-4);
+    }
 }
 
 #[test]
