@@ -152,6 +152,10 @@ fn a_trace_is_played_and_a_wrong_one_refused() {
     assert_eq!(drawn.code, Some(0), "{}", drawn.stderr);
     let picture = std::fs::read_to_string(&plot).unwrap();
     assert!(picture.contains("predictive") && picture.contains("static:3"), "{picture}");
+    let plot = home.path().join("plot.PNG");
+    let drawn = home.command(&[&arguments[..5], &["--plot", plot.to_str().unwrap()]].concat());
+    assert_eq!(drawn.code, Some(0), "{}", drawn.stderr);
+    assert!(std::fs::read(&plot).unwrap().starts_with(b"\x89PNG\r\n"));
 
     let providers =
         ["--provider", "name=few,price=0.5,capacity=1,cold-start=5s", "--provider", "name=many,price=2,cold-start=5s"];
@@ -182,7 +186,7 @@ fn a_trace_is_played_and_a_wrong_one_refused() {
         (&["simulate", "--generate", "burst", "--length", "1h", "--warmup", "2h"], "leaves nothing"),
         (&["simulate", "--generate", "burst", "--rate", "NaN"], "not a finite number"),
         (&["simulate", "--generate", "burst", "--launch-failures", "2"], "at most 1"),
-        (&["simulate", "--generate", "burst", "--plot", "plot.jpeg"], "must end in .svg"),
+        (&["simulate", "--generate", "burst", "--plot", "plot.jpeg"], "must end in .svg or .png"),
         (&["simulate", "--replay", "/nowhere"], "/nowhere: No such file"),
         (&["simulate", "--generate", "burst", "--provider", "name=x"], "x needs a price"),
         (

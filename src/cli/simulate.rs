@@ -1,6 +1,6 @@
 //! `tidegate simulate`: a trace against policies, in virtual time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -25,7 +25,8 @@ mod replay;
 /// Replay a trace against scaling policies, in virtual time: late requests, cost, launches.
 ///
 /// The node's own policies decide by the node's own code; `hpa`, `ray` and `skyserve` follow their documented rules with their default
-/// parameters, `best-static` is the best fixed number in hindsight, `optimum` a plan made by somebody who knew the trace.
+/// parameters, `best-static` is the best fixed number in hindsight, `optimum` a plan made by somebody who knew the trace, `reactive` one by
+/// somebody who saw no rise coming, and `without:season` the policy without one of its parts.
 ///
 /// Example: tidegate simulate --generate flash-crowd --policy predictive,kpa,hpa,optimum --cold-start 60s
 #[derive(Debug, clap::Args)]
@@ -53,7 +54,8 @@ pub struct Args {
     /// Time that a request takes at a replica where the trace does not tell; in a made trace the mean.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
     work: Duration,
-    /// Who decides, separated by commas: predictive, concurrency (kpa), threshold, hpa, ray, skyserve, static:N, best-static, optimum.
+    /// Who decides, separated by commas: predictive, concurrency (kpa), threshold, hpa, ray, skyserve, static:N, best-static, reactive,
+    /// optimum, without:PART (predictive without least-squares, trend, season, horizon, spread, keeping or backlog).
     #[arg(
         long,
         value_name = "NAMES",
@@ -111,8 +113,8 @@ pub struct Args {
     /// Search each policy's parameters on the first half of the trace, and report on the second.
     #[arg(long)]
     tune: bool,
-    /// Draw load, capacity, queue and spend over time; the file's name ends in .svg.
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw load, capacity, queue and spend over time; the file's name ends in .svg or .png.
+    #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// A list of objects.
     #[arg(long, conflicts_with = "csv")]
@@ -179,6 +181,13 @@ fn share(text: &str) -> Result<f64, String> {
     not_negative(text).and_then(|value| if value <= 1.0 { Ok(value) } else { Err("it must be at most 1".to_owned()) })
 }
 
+/// Pictures that are drawn, by how their files' names end.
+const PICTURES: [&str; 2] = ["svg", "png"];
+
+fn ends_in(file: &Path, end: &str) -> bool {
+    file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(end))
+}
+
 impl Args {
     pub(super) fn run(self) -> ExitCode {
         if let Some(recordings) = &self.replay {
@@ -221,8 +230,8 @@ impl Args {
             let (local, most) = (self.local, self.max_replicas);
             return Err(format!("--local {local} is more than --max-replicas {most}, which includes them"));
         }
-        if let Some(file) = self.plot.as_ref().filter(|file| file.extension().is_none_or(|end| end != "svg")) {
-            return Err(format!("--plot {} must end in .svg: other pictures can be made from that", file.display()));
+        if let Some(file) = self.plot.as_ref().filter(|file| !PICTURES.iter().any(|end| ends_in(file, end))) {
+            return Err(format!("--plot {}: the file's name must end in .svg or .png", file.display()));
         }
         let names = |one: &Provider| self.provider.iter().filter(|other| other.name == one.name).count();
         if let Some(twice) = self.provider.iter().find(|one| names(one) > 1) {
@@ -324,8 +333,12 @@ impl Args {
         let play = |one: &Played| Play { name: one.contender.to_string(), points: one.outcome.course.points() };
         let plays: Vec<_> = played.iter().map(play).collect();
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-        let picture = plot::svg(&plays, length).map_err(|error| failed(&error))?;
-        std::fs::write(file, picture).map_err(|error| failed(&error))
+        let picture = if ends_in(file, "png") {
+            plot::png(&plays, length)
+        } else {
+            plot::svg(&plays, length).map(String::into_bytes)
+        };
+        std::fs::write(file, picture.map_err(|error| failed(&error))?).map_err(|error| failed(&error))
     }
 
     fn terms(&self, trace: &Trace) -> Terms {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use plotters::backend::SVGBackend;
+use plotters::backend::{DrawingBackend, SVGBackend};
 use plotters::chart::ChartBuilder;
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
@@ -12,6 +12,9 @@ use plotters::series::{AreaSeries, LineSeries};
 use plotters::style::{BLACK, Color, Palette, Palette99, RGBColor, ShapeStyle, WHITE};
 
 use super::course::Point;
+
+mod canvas;
+use canvas::Canvas;
 
 const SIZE: (u32, u32) = (1200, 1080);
 const FONT: &str = "sans-serif";
@@ -51,20 +54,36 @@ const PANELS: [Panel; 3] = [
 /// It could not be drawn.
 pub fn svg(plays: &[Play], length: Duration) -> Result<String, Box<dyn Error>> {
     let mut picture = String::new();
-    {
-        let root = SVGBackend::with_string(&mut picture, SIZE).into_drawing_area();
-        root.fill(&WHITE)?;
-        for (panel, area) in PANELS.iter().zip(root.split_evenly((PANELS.len(), 1))) {
-            draw(panel, &area, plays, hours(length))?;
-        }
-        root.present()?;
-    }
+    draw_all(SVGBackend::with_string(&mut picture, SIZE), plays, length)?;
     Ok(picture)
 }
 
-fn draw(
+/// The picture as PNG.
+///
+/// # Errors
+/// It could not be drawn.
+pub fn png(plays: &[Play], length: Duration) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut pixels = canvas::blank(SIZE);
+    draw_all(Canvas::on(&mut pixels, SIZE), plays, length)?;
+    Ok(canvas::encode(&pixels, SIZE)?)
+}
+
+fn draw_all<B: DrawingBackend<ErrorType: 'static>>(
+    backend: B,
+    plays: &[Play],
+    length: Duration,
+) -> Result<(), Box<dyn Error>> {
+    let root = backend.into_drawing_area();
+    root.fill(&WHITE)?;
+    for (panel, area) in PANELS.iter().zip(root.split_evenly((PANELS.len(), 1))) {
+        draw(panel, &area, plays, hours(length))?;
+    }
+    Ok(root.present()?)
+}
+
+fn draw<B: DrawingBackend<ErrorType: 'static>>(
     panel: &Panel,
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    area: &DrawingArea<B, Shift>,
     plays: &[Play],
     length: f64,
 ) -> Result<(), Box<dyn Error>> {
@@ -74,7 +93,7 @@ fn draw(
         .caption(panel.title, (FONT, 18))
         .margin(12)
         .x_label_area_size(36)
-        .y_label_area_size(64)
+        .y_label_area_size(80)
         .build_cartesian_2d(0.0..length, 0.0..(top * 1.05).max(1e-6))?;
     chart.configure_mesh().x_desc("hours").y_desc(panel.unit).light_line_style(WHITE).draw()?;
     if let Some(play) = plays.first().filter(|_| panel.has_load) {
@@ -89,7 +108,12 @@ fn draw(
             .label(&play.name)
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], style));
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
+    chart
+        .configure_series_labels()
+        .label_font((FONT, 16))
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK)
+        .draw()?;
     Ok(())
 }
 
@@ -120,7 +144,30 @@ mod tests {
 
     #[test]
     fn nothing_to_show_is_no_error() {
-        assert!(svg(&[], Duration::from_secs(1)).is_ok());
-        assert!(svg(&[Play { name: "x".into(), points: Vec::new() }], Duration::from_secs(1)).is_ok());
+        let second = Duration::from_secs(1);
+        for plays in [vec![], vec![Play { name: "x".into(), points: Vec::new() }]] {
+            assert!(svg(&plays, second).is_ok() && png(&plays, second).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_png_is_read_by_another_and_shows_lines_and_words() {
+        let point = |second| Point { at: Duration::from_secs(second), load: 3.0, places: 4.0, queued: 0.0, spend: 0.1 };
+        let play = |name: &str| Play { name: name.into(), points: (0..100).map(point).collect() };
+        let drawn = |name| {
+            let bytes = png(&[play(name)], Duration::from_secs(100)).unwrap();
+            let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
+            assert_eq!((reader.info().width, reader.info().height), SIZE);
+            let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+            reader.next_frame(&mut pixels).unwrap();
+            pixels.chunks(3).map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect::<Vec<_>>()
+        };
+        let (pixels, others) = (drawn("predictive"), drawn("hpa"));
+        let (red, green, blue) = Palette99::pick(0).to_backend_color().rgb;
+        assert_eq!(pixels[0], [255, 255, 255]);
+        assert!(pixels.iter().filter(|pixel| **pixel == [red, green, blue]).count() > 1000, "a line");
+        let changed = pixels.iter().zip(&others).filter(|(one, other)| one != other).count();
+        assert!((50..50_000).contains(&changed), "the name in the legend alone: {changed}");
+        assert_eq!(drawn("predictive"), pixels, "the same again");
     }
 }
