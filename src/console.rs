@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::wire::board::Board;
 use crate::wire::registry::Present;
-use crate::wire::{Announcement, BurstStatus, EventKind, NodeStateKind};
+use crate::wire::{Announcement, BurstStatus, EventData, EventKind, NodeStateKind};
 
 pub mod recorder;
 
@@ -139,6 +139,19 @@ pub trait Pulse: Send + Sync + 'static {
 pub type History =
     Arc<dyn Fn(u32) -> Pin<Box<dyn Future<Output = Result<Vec<BurstStatus>, String>> + Send>> + Send + Sync>;
 
+/// A decision that changed what is wanted, as events tell it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PastDecision {
+    /// When (RFC 3339).
+    pub time: String,
+    /// The service, what was wanted from then on, and why.
+    pub data: EventData,
+}
+
+/// What is recorded of a service's decisions, oldest first, or why it cannot be read.
+pub type Recorded =
+    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Vec<PastDecision>, String>> + Send>> + Send + Sync>;
+
 /// All that the console shows.
 #[derive(Clone)]
 pub struct Console {
@@ -152,6 +165,8 @@ pub struct Console {
     pub metrics: PrometheusHandle,
     /// What the journal knows beyond what the board remembers.
     pub history: History,
+    /// What recordings know of decisions beyond what the board remembers.
+    pub recorded: Recorded,
 }
 
 #[derive(Serialize)]
@@ -332,7 +347,30 @@ fn unix_days_ago(days: u32) -> String {
     humantime::format_rfc3339_millis(then.max(UNIX_EPOCH)).to_string()
 }
 
-async fn decisions(State(console): State<Console>) -> Response {
-    let events = console.board.events().into_iter().filter(|event| event.kind == EventKind::ScaleDecided);
-    Json(events.collect::<Vec<_>>()).into_response()
+/// Whose decisions.
+#[derive(Deserialize)]
+struct Whose {
+    service: Option<String>,
+}
+
+/// What the board remembers; of one service, also what was recorded before.
+async fn decisions(State(console): State<Console>, Query(whose): Query<Whose>) -> Response {
+    let known = console.board.events().into_iter().filter(|event| event.kind == EventKind::ScaleDecided);
+    let Some(service) = whose.service else { return Json(known.collect::<Vec<_>>()).into_response() };
+    // Names are folders there, so only those that are known are looked for.
+    if !console.board.services().iter().any(|status| status.service == service) {
+        return (StatusCode::NOT_FOUND, format!("there is no service {service:?}\n")).into_response();
+    }
+    let known: Vec<_> = known.filter(|event| event.data.service.as_ref() == Some(&service)).collect();
+    match (console.recorded)(service).await {
+        Ok(mut past) => {
+            // Such texts compare as the times do.
+            let first = known.iter().find_map(|event| event.time.as_deref());
+            past.retain(|old| first.is_none_or(|first| old.time.as_str() < first));
+            let past = past.into_iter().filter_map(|old| serde_json::to_value(old).ok());
+            let known = known.into_iter().filter_map(|event| serde_json::to_value(event).ok());
+            Json(past.chain(known).collect::<Vec<_>>()).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
 }

@@ -24,7 +24,7 @@ use recordings::Recordings;
 
 pub use crate::logic::burst::Recorded as Stage;
 pub use memory::Memory;
-pub use recordings::{Kept, recordings_at};
+pub use recordings::{Decided, Kept, decided, recordings_at};
 pub use spool::{Letter, Outlet, Releases, Spool, SpoolStatus};
 pub use state_dir::{StateDir, StateDirError, holder, holds_lock, raise_session};
 use store::Store;

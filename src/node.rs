@@ -221,7 +221,9 @@ impl Node {
 
         let about = parts::about(config, options, &identity, addresses);
         let history = parts::history(journal.clone(), identity.node.clone());
-        let console = Console { about: Arc::new(about), pulse: pulse.clone(), board: board.clone(), metrics, history };
+        let recorded = parts::recorded(state_dir.path().to_owned());
+        let (about, shown) = (Arc::new(about), board.clone());
+        let console = Console { about, pulse: pulse.clone(), board: shown, metrics, history, recorded };
         let console_done = serve_console(&io, console, console_listener, console_stop.subscribe());
         let acceptor = PeerAcceptor::new(peers::Neighbour::new(&trust))
             .map_err(|error| NodeError::Setting(format!("gateway.peer_listen: TLS cannot be set up: {error}")))?;

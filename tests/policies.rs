@@ -110,6 +110,19 @@ fn decisions_can_be_explained_and_asked_again() {
     assert!(before.stderr.contains("what it still knows begins at"), "{}", before.stderr);
     assert!(why(&["digit"]).stderr.contains("there is no service \"digit\"; there are: digits"));
     assert_eq!(why(&["digits", "soon"]).code, Some(2));
+    assert_eq!(node.console("/api/v1/decisions?service=..").status, 404);
+    end(&home, node);
+
+    // What was decided before a restart is on disk.
+    let node = home.start(&Spec::scaled_by("policy = \"predictive\""));
+    wait_until(PATIENCE, "a decision", || node.service("digits").is_object().then_some(()));
+    let console = node.console_url();
+    let why = |arguments: &[&str]| home.command(&[&["service", "why"], arguments, &["--console", &console]].concat());
+    let then = why(&["digits", time]);
+    assert_eq!(then.code, Some(0), "{}", then.stderr);
+    let sentence = reason.rsplit_once(": ").unwrap().0;
+    assert!(then.stdout.starts_with(sentence), "{} and {reason}", then.stdout);
+    assert_eq!(why(&["digits", "24h"]).code, Some(1));
     end(&home, node);
 
     let recordings = home.state_dir().join("recordings/digits");

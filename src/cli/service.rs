@@ -17,7 +17,8 @@ pub enum ServiceCommand {
     ///
     /// Example: tidegate service list
     List(ListArgs),
-    /// Explain the decision that is in force, or the last one before a time that changed something (of the node's last 200 events).
+    /// Explain the decision that is in force, or the last one before a time that changed something: of the node's last 200 events, and of what it
+    /// has recorded on its disk before.
     ///
     /// Example: tidegate service why digits 03:12
     Why(why::Args),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::host::clock::unix_ms_now;
 use crate::host::file;
 use crate::logic::archive::{self, archived};
+use crate::logic::record::Recording;
 
 /// Folder in the state directory.
 const FOLDER: &str = "recordings";
@@ -76,6 +77,41 @@ impl Recordings {
         paths.sort_unstable();
         Ok(paths)
     }
+}
+
+/// A change of what is wanted, as it was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// When, in Unix milliseconds by the calendar of when it was written.
+    pub at_ms: i64,
+    /// Replicas wanted from then on.
+    pub wanted: u32,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The changes that are recorded of a service, the oldest first; recordings of another version tell none. Reads the disk.
+///
+/// # Errors
+/// What is there cannot be read.
+pub fn decided(state_dir: &Path, service: &str) -> std::io::Result<Vec<Decided>> {
+    let folder = state_dir.join(FOLDER).join(service);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut all = Vec::new();
+    for path in Recordings::in_folder(&folder)? {
+        // One of them may just have been let go of.
+        let Ok(Some(kept)) = Kept::read(&path) else { continue };
+        let Some(recording) = Recording::from_bytes(&kept.bytes) else { continue };
+        let changes = recording.changes();
+        all.extend(changes.map(|entry| Decided {
+            at_ms: kept.unix_ms(entry.now),
+            wanted: entry.wanted,
+            why: entry.why.clone(),
+        }));
+    }
+    Ok(all)
 }
 
 /// The recordings that a path means: itself, or all that are in the folder, the oldest first.

@@ -74,9 +74,14 @@ impl Recording {
         Some(answers)
     }
 
-    /// Whether another count was wanted in it than at its beginning.
+    /// The answers that were others than the one before.
+    pub fn changes(&self) -> impl Iterator<Item = &Entry> {
+        let before = std::iter::once(self.before).chain(self.entries.iter().map(|entry| entry.wanted));
+        self.entries.iter().zip(before).filter(|(entry, before)| entry.wanted != *before).map(|(entry, _)| entry)
+    }
+
     fn has_change(&self) -> bool {
-        self.entries.iter().any(|entry| entry.wanted != self.before)
+        self.changes().next().is_some()
     }
 }
 

@@ -13,12 +13,12 @@ use crate::actors::burst::{AdapterSlot, Workload, status_of_row};
 use crate::actors::discovery::ServiceFacts;
 use crate::actors::local_runner::LocalService;
 use crate::actors::publisher::Identity;
-use crate::console::{About, History};
+use crate::console::{About, History, PastDecision, Recorded};
 use crate::gateway::{GatewayOptions, ServiceOptions};
 use crate::host::call::ReadyProbe;
-use crate::host::clock::unix_ms_now;
+use crate::host::clock::{rfc3339, unix_ms_now};
 use crate::host::process::Program;
-use crate::journal::Journal;
+use crate::journal::{self, Decided, Journal};
 use crate::logic::breaker::{self, Backoff};
 use crate::logic::budget::{Caps, Money, Terms};
 use crate::logic::burst::AdapterSettings;
@@ -27,6 +27,7 @@ use crate::logic::policy::{self, Bounds, Policy, concurrency, predictive, thresh
 use crate::logic::route::Balance;
 use crate::logic::service::ServiceSettings;
 use crate::tls::Dialer;
+use crate::wire::EventData;
 
 /// A provider's call that takes longer is as good as failed.
 const ADAPTER_DEADLINE: Duration = Duration::from_secs(60);
@@ -364,6 +365,31 @@ pub(super) fn history(journal: Arc<Journal>, node: String) -> History {
 }
 
 const DAY_MS: i64 = 24 * 3_600_000;
+
+/// The recordings on disk, for a console that asks what was decided.
+pub(super) fn recorded(state_dir: PathBuf) -> Recorded {
+    let events = |service: String, all: Vec<Decided>| {
+        let event = |one: Decided| PastDecision {
+            time: rfc3339(one.at_ms),
+            data: EventData {
+                service: Some(service.clone()),
+                reason: Some(one.why),
+                wanted: Some(one.wanted),
+                ..EventData::default()
+            },
+        };
+        all.into_iter().map(event).collect()
+    };
+    Arc::new(move |service| {
+        let state_dir = state_dir.clone();
+        Box::pin(async move {
+            let name = service.clone();
+            let read = tokio::task::spawn_blocking(move || journal::decided(&state_dir, &name)).await;
+            let all = read.map_err(|error| error.to_string())?.map_err(|error| format!("recordings: {error}"))?;
+            Ok(events(service, all))
+        })
+    })
+}
 
 /// Each configured adapter, with what it costs and how long it may take.
 pub(super) fn adapters(config: &Config, own: &Path) -> Result<BTreeMap<String, AdapterSlot>, NodeError> {

@@ -71,11 +71,9 @@ impl Args {
         let Some(service) = services.iter().find(|service| service["name"] == *self.name) else {
             bail!("there is no service {:?}; there are: {}", self.name, names.join(", "));
         };
-        let decisions: Vec<Value> = self.target.get("/api/v1/decisions")?;
+        let decisions: Vec<Value> = self.target.get(&format!("/api/v1/decisions?service={}", self.name))?;
         // One that wants a count: what replaces a replica is told by the same kind of event.
-        let mine = decisions
-            .iter()
-            .filter(|decision| decision["data"]["service"] == *self.name && decision["data"]["wanted"].is_number());
+        let mine = decisions.iter().filter(|decision| decision["data"]["wanted"].is_number());
         let mine: Vec<&Value> = mine.collect();
         match self.time {
             None => Ok(if self.json { service.to_string() } else { in_force(service, mine.last().copied()) }),
@@ -91,12 +89,7 @@ impl Args {
                 || "it has decided nothing yet".to_owned(),
                 |first| format!("what it still knows begins at {}", time(first)),
             );
-            bail!(
-                "the node does not know what it decided for {:?} before {at}: {known}; recordings on its disk reach further \
-                 back (tidegate simulate --replay STATE_DIR/recordings/{})",
-                self.name,
-                self.name
-            );
+            bail!("the node does not know what it decided for {:?} before {at}: {known}", self.name);
         };
         if self.json {
             return Ok(mine[last].to_string());
