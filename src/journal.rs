@@ -11,6 +11,7 @@ mod spool;
 mod state_dir;
 mod store;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc::{self, TrySendError};
 use std::thread::JoinHandle;
@@ -203,7 +204,7 @@ impl Journal {
     pub fn keep_memory(&self, service: &str, bytes: Vec<u8>) {
         let (memories, service) = (self.memories.clone(), service.to_owned());
         self.keep(move || {
-            if let Err(error) = memories.write(&service, &bytes) {
+            if let Err(error) = memories.write(&service, bytes, Moment::now()) {
                 tracing::warn!(service, %error, "what was learnt of the load is not kept on disk");
             }
         });
@@ -228,7 +229,18 @@ impl Journal {
 
     /// What was kept of it, by this run or a former one.
     pub fn memory(&self, service: &str) -> Option<Memory> {
-        self.memories.read(service)
+        self.memories.read(service, &Moment::now())
+    }
+
+    /// Lets go, without waiting for it, of what was kept long ago of services that are not among these.
+    pub fn forget_others(&self, services: BTreeSet<String>) {
+        let (memories, recordings) = (self.memories.clone(), self.recordings.clone());
+        self.keep(move || {
+            let forgotten = memories.forget_others(&services).and_then(|()| recordings.forget_others(&services));
+            if let Err(error) = forgotten {
+                tracing::warn!(%error, "what is kept of services that are gone stays on disk");
+            }
+        });
     }
 
     /// A sign of life: what was asked before has been done.

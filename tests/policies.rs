@@ -71,12 +71,16 @@ fn what_a_forecast_learnt_outlives_the_node() {
     assert!(kept.metadata().is_ok_and(|file| file.len() > 10_000), "{kept:?}");
 
     let node = home.start(&spec);
-    assert!(node.log().contains("goes on with what was learnt of its load"), "{}", node.log());
+    wait_until(PATIENCE, "it goes on", || {
+        node.log().contains("goes on with what was learnt of its load").then_some(())
+    });
     assert_eq!(node.terminate().code, Some(0));
     // A file that holds something else costs what was learnt, and no start.
     std::fs::write(&kept, b"something else that is long enough for a time").unwrap();
     let node = home.start(&spec);
-    assert!(node.log().contains("what was learnt of its load is of another version"), "{}", node.log());
+    wait_until(PATIENCE, "it says so", || {
+        node.log().contains("what was learnt of its load is of another version").then_some(())
+    });
     end(&home, node);
 }
 

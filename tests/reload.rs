@@ -214,6 +214,25 @@ fn replicas_of(node: &Node, service: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_service_that_comes_again_goes_on_with_what_was_learnt_of_its_load() {
+    let (home, node) = Setup::start();
+    assert_eq!(home.apply(EXTRA).code, Some(0));
+    let image = images(&[heldout().next().unwrap().0]);
+    wait_until(PATIENCE, "its load is known", || {
+        assert_eq!(node.client().post("/v2/models/extra/infer", &image).status, 200);
+        let reason = node.service("extra")["reason"].as_str().map(str::to_owned);
+        reason.is_some_and(|reason| reason.contains(" is expected in ")).then_some(())
+    });
+    assert_eq!(home.apply("").code, Some(0));
+    wait_until(PATIENCE, "it is gone", || node.service("extra").is_null().then_some(()));
+    let goes_on = "goes on with what was learnt of its load";
+    assert!(!node.log().contains(goes_on), "{}", node.log());
+    assert_eq!(home.apply(EXTRA).code, Some(0));
+    wait_until(PATIENCE, "it goes on", || node.log().contains(goes_on).then_some(()));
+    assert_eq!(node.terminate().code, Some(0));
+}
+
+#[test]
 fn a_service_that_comes_again_at_once_runs_what_the_new_configuration_says() {
     let (home, node) = Setup::start();
     assert_eq!(home.apply(EXTRA).code, Some(0));

@@ -15,6 +15,7 @@ use super::local_runner::{LocalReplicas, StartLocal, StopLocal};
 use super::publisher::{Identity, Publish, Report, Sampled};
 use super::{MAILBOX, tell};
 use crate::host::clock::Clock;
+use crate::journal::Memory;
 use crate::logic::fleet::Address;
 use crate::logic::load::Window;
 use crate::logic::plan::{Action, Phase, Plan, ReplicaView};
@@ -49,6 +50,9 @@ pub type Install = Box<dyn Fn(RouteTable) + Send>;
 /// Keeps bytes of a service.
 pub type Remember = Box<dyn Fn(&str, Vec<u8>) + Send>;
 
+/// What was learnt of a service's load, where something was kept.
+pub type Recall = Box<dyn Fn(&str) -> Option<Memory> + Send>;
+
 /// Who gets the orders and the words.
 pub struct Outputs {
     /// Starts.
@@ -73,6 +77,10 @@ pub struct Outputs {
     pub install: Install,
     /// Keeps what was learnt of a service's load.
     pub remember: Remember,
+    /// What was kept of it.
+    pub recall: Recall,
+    /// Lets go of what was kept of services other than these, once it is old.
+    pub forget_others: Box<dyn Fn(BTreeSet<String>) + Send>,
     /// Keeps a recording of a service's decisions.
     pub record: Remember,
     /// Told after each round of decisions.
@@ -218,6 +226,8 @@ impl Handler<Connect> for Scheduler {
 
     fn handle(&mut self, Connect(outputs): Connect, _: &mut Self::Context) {
         self.outputs = Some(outputs);
+        let names: Vec<_> = self.services.keys().cloned().collect();
+        names.iter().for_each(|name| self.recall(name));
     }
 }
 
@@ -248,11 +258,21 @@ impl Handler<Reconfigure> for Scheduler {
             }
             match self.services.get_mut(&settings.name) {
                 Some(service) => service.scaling.reconfigure(settings),
-                None => drop(self.services.insert(settings.name.clone(), Service::new(settings))),
+                None => {
+                    let name = settings.name.clone();
+                    self.services.insert(name.clone(), Service::new(settings));
+                    self.recall(&name);
+                }
             }
         }
         let gone = self.services.iter_mut().filter(|(name, _)| !named.contains(*name));
-        gone.for_each(|(_, service)| service.scaling.retire(now));
+        for (name, service) in gone {
+            // It may come again.
+            if let Some((outputs, memory)) = self.outputs.as_ref().zip(service.scaling.memory()) {
+                (outputs.remember)(name, memory);
+            }
+            service.scaling.retire(now);
+        }
         self.reroute();
     }
 }
@@ -339,9 +359,22 @@ impl Scheduler {
         }
     }
 
-    /// Takes up what was learnt before the node was started, so long ago as is known.
-    pub fn recall(&mut self, name: &str, memory: &[u8], away: Option<Duration>) -> bool {
-        self.services.get_mut(name).is_some_and(|service| service.scaling.recall(memory, away))
+    /// Takes up what was learnt of its load before the node was started, or before it was out of the configuration.
+    fn recall(&mut self, service: &str) {
+        let Some(outputs) = &self.outputs else { return };
+        let (Some(there), Some(memory)) = (self.services.get_mut(service), (outputs.recall)(service)) else { return };
+        match (there.scaling.recall(&memory.bytes, memory.ago), memory.ago) {
+            (true, Some(ago)) => {
+                tracing::info!(service, ago_s = ago.as_secs(), "goes on with what was learnt of its load")
+            }
+            (true, None) => tracing::warn!(
+                service,
+                "goes on with what was learnt of its load, but for when it repeats: the calendar does not tell how long ago that was"
+            ),
+            (false, _) => {
+                tracing::warn!(service, "what was learnt of its load is of another version, and is learnt anew")
+            }
+        }
     }
 
     /// Hands over the recordings that are complete; at the end also those that are under way.
@@ -362,6 +395,7 @@ impl Scheduler {
                 (outputs.remember)(name, memory);
             }
         }
+        (outputs.forget_others)(self.services.keys().cloned().collect());
     }
 
     /// What runs there now was started by a configuration that said something else.

@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// No box ran this before 2026-01-01: an earlier calendar has not been set.
-const NOT_SET_BEFORE_MS: i64 = 1_767_225_600_000;
+pub(super) const NOT_SET_BEFORE_MS: i64 = 1_767_225_600_000;
 
 /// A calendar that moves less is disciplined as it should be, or was read twice.
 const STEP_MS: i64 = 1_000;

@@ -1,12 +1,18 @@
 //! What was learnt of each service's load, a file each: written beside launches, by the same thread.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::host::clock::unix_ms_now;
+use super::calendar::{Moment, NOT_SET_BEFORE_MS};
 use crate::host::file;
+use crate::logic::archive::{self, archived};
 
 /// Folder in the state directory.
 const FOLDER: &str = "forecast";
+
+/// What was kept of a service that is configured no more goes after so long.
+const OLD: Duration = Duration::from_hours(30 * 24);
 
 /// Memories of a state directory.
 #[derive(Clone, Debug)]
@@ -14,13 +20,37 @@ pub(super) struct Memories {
     folder: PathBuf,
 }
 
+/// As it stands in its file.
+#[derive(Debug)]
+struct Written {
+    boot: String,
+    since_boot_ms: u64,
+    at_ms: u64,
+    bytes: Vec<u8>,
+}
+
+archived!(Written { boot, since_boot_ms, at_ms, bytes });
+
 /// What was learnt, as it was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// When, in Unix milliseconds by the calendar of then.
-    pub at_ms: i64,
     /// What the policy made of itself.
     pub bytes: Vec<u8>,
+    /// How long ago: by the kernel's count where it was in this boot, else by the calendar; `None` where that was not set, or set back.
+    pub ago: Option<Duration>,
+}
+
+impl Written {
+    fn ago(&self, now: &Moment) -> Option<Duration> {
+        let between = |from: u64, to: i64| u64::try_from(to).ok()?.checked_sub(from);
+        let is_set = |at_ms: u64| i64::try_from(at_ms).is_ok_and(|at_ms| at_ms >= NOT_SET_BEFORE_MS);
+        let ago = if self.boot == now.boot {
+            between(self.since_boot_ms, now.since_boot_ms)
+        } else {
+            between(self.at_ms, now.at_ms).filter(|_| is_set(self.at_ms))
+        };
+        ago.map(Duration::from_millis)
+    }
 }
 
 impl Memories {
@@ -28,16 +58,108 @@ impl Memories {
         Self { folder: state_dir.join(FOLDER) }
     }
 
-    pub(super) fn write(&self, service: &str, bytes: &[u8]) -> std::io::Result<()> {
+    pub(super) fn write(&self, service: &str, bytes: Vec<u8>, now: Moment) -> std::io::Result<()> {
         file::make_folder(&self.folder)?;
-        let content = [&unix_ms_now().to_le_bytes(), bytes].concat();
+        let count = |ms: i64| u64::try_from(ms).unwrap_or(0);
+        let (since_boot_ms, at_ms) = (count(now.since_boot_ms), count(now.at_ms));
+        let content = archive::to_bytes(&Written { boot: now.boot, since_boot_ms, at_ms, bytes });
         file::replace(&self.folder.join(service), &content)
     }
 
     /// `None` where nothing was kept, or nothing that can be read.
-    pub(super) fn read(&self, service: &str) -> Option<Memory> {
+    pub(super) fn read(&self, service: &str, now: &Moment) -> Option<Memory> {
         let content = std::fs::read(self.folder.join(service)).ok()?;
-        let (at_ms, bytes) = content.split_first_chunk()?;
-        Some(Memory { at_ms: i64::from_le_bytes(*at_ms), bytes: bytes.to_vec() })
+        let Some(written) = archive::from_bytes::<Written>(&content) else {
+            tracing::warn!(service, "what was learnt of its load is of another version, and is learnt anew");
+            return None;
+        };
+        Some(Memory { ago: written.ago(now), bytes: written.bytes })
+    }
+
+    /// Lets go of what is old and of no service that is named.
+    pub(super) fn forget_others(&self, services: &BTreeSet<String>) -> std::io::Result<()> {
+        forget_others_in(&self.folder, services)
+    }
+}
+
+/// Removes what is named after none of these services and was not written to for long.
+pub(super) fn forget_others_in(folder: &Path, services: &BTreeSet<String>) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        let is_named = entry.file_name().to_str().is_some_and(|name| services.contains(name));
+        // One of the future is of a calendar that was wrong.
+        let is_old = about.modified()?.elapsed().is_ok_and(|age| age >= OLD);
+        if is_named || !is_old {
+            continue;
+        }
+        tracing::info!(path = %entry.path().display(), "of a service that is gone, and old: removed");
+        if about.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(boot: &str, since_boot_ms: i64, at_ms: i64) -> Moment {
+        Moment { boot: boot.to_owned(), since_boot_ms, at_ms }
+    }
+
+    #[test]
+    fn how_long_ago_is_counted_by_the_kernel_in_one_boot_and_else_by_a_calendar_that_is_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let memories = Memories::of(folder.path());
+        let set = NOT_SET_BEFORE_MS;
+        memories.write("digits", b"learnt".to_vec(), moment("a", 5_000, set)).unwrap();
+        let ago = |now: Moment| {
+            let memory = memories.read("digits", &now).unwrap();
+            assert_eq!(memory.bytes, b"learnt");
+            memory.ago.map(|ago| ago.as_millis())
+        };
+        assert_eq!(ago(moment("a", 8_000, set + 999_000)), Some(3_000), "whatever the calendar says");
+        assert_eq!(ago(moment("b", 100, set + 999_000)), Some(999_000));
+        assert_eq!(ago(moment("b", 100, set - 1)), None, "set back");
+        memories.write("digits", b"learnt".to_vec(), moment("a", 5_000, 70_000)).unwrap();
+        assert_eq!(ago(moment("b", 100, set)), None, "not set then");
+        assert_eq!(memories.read("other", &moment("a", 0, 0)), None);
+    }
+
+    #[test]
+    fn other_bytes_are_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let memories = Memories::of(folder.path());
+        std::fs::create_dir(folder.path().join(FOLDER)).unwrap();
+        std::fs::write(folder.path().join(FOLDER).join("digits"), b"something else").unwrap();
+        assert_eq!(memories.read("digits", &moment("a", 0, 0)), None);
+    }
+
+    #[test]
+    fn what_is_old_and_of_no_service_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str| folder.path().join(name);
+        let old = std::time::SystemTime::now() - OLD * 2;
+        for name in ["kept", "gone", "fresh"] {
+            std::fs::write(of(name), b"x").unwrap();
+        }
+        std::fs::create_dir(of("gone-folder")).unwrap();
+        std::fs::write(of("gone-folder").join("1.rec"), b"x").unwrap();
+        for name in ["kept", "gone", "gone-folder"] {
+            std::fs::File::open(of(name)).unwrap().set_modified(old).unwrap();
+        }
+        let services = BTreeSet::from(["kept".to_owned()]);
+        forget_others_in(folder.path(), &services).unwrap();
+        let left = |name: &str| of(name).exists();
+        assert!(left("kept") && left("fresh") && !left("gone") && !left("gone-folder"));
+        forget_others_in(&of("nowhere"), &services).unwrap();
     }
 }

@@ -1,8 +1,10 @@
 //! Decisions that can be asked for again, a file for each recording: the newest of each service are kept.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::memory::forget_others_in;
 use crate::host::clock::unix_ms_now;
 use crate::host::file;
 use crate::logic::archive::{self, archived};
@@ -67,6 +69,11 @@ impl Recordings {
         let mut all = Self::in_folder(&folder)?;
         all.truncate(all.len().saturating_sub(KEPT));
         all.iter().try_for_each(std::fs::remove_file)
+    }
+
+    /// Lets go of what is old and of no service that is named.
+    pub(super) fn forget_others(&self, services: &BTreeSet<String>) -> std::io::Result<()> {
+        forget_others_in(&self.folder, services)
     }
 
     /// All of a folder, the oldest first.

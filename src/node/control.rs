@@ -26,7 +26,7 @@ use crate::actors::scheduler::{Connect, Disconnect, Outputs, Scheduler};
 use crate::actors::surveyor::Surveyor;
 use crate::actors::tell;
 use crate::gateway::Gateway;
-use crate::host::clock::{Clock, unix_ms_now, unix_now};
+use crate::host::clock::{Clock, unix_now};
 use crate::host::probe::Probe;
 use crate::journal::{Journal, Spool, StateDir};
 use crate::logic::budget::Ledger;
@@ -169,7 +169,7 @@ fn start_actors(
     for ears in &parts.ears {
         ears.connect(publisher.clone().recipient(), publisher.clone().recipient());
     }
-    let mut scheduler = Scheduler::new(
+    let scheduler = Scheduler::new(
         parts.identity.clone(),
         parts.clock,
         config.budget.currency.clone(),
@@ -178,7 +178,6 @@ fn start_actors(
         parts.trust.registry.clone(),
         parts::scaling(config, &parts.options),
     );
-    recall(parts, &mut scheduler);
     let scheduler = scheduler.start();
     let services = parts::local_services(config, own);
     let local =
@@ -228,6 +227,7 @@ fn start_actors(
     });
     let (gateway, progress) = (parts.gateway.clone(), parts.pulse.progress.clone());
     let (journal, recorder, clock) = (parts.journal.clone(), parts.journal.clone(), parts.clock);
+    let (memories, forgetful) = (parts.journal.clone(), parts.journal.clone());
     let outputs = Outputs {
         start_local: local.clone().recipient(),
         stop_local: local.clone().recipient(),
@@ -240,6 +240,8 @@ fn start_actors(
         report: publisher.clone().recipient(),
         install: Box::new(move |table| gateway.install(table)),
         remember: Box::new(move |service, memory| journal.keep_memory(service, memory)),
+        recall: Box::new(move |service| memories.memory(service)),
+        forget_others: Box::new(move |services| forgetful.forget_others(services)),
         record: Box::new(move |service, recording| recorder.keep_recording(service, recording, clock.now())),
         decided: Box::new(move || progress.made(Part::Scheduler)),
     };
@@ -257,31 +259,6 @@ fn start_actors(
     .start();
     start_surveyor(parts);
     Actors { publisher, discovery, scheduler, burst, local }
-}
-
-/// A calendar before this was not set yet: 2024-01-01.
-const CALENDAR_BEGINS_MS: i64 = 1_704_067_200_000;
-
-/// What was learnt of loads by former runs.
-fn recall(parts: &Parts, scheduler: &mut Scheduler) {
-    for service in parts.config.services.keys().map(edge_config::ServiceName::as_str) {
-        let Some(memory) = parts.journal.memory(service) else { continue };
-        let away = unix_ms_now() - memory.at_ms;
-        let is_known = memory.at_ms >= CALENDAR_BEGINS_MS && away >= 0;
-        let away = u64::try_from(away).ok().filter(|_| is_known).map(Duration::from_millis);
-        match (scheduler.recall(service, &memory.bytes, away), away) {
-            (true, Some(away)) => {
-                tracing::info!(service, away_s = away.as_secs(), "goes on with what was learnt of its load")
-            }
-            (true, None) => tracing::warn!(
-                service,
-                "goes on with what was learnt of its load, but for when it repeats: the calendar does not tell how long ago that was"
-            ),
-            (false, _) => {
-                tracing::warn!(service, "what was learnt of its load is of another version, and is learnt anew")
-            }
-        }
-    }
 }
 
 /// Asks replicas for what their service is scaled by, where one is.
