@@ -489,3 +489,28 @@ fn log(kind: EventKind, data: &EventData) {
         tracing::info!(event = kind.as_str(), service, about, "{why}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_forecast_errs_is_measured_once_it_is_known() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let shown = recorder.handle();
+        let status = |forecast_error: Option<f64>| ServiceStatus {
+            service: "digits".to_owned(),
+            wanted: 3,
+            forecast_error,
+            ..ServiceStatus::default()
+        };
+        metrics::with_local_recorder(&recorder, || {
+            count_replicas(&status(None));
+            assert!(!shown.render().contains("tidegate_forecast_error_ratio"));
+            count_replicas(&status(Some(0.25)));
+        });
+        let text = shown.render();
+        assert!(text.contains("tidegate_forecast_error_ratio{service=\"digits\"} 0.25"), "{text}");
+        assert!(text.contains("tidegate_replicas_desired{service=\"digits\"} 3"), "{text}");
+    }
+}

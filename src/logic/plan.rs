@@ -21,6 +21,7 @@ use super::route::Placement;
 
 mod launch;
 mod wind_down;
+pub use wind_down::order_of_leaving;
 
 /// Where a replica stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +96,7 @@ pub fn paid_ahead(adapters: &[AdapterView], replica: &ReplicaView) -> Duration {
 
 /// Which of two goes first: the dearest, then those that are still starting, then those that are paid for least far ahead, then the youngest (an
 /// old one has warm caches), then by id.
-pub fn first_to_go(adapters: &[AdapterView], a: &ReplicaView, b: &ReplicaView) -> std::cmp::Ordering {
+fn first_to_go(adapters: &[AdapterView], a: &ReplicaView, b: &ReplicaView) -> std::cmp::Ordering {
     let dearest = b.price_per_hour.total_cmp(&a.price_per_hour);
     let paid_ahead = |replica: &ReplicaView| paid_ahead(adapters, replica);
     dearest
@@ -369,8 +370,8 @@ fn actions(start_local: u32, launches: Vec<String>, ends: wind_down::Ends) -> Ve
 }
 
 /// Whether an adapter's instances may be taken away; one that is not known any more is held for safe.
-fn is_spot(input: &PlanInput, adapter: Option<&str>) -> bool {
-    input.adapters.iter().any(|known| known.spot && Some(known.name.as_str()) == adapter)
+fn is_spot(adapters: &[AdapterView], adapter: Option<&str>) -> bool {
+    adapters.iter().any(|known| known.spot && Some(known.name.as_str()) == adapter)
 }
 
 /// Cheapest first, then by name.

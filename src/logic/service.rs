@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::archive;
 use super::load::{LoadSample, ServiceLoad, Window};
-use super::plan::{Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, first_to_go, paid_ahead, plan};
+use super::plan::{
+    Action, AdapterView, Cloud, Phase, Plan, PlanInput, ReplicaView, order_of_leaving, paid_ahead, plan,
+};
 use super::policy::{Bounds, Change, Decision, Observation, Policy, PolicyState, utilisation};
 use super::record::Recorder;
 use super::route::{PeerRule, Placement};
@@ -344,11 +346,8 @@ impl ServiceScaling {
         let span = self.settings.window;
         let name = &self.settings.name;
         let next = self.next_adapter(situation.adapters);
-        let instances = replicas.iter().filter(|replica| {
-            replica.placement == Placement::Cloud && matches!(replica.phase, Phase::Starting | Phase::Ready)
-        });
-        let mut instances: Vec<_> = instances.collect();
-        instances.sort_by(|a, b| first_to_go(situation.adapters, a, b));
+        let floor = self.settings.on_demand_floor;
+        let instances = order_of_leaving(replicas, situation.adapters, floor, Placement::Cloud);
         let paid_ahead = instances.iter().map(|replica| paid_ahead(situation.adapters, replica)).collect();
         let mean = |field: fn(&ServiceLoad) -> f64| {
             window.mean(span, |sample: &LoadSample| sample.services.get(name).map(field))

@@ -38,7 +38,7 @@ pub(super) fn launches(input: &PlanInput, census: &Census, target: u32) -> Launc
 fn on_demand(input: &PlanInput) -> u32 {
     let alive = |phase| matches!(phase, Phase::Starting | Phase::Ready);
     let instances = input.replicas.iter().filter(|r| r.placement == Placement::Cloud && alive(r.phase));
-    u32::try_from(instances.filter(|r| !is_spot(input, r.adapter.as_deref())).count()).unwrap_or(u32::MAX)
+    u32::try_from(instances.filter(|r| !is_spot(&input.adapters, r.adapter.as_deref())).count()).unwrap_or(u32::MAX)
 }
 
 /// The adapters by price, with what this plan has bought so far.

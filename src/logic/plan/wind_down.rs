@@ -1,7 +1,7 @@
 //! Which replicas to end: instances first, the dearest first, and never one whose work is still needed.
 
 use super::super::route::Placement;
-use super::{Census, Phase, PlanInput, ReplicaView, Target, first_to_go, is_spot};
+use super::{AdapterView, Census, Phase, PlanInput, ReplicaView, Target, first_to_go, is_spot};
 
 /// Replicas to end, by id.
 pub(super) struct Ends {
@@ -31,23 +31,29 @@ pub(super) fn ends(input: &PlanInput, census: &Census, target: &Target) -> Ends 
         beyond_target: census.local.alive().saturating_sub(target.local),
         beyond_limit: census.local.alive().saturating_sub(input.local_max),
     };
-    let cloud = cloud.pick(candidates(input, Placement::Cloud), &mut cover);
-    let local = local.pick(candidates(input, Placement::Local), &mut cover);
+    let order = |placement| order_of_leaving(&input.replicas, &input.adapters, input.on_demand_floor, placement);
+    let cloud = cloud.pick(order(Placement::Cloud), &mut cover);
+    let local = local.pick(order(Placement::Local), &mut cover);
     Ends { cloud, local }
 }
 
 /// The replicas of a place that count as capacity, in the order in which they go. What fills the on-demand floor goes last.
-fn candidates(input: &PlanInput, placement: Placement) -> Vec<&ReplicaView> {
+pub fn order_of_leaving<'a>(
+    replicas: &'a [ReplicaView],
+    adapters: &[AdapterView],
+    on_demand_floor: u32,
+    placement: Placement,
+) -> Vec<&'a ReplicaView> {
     let alive = |replica: &&ReplicaView| matches!(replica.phase, Phase::Starting | Phase::Ready);
-    let here = input.replicas.iter().filter(|replica| replica.placement == placement);
+    let here = replicas.iter().filter(|replica| replica.placement == placement);
     let mut candidates: Vec<&ReplicaView> = here.filter(alive).collect();
-    candidates.sort_by(|a, b| first_to_go(&input.adapters, a, b));
-    if placement == Placement::Cloud { floor_last(input, candidates) } else { candidates }
+    candidates.sort_by(|a, b| first_to_go(adapters, a, b));
+    if placement == Placement::Cloud { floor_last(candidates, adapters, on_demand_floor) } else { candidates }
 }
 
-fn floor_last<'a>(input: &PlanInput, candidates: Vec<&'a ReplicaView>) -> Vec<&'a ReplicaView> {
-    let steady = |replica: &&ReplicaView| !is_spot(input, replica.adapter.as_deref());
-    let beyond_floor = candidates.iter().filter(|r| steady(r)).count().saturating_sub(input.on_demand_floor as usize);
+fn floor_last<'a>(candidates: Vec<&'a ReplicaView>, adapters: &[AdapterView], floor: u32) -> Vec<&'a ReplicaView> {
+    let steady = |replica: &&ReplicaView| !is_spot(adapters, replica.adapter.as_deref());
+    let beyond_floor = candidates.iter().filter(|r| steady(r)).count().saturating_sub(floor as usize);
     let mut seen = 0;
     let (floor, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|replica| {
         seen += usize::from(steady(replica));

@@ -277,3 +277,31 @@ fn where_there_is_a_place_the_new_one_comes_first() {
     let after = step(&mut scaling, 8, 0.5, &[old, local("new", Phase::Ready)], true);
     assert_eq!((after.replaced, after.plan.actions), (None, Vec::new()));
 }
+
+#[test]
+fn what_is_paid_ahead_is_told_in_the_order_in_which_instances_go_the_floor_last() {
+    let hourly = |name: &str, spot: bool, price: f64| AdapterView {
+        name: name.to_owned(),
+        spot,
+        price_per_hour: price,
+        billing_step: Duration::from_secs(3600),
+        ..adapter()
+    };
+    let adapters = [hourly("steady", false, 2.0), hourly("spot", true, 1.0)];
+    let instance = |name: &str, price: f64, age: u64| ReplicaView {
+        adapter: Some(name.to_owned()),
+        price_per_hour: price,
+        age: Duration::from_secs(age),
+        ..replica(name, Placement::Cloud, Phase::Ready)
+    };
+    let replicas = [instance("steady", 2.0, 600), instance("spot", 1.0, 3000)];
+    let paid_ahead = |on_demand_floor: u32| {
+        let scaling = ServiceScaling::new(ServiceSettings { on_demand_floor, ..settings() });
+        let situation =
+            Situation { replicas: replicas.to_vec(), adapters: &adapters, local_broken: None, peer_slots: 0 };
+        scaling.observe(&window(10, 0.0, 0.0, 0.1), &situation).paid_ahead
+    };
+    let [steady, spot] = [3000, 600].map(Duration::from_secs);
+    assert_eq!(paid_ahead(0), [steady, spot], "the dearest goes first");
+    assert_eq!(paid_ahead(1), [spot, steady], "the floor goes last");
+}
