@@ -9,7 +9,7 @@ use http::uri::InvalidUri;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use tokio::sync::mpsc;
 
-use super::intake::{Arrived, Hold, Intake, Room};
+use super::intake::{self, Arrived, Hold, Room};
 use super::meters::{Meters, Outcome};
 use super::reply::{self, MAX_ANSWER_BYTES, Problem};
 use super::request::{Request, Unfit};
@@ -70,8 +70,8 @@ impl Clerk {
 
     /// The observer for a link that passes to `rest` what is no request, and the desk for its requests.
     pub fn open(self: &Arc<Self>, rest: Arc<dyn LinkObserver>) -> (Arc<dyn LinkObserver>, Desk) {
-        let (intake, requests) = Intake::new(&self.root, self.room.clone(), Arc::clone(&self.meters), rest);
-        (Arc::new(intake), Desk { clerk: Arc::clone(self), requests })
+        let (observer, requests) = intake::open(&self.root, self.room.clone(), Arc::clone(&self.meters), rest);
+        (observer, Desk { clerk: Arc::clone(self), requests })
     }
 
     /// One request: turned away at once, or answered by a task of its own.

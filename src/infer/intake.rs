@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::meters::{Meters, Outcome};
 use super::{MAX_HELD, MAX_HELD_BYTES};
 use crate::mqtt::Incoming;
-use crate::mqtt::link::{LinkObserver, LinkStatus};
+use crate::mqtt::link::{LinkObserver, tap};
 use crate::wire::Root;
 
 /// What a request costs beside its bytes: its place, its task, its strings.
@@ -60,50 +60,42 @@ fn cost(message: &Incoming) -> usize {
     message.topic.len() + message.payload.len() + properties + OVERHEAD_BYTES
 }
 
-/// Observes a link: requests go into the queue, all else to whoever observed it before.
-pub(super) struct Intake {
+/// Where requests go that come on a link.
+struct Intake {
     prefix: String,
     room: Room,
     queue: mpsc::Sender<Arrived>,
     meters: Arc<Meters>,
+}
+
+/// Observes a link: requests go into the queue, all else to whoever observed it before.
+pub(super) fn open(
+    root: &Root,
+    room: Room,
+    meters: Arc<Meters>,
     rest: Arc<dyn LinkObserver>,
+) -> (Arc<dyn LinkObserver>, mpsc::Receiver<Arrived>) {
+    // As many as there may be: who has room in the house has a place in the queue.
+    let (queue, requests) = mpsc::channel(MAX_HELD);
+    let intake = Intake { prefix: format!("{root}/infer/"), room, queue, meters };
+    (tap(move |message| intake.take(message), rest), requests)
 }
 
 impl Intake {
-    pub(super) fn new(
-        root: &Root,
-        room: Room,
-        meters: Arc<Meters>,
-        rest: Arc<dyn LinkObserver>,
-    ) -> (Self, mpsc::Receiver<Arrived>) {
-        // As many as there may be: who has room in the house has a place in the queue.
-        let (queue, requests) = mpsc::channel(MAX_HELD);
-        (Self { prefix: format!("{root}/infer/"), room, queue, meters, rest }, requests)
-    }
-
-    fn take(&self, message: Incoming) {
-        let Some(hold) = self.room.hold(&message) else { return self.meters.count(Outcome::TooMany, &message.topic) };
+    /// Gives back what is no request.
+    fn take(&self, message: Incoming) -> Option<Incoming> {
+        if !message.topic.starts_with(&self.prefix) {
+            return Some(message);
+        }
+        let Some(hold) = self.room.hold(&message) else {
+            self.meters.count(Outcome::TooMany, &message.topic);
+            return None;
+        };
         let arrived = Arrived { message, at: Instant::now(), hold };
         if let Err(left) = self.queue.try_send(arrived) {
             self.meters.count(Outcome::TooMany, &left.into_inner().message.topic);
         }
-    }
-}
-
-impl LinkObserver for Intake {
-    fn received(&self, message: Incoming) {
-        match message.topic.starts_with(&self.prefix) {
-            true => self.take(message),
-            false => self.rest.received(message),
-        }
-    }
-
-    fn changed(&self, status: &LinkStatus) {
-        self.rest.changed(status);
-    }
-
-    fn released(&self, tickets: &[u64]) {
-        self.rest.released(tickets);
+        None
     }
 }
 

@@ -178,6 +178,35 @@ pub trait LinkObserver: Send + Sync + 'static {
     fn released(&self, _tickets: &[u64]) {}
 }
 
+/// An observer before another one: what `take` does not give back, it keeps; all else goes on to `rest`.
+pub fn tap(
+    take: impl Fn(Incoming) -> Option<Incoming> + Send + Sync + 'static,
+    rest: Arc<dyn LinkObserver>,
+) -> Arc<dyn LinkObserver> {
+    Arc::new(Tap { take, rest })
+}
+
+struct Tap<F> {
+    take: F,
+    rest: Arc<dyn LinkObserver>,
+}
+
+impl<F: Fn(Incoming) -> Option<Incoming> + Send + Sync + 'static> LinkObserver for Tap<F> {
+    fn received(&self, message: Incoming) {
+        if let Some(message) = (self.take)(message) {
+            self.rest.received(message);
+        }
+    }
+
+    fn changed(&self, status: &LinkStatus) {
+        self.rest.changed(status);
+    }
+
+    fn released(&self, tickets: &[u64]) {
+        self.rest.released(tickets);
+    }
+}
+
 /// Handle of a link; clones share it.
 #[derive(Clone)]
 pub struct Link {

@@ -10,7 +10,7 @@ use crate::actors::monitor::Custom;
 use crate::actors::surveyor::{Surveillance, Survey};
 use crate::host::clock::Clock;
 use crate::logic::load::{Gauge, GaugeRule};
-use crate::mqtt::link::{LinkObserver, LinkStatus};
+use crate::mqtt::link::{LinkObserver, tap};
 use crate::mqtt::{Incoming, Qos};
 use crate::wire::number_at;
 
@@ -67,7 +67,11 @@ impl Gauges {
 
     /// Hears them before all else that comes on that link.
     pub(super) fn observer(self: &Arc<Self>, rest: Arc<dyn LinkObserver>) -> Arc<dyn LinkObserver> {
-        if self.topics.is_empty() { rest } else { Arc::new(Ear { gauges: self.clone(), rest }) }
+        if self.topics.is_empty() {
+            return rest;
+        }
+        let gauges = self.clone();
+        tap(move |message| if gauges.hear(&message) { None } else { Some(message) }, rest)
     }
 
     /// Reads them, for the monitor.
@@ -109,27 +113,6 @@ impl Heard {
             );
         }
         *last = complaint;
-    }
-}
-
-struct Ear {
-    gauges: Arc<Gauges>,
-    rest: Arc<dyn LinkObserver>,
-}
-
-impl LinkObserver for Ear {
-    fn received(&self, message: Incoming) {
-        if !self.gauges.hear(&message) {
-            self.rest.received(message);
-        }
-    }
-
-    fn changed(&self, status: &LinkStatus) {
-        self.rest.changed(status);
-    }
-
-    fn released(&self, tickets: &[u64]) {
-        self.rest.released(tickets);
     }
 }
 
