@@ -30,6 +30,8 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// At the end, a connection that was just made gets so long to say what it came for.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
+/// Who was answered before all of the request had come gets so long to send the rest, or to notice.
+const LINGER: Duration = Duration::from_secs(2);
 /// Before the drain timeout, requests without a replica are turned away: enough to write an answer to each of a full queue.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -130,21 +132,38 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, Ip
 }
 
 /// Serves one connection until it ends; once `closing` is gone, until the request in flight is answered.
-async fn connection(
-    gateway: Arc<Gateway>,
-    stream: TcpStream,
-    door: Door,
-    peer: IpAddr,
-    mut closing: watch::Receiver<()>,
-) {
+async fn connection(gateway: Arc<Gateway>, stream: TcpStream, door: Door, peer: IpAddr, closing: watch::Receiver<()>) {
     // Answers are written whole; waiting for more to send with them would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
-    let Some((channel, guest)) = door.open(stream, &gateway).await else { return };
+    let Some((mut channel, guest)) = door.open(stream, &gateway).await else { return };
     let address = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
     let visitor = Visitor { address, guest: guest.map(Arc::new), route: None };
+    let patience = LINGER.min(gateway.options.drain_timeout / 4);
+    match converse(gateway, &mut channel, visitor, closing).await {
+        Ok(End::Asked) => {}
+        Ok(End::OfItself) => linger(channel, patience).await,
+        Err(error) => tracing::debug!(%error, "a connection ended early"),
+    }
+}
+
+/// Why a conversation is over.
+enum End {
+    /// The gateway stops.
+    Asked,
+    /// The client left, or was told to.
+    OfItself,
+}
+
+/// Answers a connection's requests.
+async fn converse(
+    gateway: Arc<Gateway>,
+    channel: &mut Channel,
+    visitor: Visitor,
+    mut closing: watch::Receiver<()>,
+) -> hyper::Result<End> {
     let header_read_timeout = gateway.options.header_read_timeout;
     let first_byte = Arc::new(Notify::new());
     let stream = StallLimited::new(channel, gateway.options.write_stall_timeout, first_byte.clone());
@@ -161,22 +180,25 @@ async fn connection(
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(stream, service);
     let mut served = pin!(served);
-    let ended = tokio::select! {
+    tokio::select! {
         biased;
-        ended = served.as_mut() => ended,
+        ended = served.as_mut() => ended.map(|()| End::OfItself),
         _ = closing.changed() => tokio::select! {
             biased;
-            ended = served.as_mut() => ended,
+            ended = served.as_mut() => ended.map(|()| End::OfItself),
             // The library closes at once what has not said anything yet; its request may be on its way.
             _ = tokio::time::timeout(first_words, first_byte.notified()) => {
                 served.as_mut().graceful_shutdown();
-                served.await
+                served.await.map(|()| End::Asked)
             }
         },
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Takes what still comes of a request that is answered already, and throws it away: a connection that is closed before that is reset, and
+/// who was told why is left with a broken pipe.
+async fn linger(mut channel: Channel, patience: Duration) {
+    let _best_effort = tokio::time::timeout(patience, tokio::io::copy(&mut channel, &mut tokio::io::sink())).await;
 }
 
 fn count_panic(gateway: &Gateway, ended: Result<(), JoinError>) {

@@ -16,8 +16,8 @@ use crate::tls::Channel;
 
 /// A client's connection; writing fails once nothing could be written for `limit`.
 #[derive(Debug)]
-pub(super) struct StallLimited {
-    io: TokioIo<Channel>,
+pub(super) struct StallLimited<'a> {
+    io: TokioIo<&'a mut Channel>,
     limit: Duration,
     /// Made at the first stall; most clients read as fast as they are written to.
     patience: Option<Pin<Box<Sleep>>>,
@@ -26,8 +26,8 @@ pub(super) struct StallLimited {
     first_byte: Option<Arc<Notify>>,
 }
 
-impl StallLimited {
-    pub(super) fn new(channel: Channel, limit: Duration, first_byte: Arc<Notify>) -> Self {
+impl<'a> StallLimited<'a> {
+    pub(super) fn new(channel: &'a mut Channel, limit: Duration, first_byte: Arc<Notify>) -> Self {
         Self { io: TokioIo::new(channel), limit, patience: None, is_stalled: false, first_byte: Some(first_byte) }
     }
 
@@ -46,7 +46,7 @@ impl StallLimited {
     }
 }
 
-impl Read for StallLimited {
+impl Read for StallLimited<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(cx, into);
         if read.is_ready()
@@ -58,7 +58,7 @@ impl Read for StallLimited {
     }
 }
 
-impl Write for StallLimited {
+impl Write for StallLimited<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.limited(written, cx)
