@@ -104,6 +104,8 @@ pub struct ServiceOptions {
     pub balance: Balance,
     /// Whether other nodes' requests are taken, as far as there is room for them.
     pub guests: bool,
+    /// Whether it is asked by messages too, by whoever brings them here.
+    pub by_message: bool,
 }
 
 type Services = BTreeMap<String, Arc<Service>>;
@@ -194,6 +196,12 @@ impl Gateway {
             let staying = services.iter().filter(|(name, service)| stays(name, service));
             staying.map(|(name, service)| (name.clone(), Arc::clone(service))).collect::<Services>()
         });
+    }
+
+    /// Whether a service is asked by messages; not, where it does not have it.
+    #[must_use]
+    pub fn is_asked_by_message(&self, service: &str) -> bool {
+        self.services.load().get(service).is_some_and(|service| service.options().by_message)
     }
 
     /// The counters of a service; `None` for one that it does not have.

@@ -81,7 +81,9 @@ impl Clerk {
             Ok(request) => request,
             Err(unfit) => return self.turn_away(unfit, &topic, link),
         };
-        let Some(path) = self.paths.get(request.service.as_str()) else {
+        // It may have gone since the start, or be asked otherwise now.
+        let is_asked = self.gateway.is_asked_by_message(request.service.as_str());
+        let Some(path) = self.paths.get(request.service.as_str()).filter(|_| is_asked) else {
             let why = Problem::unknown_service(request.service.as_str(), &self.services());
             return self.say(Outcome::UnknownService, &topic, reply::of_problem(&request.reply_to, &why, None), link);
         };
@@ -107,9 +109,10 @@ impl Clerk {
     }
 
     fn services(&self) -> String {
-        let mut named: Vec<&str> = self.paths.keys().take(MAX_SERVICES_NAMED).map(String::as_str).collect();
-        if self.paths.len() > MAX_SERVICES_NAMED {
-            named.push("…");
+        let asked = self.paths.keys().map(String::as_str).filter(|name| self.gateway.is_asked_by_message(name));
+        let mut named: Vec<&str> = asked.take(MAX_SERVICES_NAMED + 1).collect();
+        if named.len() > MAX_SERVICES_NAMED {
+            named[MAX_SERVICES_NAMED] = "…";
         }
         named.join(", ")
     }

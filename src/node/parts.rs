@@ -98,6 +98,7 @@ pub(super) fn service_options(config: &Config) -> Vec<ServiceOptions> {
         repeatable: service.repeatable,
         balance: balance(service.balance),
         guests: super::peers::takes_guests(config, service),
+        by_message: service.mqtt.is_some(),
     });
     services.collect()
 }

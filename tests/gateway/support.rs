@@ -146,6 +146,7 @@ pub(crate) fn service(name: &str) -> ServiceOptions {
         max_body_bytes: 64 * 1024 * 1024,
         repeatable: false,
         balance: Balance::RoundRobin,
+        by_message: false,
     }
 }
 

@@ -14,7 +14,7 @@ use tidegate::mqtt::{Incoming, Outgoing, Qos};
 
 use super::clients::{Broker, Message, Subscriber, at_broker, connect_as};
 use super::embedded::{CBOR, mqtt};
-use crate::support::{Home, Node, PATIENCE, Spec, images, python, wait_until};
+use crate::support::{Home, Node, PATIENCE, Spec, free_port, images, python, wait_until};
 
 const INFER: &str = "[service.digits.mqtt]\nenabled = true";
 
@@ -268,6 +268,29 @@ fn what_is_too_large_is_said_to_be_in_both_directions() {
     site.ask("echo", &[], b"big 126977").assert_problem(502, "answer-too-large");
     assert_eq!(site.ask("echo", &[], b"big 126976").payload.len(), 126_976, "what fits comes whole");
     assert_eq!(site.counted()["no_answer"], 1);
+}
+
+#[test]
+fn a_service_that_comes_again_without_being_asked_by_messages_is_not_answered_by_them() {
+    let (home, console) = (Home::new(), free_port());
+    let base = format!("[console]\nlisten = '127.0.0.1:{console}'\n[service.digits.burst]\nmax_replicas = 0");
+    let extra = "[service.extra.local]\nruntime = 'onnx'\nmodel = 'builtin:digits'\nmax_replicas = 1\n";
+    let spec = |more: &str| Spec::new().with(INFER).with(&base).with(more);
+    let node = home.start(&spec(&format!("{extra}[service.extra.mqtt]\nenabled = true")));
+    let address = mqtt(&node);
+    let site = Site { node, address, broker: None }.listening();
+    let (request, _) = image();
+    assert!(site.ask("extra", &[], &request).has("status:200"));
+    for more in ["", extra] {
+        home.config(&spec(more));
+        let applied = home.command(&["config", "apply", "--console", &format!("http://127.0.0.1:{console}")]);
+        assert_eq!(applied.code, Some(0), "{applied:?}");
+        site.ask("extra", &[], &request).assert_problem(404, "unknown-service");
+    }
+    let (pixels, _) = edge_config::models::heldout().next().unwrap();
+    assert_eq!(site.node.client().post("/v2/models/extra/infer", &images(&[pixels])).status, 200);
+    assert!(site.ask("digits", &[], &request).has("status:200"));
+    assert_eq!(site.node.terminate().code, Some(0));
 }
 
 #[test]
