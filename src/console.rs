@@ -347,6 +347,9 @@ fn unix_days_ago(days: u32) -> String {
     humantime::format_rfc3339_millis(then.max(UNIX_EPOCH)).to_string()
 }
 
+/// A time before this is of a clock that was not set yet.
+const CALENDAR_BEGINS: &str = "2026-01-01";
+
 /// Whose decisions.
 #[derive(Deserialize)]
 struct Whose {
@@ -365,7 +368,9 @@ async fn decisions(State(console): State<Console>, Query(whose): Query<Whose>) -
     match (console.recorded)(service).await {
         Ok(mut past) => {
             // Such texts compare as the times do.
-            let first = known.iter().find_map(|event| event.time.as_deref());
+            // Of an event from before the clock was set nobody knows what came before it.
+            let times = known.iter().filter_map(|event| event.time.as_deref());
+            let first = times.filter(|time| *time >= CALENDAR_BEGINS).min();
             past.retain(|old| first.is_none_or(|first| old.time.as_str() < first));
             let past = past.into_iter().filter_map(|old| serde_json::to_value(old).ok());
             let known = known.into_iter().filter_map(|event| serde_json::to_value(event).ok());

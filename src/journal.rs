@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::host::clock::unix_ms_now;
 use calendar::Moment;
 use memory::Memories;
 use recordings::Recordings;
@@ -202,9 +203,9 @@ impl Journal {
 
     /// Keeps what was learnt of a service's load, without waiting for the disk: what cannot be kept is told and learnt again.
     pub fn keep_memory(&self, service: &str, bytes: Vec<u8>) {
-        let (memories, service) = (self.memories.clone(), service.to_owned());
+        let (memories, service, now) = (self.memories.clone(), service.to_owned(), Moment::now());
         self.keep(move || {
-            if let Err(error) = memories.write(&service, bytes, Moment::now()) {
+            if let Err(error) = memories.write(&service, bytes, now) {
                 tracing::warn!(service, %error, "what was learnt of the load is not kept on disk");
             }
         });
@@ -213,8 +214,10 @@ impl Journal {
     /// Keeps a recording of a service's decisions, whose times are by a clock that is at `now`; in the same way.
     pub fn keep_recording(&self, service: &str, bytes: Vec<u8>, now: Duration) {
         let (recordings, service) = (self.recordings.clone(), service.to_owned());
+        // Both clocks at one moment: the disk may take its time.
+        let at_ms = unix_ms_now();
         self.keep(move || {
-            if let Err(error) = recordings.write(&service, bytes, now) {
+            if let Err(error) = recordings.write(&service, bytes, now, at_ms) {
                 tracing::warn!(service, %error, "decisions are not recorded on disk");
             }
         });
@@ -236,8 +239,8 @@ impl Journal {
     pub fn forget_others(&self, services: BTreeSet<String>) {
         let (memories, recordings) = (self.memories.clone(), self.recordings.clone());
         self.keep(move || {
-            let forgotten = memories.forget_others(&services).and_then(|()| recordings.forget_others(&services));
-            if let Err(error) = forgotten {
+            let forgotten = [memories.forget_others(&services), recordings.forget_others(&services)];
+            for error in forgotten.into_iter().filter_map(Result::err) {
                 tracing::warn!(%error, "what is kept of services that are gone stays on disk");
             }
         });

@@ -192,6 +192,14 @@ impl Service {
 }
 
 impl Service {
+    /// Hands over what is to be there when it comes again.
+    fn put_away(&mut self, name: &str, outputs: &Outputs) {
+        if let Some(memory) = self.scaling.memory() {
+            (outputs.remember)(name, memory);
+        }
+        self.scaling.recordings(true).into_iter().for_each(|recording| (outputs.record)(name, recording));
+    }
+
     /// Requests that other nodes have room for, those that have just declined one left out.
     fn peer_slots(&self, now: Duration) -> u32 {
         let peers = self.endpoints.values().filter(|endpoint| endpoint.placement == Placement::Peer);
@@ -265,11 +273,12 @@ impl Handler<Reconfigure> for Scheduler {
                 }
             }
         }
-        let gone = self.services.iter_mut().filter(|(name, _)| !named.contains(*name));
-        for (name, service) in gone {
-            // It may come again.
-            if let Some((outputs, memory)) = self.outputs.as_ref().zip(service.scaling.memory()) {
-                (outputs.remember)(name, memory);
+        for (name, service) in &mut self.services {
+            if named.contains(name) || service.scaling.is_retired() {
+                continue;
+            }
+            if let Some(outputs) = &self.outputs {
+                service.put_away(name, outputs);
             }
             service.scaling.retire(now);
         }
@@ -390,7 +399,8 @@ impl Scheduler {
     fn remember(&mut self) {
         self.remembered_at = self.clock.now();
         let Some(outputs) = &self.outputs else { return };
-        for (name, service) in &self.services {
+        // What one that is going has learnt is as old as that.
+        for (name, service) in self.services.iter().filter(|(_, service)| !service.scaling.is_retired()) {
             if let Some(memory) = service.scaling.memory() {
                 (outputs.remember)(name, memory);
             }

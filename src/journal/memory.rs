@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::calendar::{Moment, NOT_SET_BEFORE_MS};
 use crate::host::file;
@@ -78,33 +78,39 @@ impl Memories {
 
     /// Lets go of what is old and of no service that is named.
     pub(super) fn forget_others(&self, services: &BTreeSet<String>) -> std::io::Result<()> {
-        forget_others_in(&self.folder, services)
+        forget_others_in(&self.folder, services, SystemTime::now())
     }
 }
 
-/// Removes what is named after none of these services and was not written to for long.
-pub(super) fn forget_others_in(folder: &Path, services: &BTreeSet<String>) -> std::io::Result<()> {
+/// Marks what is named after one of these services as of now, and removes what is named after none of them and was not marked or written to for
+/// long. Nothing goes by a calendar that is not set, or was not when it was marked. Goes on after what cannot be removed, and tells it.
+pub(super) fn forget_others_in(folder: &Path, services: &BTreeSet<String>, now: SystemTime) -> std::io::Result<()> {
+    let set = UNIX_EPOCH + Duration::from_millis(NOT_SET_BEFORE_MS.unsigned_abs());
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
-    for entry in entries {
-        let entry = entry?;
-        let about = entry.metadata()?;
-        let is_named = entry.file_name().to_str().is_some_and(|name| services.contains(name));
-        // One of the future is of a calendar that was wrong.
-        let is_old = about.modified()?.elapsed().is_ok_and(|age| age >= OLD);
-        if is_named || !is_old {
-            continue;
-        }
-        tracing::info!(path = %entry.path().display(), "of a service that is gone, and old: removed");
-        if about.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
+    if now < set {
+        return Ok(());
     }
-    Ok(())
+    let look_at = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry?;
+        let marked = entry.metadata()?.modified()?;
+        let is_named = entry.file_name().to_str().is_some_and(|name| services.contains(name));
+        let is_old = now.duration_since(marked).is_ok_and(|age| age >= OLD);
+        match is_named || marked < set {
+            true => std::fs::File::open(entry.path())?.set_modified(now),
+            false if is_old => remove(&entry),
+            false => Ok(()),
+        }
+    };
+    entries.map(look_at).fold(Ok(()), Result::and)
+}
+
+fn remove(entry: &std::fs::DirEntry) -> std::io::Result<()> {
+    let path = entry.path();
+    tracing::info!(path = %path.display(), "of a service that is gone, and old: removed");
+    if entry.file_type()?.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
 }
 
 #[cfg(test)]
@@ -144,22 +150,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_and_of_no_service_goes_and_nothing_else() {
+    fn what_is_of_no_service_for_long_goes_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let of = |name: &str| folder.path().join(name);
-        let old = std::time::SystemTime::now() - OLD * 2;
-        for name in ["kept", "gone", "fresh"] {
+        let mark = |name: &str, at: SystemTime| std::fs::File::open(of(name)).unwrap().set_modified(at).unwrap();
+        let left = |name: &str| of(name).exists();
+        let now = SystemTime::now();
+        for name in ["kept", "gone", "fresh", "of-1970"] {
             std::fs::write(of(name), b"x").unwrap();
         }
         std::fs::create_dir(of("gone-folder")).unwrap();
         std::fs::write(of("gone-folder").join("1.rec"), b"x").unwrap();
         for name in ["kept", "gone", "gone-folder"] {
-            std::fs::File::open(of(name)).unwrap().set_modified(old).unwrap();
+            mark(name, now - OLD * 2);
         }
+        mark("of-1970", UNIX_EPOCH + Duration::from_secs(60));
         let services = BTreeSet::from(["kept".to_owned()]);
-        forget_others_in(folder.path(), &services).unwrap();
-        let left = |name: &str| of(name).exists();
-        assert!(left("kept") && left("fresh") && !left("gone") && !left("gone-folder"));
-        forget_others_in(&of("nowhere"), &services).unwrap();
+
+        forget_others_in(folder.path(), &services, UNIX_EPOCH + OLD * 9).unwrap();
+        assert!(left("gone") && left("gone-folder"), "a calendar that is not set tells nothing");
+        forget_others_in(folder.path(), &services, now).unwrap();
+        assert!(left("kept") && left("fresh") && left("of-1970") && !left("gone") && !left("gone-folder"));
+        // It was there until now, however long ago it was written.
+        forget_others_in(folder.path(), &BTreeSet::new(), now + OLD / 2).unwrap();
+        assert!(left("kept") && left("of-1970"));
+        forget_others_in(folder.path(), &BTreeSet::new(), now + OLD).unwrap();
+        assert!(!left("kept") && !left("of-1970"));
+        forget_others_in(&of("nowhere"), &services, now).unwrap();
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::memory::forget_others_in;
-use crate::host::clock::unix_ms_now;
 use crate::host::file;
 use crate::logic::archive::{self, archived};
 use crate::logic::record::Recording;
@@ -56,11 +55,11 @@ impl Recordings {
         Self { folder: state_dir.join(FOLDER) }
     }
 
-    /// Writes one, whose times are by a clock that is at `now`, and lets go of the oldest.
-    pub(super) fn write(&self, service: &str, bytes: Vec<u8>, now: Duration) -> std::io::Result<()> {
+    /// Writes one, whose times are by a clock that was at `now` at this calendar's time, and lets go of the oldest.
+    pub(super) fn write(&self, service: &str, bytes: Vec<u8>, now: Duration, at_ms: i64) -> std::io::Result<()> {
         let folder = self.folder.join(service);
         file::make_folder(&folder)?;
-        let written_at_ms = u64::try_from(unix_ms_now()).unwrap_or(0);
+        let written_at_ms = u64::try_from(at_ms).unwrap_or(0);
         // After the newest, also where the calendar was set back.
         let newest = Self::in_folder(&folder)?.last().and_then(|path| path.file_stem()?.to_str()?.parse::<u64>().ok());
         let number = written_at_ms.max(newest.map_or(0, |newest| newest.saturating_add(1)));
@@ -73,7 +72,7 @@ impl Recordings {
 
     /// Lets go of what is old and of no service that is named.
     pub(super) fn forget_others(&self, services: &BTreeSet<String>) -> std::io::Result<()> {
-        forget_others_in(&self.folder, services)
+        forget_others_in(&self.folder, services, SystemTime::now())
     }
 
     /// All of a folder, the oldest first.
@@ -132,6 +131,7 @@ pub fn recordings_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::clock::unix_ms_now;
 
     #[test]
     fn the_newest_are_kept_and_tell_when_they_were() {
@@ -139,7 +139,7 @@ mod tests {
         let recordings = Recordings::of(folder.path());
         let before = unix_ms_now();
         for number in 0..25_u8 {
-            recordings.write("digits", vec![number], Duration::from_secs(1000)).unwrap();
+            recordings.write("digits", vec![number], Duration::from_secs(1000), unix_ms_now()).unwrap();
         }
         let kept = recordings_at(&folder.path().join("recordings/digits")).unwrap();
         let numbers: Vec<u8> = kept.iter().map(|path| Kept::read(path).unwrap().unwrap().bytes[0]).collect();
@@ -157,7 +157,7 @@ mod tests {
         let inside = folder.path().join("recordings/digits");
         std::fs::create_dir_all(&inside).unwrap();
         std::fs::write(inside.join("0009999999999999.rec"), b"of the year 2286").unwrap();
-        (0..KEPT).for_each(|_| recordings.write("digits", vec![7], Duration::from_secs(9)).unwrap());
+        (0..KEPT).for_each(|_| recordings.write("digits", vec![7], Duration::from_secs(9), unix_ms_now()).unwrap());
         let kept = recordings_at(&inside).unwrap();
         assert!(kept.iter().all(|path| Kept::read(path).unwrap().is_some()), "the oldest went: {kept:?}");
     }

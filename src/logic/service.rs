@@ -347,8 +347,9 @@ impl ServiceScaling {
         let name = &self.settings.name;
         let next = self.next_adapter(situation.adapters);
         let floor = self.settings.on_demand_floor;
-        let instances = order_of_leaving(replicas, situation.adapters, floor, Placement::Cloud);
-        let paid_ahead = instances.iter().map(|replica| paid_ahead(situation.adapters, replica)).collect();
+        let allowed = self.allowed(situation.adapters);
+        let instances = order_of_leaving(replicas, &allowed, floor, Placement::Cloud);
+        let paid_ahead = instances.iter().map(|replica| paid_ahead(&allowed, replica)).collect();
         let mean = |field: fn(&ServiceLoad) -> f64| {
             window.mean(span, |sample: &LoadSample| sample.services.get(name).map(field))
         };
@@ -403,9 +404,13 @@ impl ServiceScaling {
         })
     }
 
+    /// The adapters that the service may use.
+    fn allowed(&self, adapters: &[AdapterView]) -> Vec<AdapterView> {
+        adapters.iter().filter(|adapter| self.settings.adapters.contains(&adapter.name)).cloned().collect()
+    }
+
     fn plan_input(&self, wanted: u32, window: &Window, situation: Situation<'_>) -> PlanInput {
         let memory = window.latest().and_then(|sample| sample.host.memory);
-        let allowed = situation.adapters.iter().filter(|adapter| self.settings.adapters.contains(&adapter.name));
         PlanInput {
             wanted,
             local_max: self.settings.local_max,
@@ -413,7 +418,7 @@ impl ServiceScaling {
             burst_max: self.settings.burst_max,
             on_demand_floor: self.settings.on_demand_floor,
             cloud: self.settings.cloud.clone(),
-            adapters: allowed.cloned().collect(),
+            adapters: self.allowed(situation.adapters),
             replicas: situation.replicas,
         }
     }

@@ -71,10 +71,14 @@ impl Args {
         let Some(service) = services.iter().find(|service| service["name"] == *self.name) else {
             bail!("there is no service {:?}; there are: {}", self.name, names.join(", "));
         };
-        let decisions: Vec<Value> = self.target.get(&format!("/api/v1/decisions?service={}", self.name))?;
+        let decisions: Vec<Value> = match self.time {
+            None => self.target.get("/api/v1/decisions")?,
+            Some(_) => self.target.get(&format!("/api/v1/decisions?service={}", self.name))?,
+        };
         // One that wants a count: what replaces a replica is told by the same kind of event.
-        let mine = decisions.iter().filter(|decision| decision["data"]["wanted"].is_number());
-        let mine: Vec<&Value> = mine.collect();
+        let is_mine =
+            |decision: &&Value| decision["data"]["service"] == *self.name && decision["data"]["wanted"].is_number();
+        let mine: Vec<&Value> = decisions.iter().filter(is_mine).collect();
         match self.time {
             None => Ok(if self.json { service.to_string() } else { in_force(service, mine.last().copied()) }),
             Some(at) => self.at(&rfc3339(at), &mine),

@@ -295,13 +295,17 @@ fn what_is_paid_ahead_is_told_in_the_order_in_which_instances_go_the_floor_last(
         ..replica(name, Placement::Cloud, Phase::Ready)
     };
     let replicas = [instance("steady", 2.0, 600), instance("spot", 1.0, 3000)];
-    let paid_ahead = |on_demand_floor: u32| {
-        let scaling = ServiceScaling::new(ServiceSettings { on_demand_floor, ..settings() });
+    let paid_ahead = |on_demand_floor: u32, allowed: &[&str]| {
+        let adapters_allowed = allowed.iter().map(|name| (*name).to_owned()).collect();
+        let scaling =
+            ServiceScaling::new(ServiceSettings { on_demand_floor, adapters: adapters_allowed, ..settings() });
         let situation =
             Situation { replicas: replicas.to_vec(), adapters: &adapters, local_broken: None, peer_slots: 0 };
         scaling.observe(&window(10, 0.0, 0.0, 0.1), &situation).paid_ahead
     };
     let [steady, spot] = [3000, 600].map(Duration::from_secs);
-    assert_eq!(paid_ahead(0), [steady, spot], "the dearest goes first");
-    assert_eq!(paid_ahead(1), [spot, steady], "the floor goes last");
+    assert_eq!(paid_ahead(0, &["steady", "spot"]), [steady, spot], "the dearest goes first");
+    assert_eq!(paid_ahead(1, &["steady", "spot"]), [spot, steady], "the floor goes last");
+    // What may not be launched any more is of no kind that is known, to the planner too.
+    assert_eq!(paid_ahead(1, &["steady"]), [steady, Duration::ZERO]);
 }

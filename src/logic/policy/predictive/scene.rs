@@ -423,3 +423,6 @@ fn small(index: usize) -> f64 {
 fn count(requests: u64) -> f64 {
     requests as f64
 }
+
+#[cfg(test)]
+mod tests;
