@@ -249,9 +249,11 @@ impl<'a> Play<'a> {
             }
         }
         for index in std::mem::take(&mut self.waiting) {
-            if micros(self.trace.requests()[index].at) >= self.scored_from {
+            let at = micros(self.trace.requests()[index].at);
+            if at >= self.scored_from {
+                // Nobody has begun with it: its wait is at least this.
                 self.outcome.late += 1;
-                self.waits.push(u32::MAX);
+                self.waits.push(u32::try_from(self.now.saturating_sub(at) / 1000).unwrap_or(u32::MAX));
             }
         }
     }
