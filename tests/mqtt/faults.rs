@@ -35,8 +35,7 @@ fn wait_reason(node: &Node, words: &str) {
         last = link(node)["last_error"].clone();
         last.as_str().is_some_and(|why| why.contains(words)).then_some(())
     });
-    let log = node.log();
-    assert!(log.lines().any(|line| line.contains(words)), "the log says so too: {log}");
+    wait_until(PATIENCE, "the log says so too", || node.log().lines().any(|line| line.contains(words)).then_some(()));
 }
 
 /// No actor is blocked: reports go on, health is good, requests are answered.
