@@ -201,7 +201,7 @@ impl Gateway {
     /// Whether a service is asked by messages; not, where it does not have it.
     #[must_use]
     pub fn is_asked_by_message(&self, service: &str) -> bool {
-        self.services.load().get(service).is_some_and(|service| service.options().by_message)
+        self.service(service).is_some_and(|service| service.options().by_message)
     }
 
     /// The counters of a service; `None` for one that it does not have.

@@ -11,6 +11,7 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -30,8 +31,11 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// At the end, a connection that was just made gets so long to say what it came for.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
-/// Who was answered before all of the request had come gets so long to send the rest, or to notice.
-const LINGER: Duration = Duration::from_secs(2);
+/// Who was answered before all of the request had come gets so long to send the rest, with no longer pause than this, or to notice.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_PAUSE: Duration = Duration::from_secs(3);
+/// What is thrown away at once of what such a one sends.
+const WASTE_BYTES: usize = 16 * 1024;
 /// Before the drain timeout, requests without a replica are turned away: enough to write an answer to each of a full queue.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -141,11 +145,20 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream, door: Door, peer: 
     let Some((mut channel, guest)) = door.open(stream, &gateway).await else { return };
     let address = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
     let visitor = Visitor { address, guest: guest.map(Arc::new), route: None };
-    let patience = LINGER.min(gateway.options.drain_timeout / 4);
-    match converse(gateway, &mut channel, visitor, closing).await {
-        Ok(End::Asked) => {}
-        Ok(End::OfItself) => linger(channel, patience).await,
+    let hurry = LAST_WORDS.min(gateway.options.drain_timeout / 4) / 2;
+    match converse(gateway, &mut channel, visitor, closing.clone()).await {
+        Ok(End::OfItself) => linger(channel, closing, hurry).await,
+        // What is no HTTP is told so, and may be long.
+        Err(error) if error.is_parse() => linger(channel, closing, hurry).await,
         Err(error) => tracing::debug!(%error, "a connection ended early"),
+        Ok(End::Asked) => {
+            // A client that keeps its connections does not hold up the end, one that was told to send it again is to hear it.
+            let mut first = [0; 1];
+            let now = tokio::time::timeout(Duration::ZERO, channel.read(&mut first)).await;
+            if matches!(now, Ok(Ok(1..))) {
+                linger(channel, closing, hurry).await;
+            }
+        }
     }
 }
 
@@ -196,9 +209,22 @@ async fn converse(
 }
 
 /// Takes what still comes of a request that is answered already, and throws it away: a connection that is closed before that is reset, and
-/// who was told why is left with a broken pipe.
-async fn linger(mut channel: Channel, patience: Duration) {
-    let _best_effort = tokio::time::timeout(patience, tokio::io::copy(&mut channel, &mut tokio::io::sink())).await;
+/// who was told why is left with a broken pipe. Once the gateway stops, for so long as `hurry` only.
+async fn linger(mut channel: Channel, mut closing: watch::Receiver<()>, hurry: Duration) {
+    let taken = async {
+        let mut waste = vec![0; WASTE_BYTES];
+        while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_PAUSE, channel.read(&mut waste)).await {}
+    };
+    let stopped = async {
+        // An error means the same: nobody is there any more who could say it.
+        let _stops = closing.changed().await;
+        tokio::time::sleep(hurry).await;
+    };
+    tokio::select! {
+        () = taken => {}
+        () = stopped => {}
+        () = tokio::time::sleep(LINGER) => {}
+    }
 }
 
 fn count_panic(gateway: &Gateway, ended: Result<(), JoinError>) {

@@ -112,22 +112,9 @@ async fn what_must_stay_local_stays_or_is_refused() {
 #[tokio::test]
 async fn who_is_refused_while_still_sending_hears_why_and_is_not_cut_off() {
     let node = Node::start(vec![small("d")]).await;
-    // Far more than fits on the way, so that it is still being sent when the answer is there.
-    const LENGTH: usize = 64 << 20;
-    let address = node.addr;
-    let client = tokio::task::spawn_blocking(move || {
-        use std::io::{Read, Write};
-        let mut client = std::net::TcpStream::connect(address).expect("connects");
-        let head = format!("POST /v2/models/d/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {LENGTH}\r\n\r\n");
-        client.write_all(head.as_bytes()).expect("the head is taken");
-        let part = vec![b'x'; 1 << 20];
-        for _ in 0..LENGTH / part.len() {
-            client.write_all(&part)?;
-        }
-        let mut answer = [0; 12];
-        client.read_exact(&mut answer)?;
-        std::io::Result::Ok(answer)
-    });
-    let answer = client.await.expect("no panic").expect("neither reset nor a broken pipe");
-    assert_eq!(&answer, b"HTTP/1.1 413");
+    let head = format!("POST /v2/models/d/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {MUCH}\r\n\r\n");
+    assert_eq!(sent_whole(node.addr, head, MUCH).await.expect("neither reset nor a broken pipe"), *b"HTTP/1.1 413");
+    // So too whose head alone is too much, and who speaks something else.
+    let head = "GET /v2 HTTP/1.1\r\nhost: x\r\nx-long: ".to_owned();
+    assert_eq!(sent_whole(node.addr, head, MUCH).await.expect("the same"), *b"HTTP/1.1 431");
 }

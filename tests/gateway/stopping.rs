@@ -73,6 +73,25 @@ async fn who_still_waits_for_a_replica_shortly_before_the_end_is_told_to_send_it
 }
 
 #[tokio::test]
+async fn who_waits_with_more_to_send_than_is_read_ahead_hears_it_too() {
+    let (addr, gate) = gated().await;
+    let options = GatewayOptions { drain_timeout: Duration::from_secs(2), ..GatewayOptions::default() };
+    let node = Node::with(options, vec![service("d")]).await;
+    node.route("d", &[endpoint("d-1", addr, 1)]);
+    let in_flight = node.posting("/services/d/");
+    gate.arrival().await;
+    let head = format!("POST /services/d/ HTTP/1.1\r\nhost: x\r\ncontent-length: {MUCH}\r\n\r\n");
+    let waiting = tokio::spawn(sent_whole(node.addr, head, MUCH));
+    eventually("one waits", || node.reading("d").queued == 1).await;
+    node.shutdown.send(()).expect("it serves");
+    let told = within(waiting).await.expect("no panic").expect("neither reset nor a broken pipe");
+    assert_eq!(told, *b"HTTP/1.1 503");
+    gate.let_through(1);
+    drop(in_flight);
+    within(node.served).await.expect("it ended");
+}
+
+#[tokio::test]
 async fn what_does_not_end_within_the_drain_timeout_is_cut_off_and_counted() {
     let (addr, gate) = gated().await;
     let options = GatewayOptions { drain_timeout: Duration::from_millis(50), ..GatewayOptions::default() };

@@ -283,3 +283,21 @@ pub(crate) fn metrics() -> &'static PrometheusHandle {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
     METRICS.get_or_init(|| PrometheusBuilder::new().install_recorder().expect("no other recorder"))
 }
+
+/// More bytes than fit on the way, so that they are still being sent when the answer is there.
+pub(crate) const MUCH: usize = 24 << 20;
+
+/// Sends all of it, as a client does that listens only afterwards; then the beginning of the answer.
+pub(crate) async fn sent_whole(to: SocketAddr, head: String, more: usize) -> std::io::Result<[u8; 12]> {
+    use std::io::{Read, Write};
+    let client = tokio::task::spawn_blocking(move || {
+        let mut client = std::net::TcpStream::connect(to)?;
+        client.write_all(head.as_bytes())?;
+        let part = vec![b'x'; 1 << 20];
+        (0..more / part.len()).try_for_each(|_| client.write_all(&part))?;
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer)?;
+        Ok(answer)
+    });
+    client.await.expect("no panic")
+}

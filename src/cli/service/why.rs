@@ -25,6 +25,9 @@ pub struct Args {
     json: bool,
 }
 
+/// A time before this is of a clock that was not set yet.
+const CALENDAR_BEGINS: &str = "2026-01-01";
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// A moment in Unix milliseconds.
@@ -88,7 +91,9 @@ impl Args {
     /// The last decision before a time that changed something; such texts compare as the times do.
     fn at(&self, at: &str, mine: &[&Value]) -> anyhow::Result<String> {
         let time = |decision: &Value| decision["time"].as_str().unwrap_or_default().to_owned();
-        let Some(last) = mine.iter().rposition(|decision| time(decision).as_str() <= at) else {
+        // A time of before the calendar was set says nothing of when that was.
+        let is_before = |decision: &&Value| (CALENDAR_BEGINS..=at).contains(&time(decision).as_str());
+        let Some(last) = mine.iter().rposition(is_before) else {
             let known = mine.first().map_or_else(
                 || "it has decided nothing yet".to_owned(),
                 |first| format!("what it still knows begins at {}", time(first)),

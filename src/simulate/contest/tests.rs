@@ -51,7 +51,7 @@ fn a_fixed_number_costs_what_it_costs_and_waits_as_the_line_says() {
     let alone = play_of(Contender::Static(1), &trace, &world());
     assert_eq!((alone.requests, alone.late, alone.launches), (3, 1, 0));
     assert_eq!((alone.wait_p99, alone.cloud_time), (Duration::from_secs(4), Duration::ZERO));
-    // With nobody to answer it waits to the end: what came is played on for as long again.
+    // With nobody to answer it waits to the end: it is played on for an hour.
     let nobody = play_of(Contender::Static(0), &trace, &World { local: 0, ..world() });
     assert_eq!((nobody.late, nobody.wait_p99), (3, Duration::from_secs(7200)));
     let two = play_of(Contender::Static(2), &trace, &world());
