@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::wire::board::Board;
 use crate::wire::registry::Present;
-use crate::wire::{Announcement, BurstStatus, EventData, EventKind, NodeStateKind};
+use crate::wire::{Announcement, BurstStatus, CALENDAR_BEGINS, EventData, EventKind, NodeStateKind};
 
 pub mod recorder;
 
@@ -346,9 +346,6 @@ fn unix_days_ago(days: u32) -> String {
     let then = SystemTime::now().checked_sub(Duration::from_secs(u64::from(days) * 86_400)).unwrap_or(UNIX_EPOCH);
     humantime::format_rfc3339_millis(then.max(UNIX_EPOCH)).to_string()
 }
-
-/// A time before this is of a clock that was not set yet.
-const CALENDAR_BEGINS: &str = "2026-01-01";
 
 /// Whose decisions.
 #[derive(Deserialize)]

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::numbered::numbered_enum;
 
+/// A time in a message (RFC 3339, compared as text) before this is of a clock that was not set yet, and says nothing of when that was.
+pub const CALENDAR_BEGINS: &str = "2026-01-01";
+
 /// An event, on `node/{node}/event/{kind}`. In the JSON tree it is a CloudEvent in structured mode (CloudEvents 1.0.2,
 /// JSON format); in CBOR it has the same fields by number.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -38,7 +38,7 @@ pub use burst_status::{BurstState, BurstStatus};
 pub use bytes::Bytes;
 pub use codec::{MAX_PAYLOAD_BYTES, WireError, encode, from_cbor, from_json, to_cbor, to_json};
 pub use command::{Argument, CERTIFICATE, Command, CommandName, ISSUER, PUBLIC_KEY, Response};
-pub use event::{Event, EventData, EventKind, Placement};
+pub use event::{CALENDAR_BEGINS, Event, EventData, EventKind, Placement};
 pub use fleet_trust::FleetTrust;
 pub use lease::{LEASE_PATH, LEASE_TOKEN_HEADER, LeaseRenewal, LeaseState, LeaseStatus};
 pub use load_report::{LoadReport, ServiceLoadReport};

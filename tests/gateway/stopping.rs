@@ -1,11 +1,13 @@
 //! The limits of the listener and its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
 use tidegate::gateway::GatewayOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::support::*;
 
@@ -52,15 +54,21 @@ async fn a_connection_that_was_just_made_is_answered_though_the_end_came_before_
     assert_eq!(within(node.served).await.expect("it ended"), 0);
 }
 
-/// One that waits cannot know whether a replica has seen it; a status tells it that none has.
-#[tokio::test]
-async fn who_still_waits_for_a_replica_shortly_before_the_end_is_told_to_send_it_again() {
+/// A node that drains for so long and whose one place is taken, by a request that is let through by the gate.
+async fn taken(drain_timeout: Duration) -> (Node, Arc<Gate>, JoinHandle<Told>) {
     let (addr, gate) = gated().await;
-    let options = GatewayOptions { drain_timeout: Duration::from_secs(1), ..GatewayOptions::default() };
+    let options = GatewayOptions { drain_timeout, ..GatewayOptions::default() };
     let node = Node::with(options, vec![service("d")]).await;
     node.route("d", &[endpoint("d-1", addr, 1)]);
     let in_flight = node.posting("/services/d/");
     gate.arrival().await;
+    (node, gate, in_flight)
+}
+
+/// One that waits cannot know whether a replica has seen it; a status tells it that none has.
+#[tokio::test]
+async fn who_still_waits_for_a_replica_shortly_before_the_end_is_told_to_send_it_again() {
+    let (node, gate, in_flight) = taken(Duration::from_secs(1)).await;
     let waiting = node.posting("/services/d/");
     eventually("one waits", || node.reading("d").queued == 1).await;
     node.shutdown.send(()).expect("it serves");
@@ -74,12 +82,7 @@ async fn who_still_waits_for_a_replica_shortly_before_the_end_is_told_to_send_it
 
 #[tokio::test]
 async fn who_waits_with_more_to_send_than_is_read_ahead_hears_it_too() {
-    let (addr, gate) = gated().await;
-    let options = GatewayOptions { drain_timeout: Duration::from_secs(2), ..GatewayOptions::default() };
-    let node = Node::with(options, vec![service("d")]).await;
-    node.route("d", &[endpoint("d-1", addr, 1)]);
-    let in_flight = node.posting("/services/d/");
-    gate.arrival().await;
+    let (node, gate, in_flight) = taken(Duration::from_secs(2)).await;
     let head = format!("POST /services/d/ HTTP/1.1\r\nhost: x\r\ncontent-length: {MUCH}\r\n\r\n");
     let waiting = tokio::spawn(sent_whole(node.addr, head, MUCH));
     eventually("one waits", || node.reading("d").queued == 1).await;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cli::ask::{Target, failed};
 use crate::cli::terminal::say;
 use crate::host::clock::{rfc3339, unix_ms_now};
+use crate::wire::CALENDAR_BEGINS;
 
 /// Which decision.
 #[derive(Debug, clap::Args)]
@@ -24,9 +25,6 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
-
-/// A time before this is of a clock that was not set yet.
-const CALENDAR_BEGINS: &str = "2026-01-01";
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -91,7 +89,6 @@ impl Args {
     /// The last decision before a time that changed something; such texts compare as the times do.
     fn at(&self, at: &str, mine: &[&Value]) -> anyhow::Result<String> {
         let time = |decision: &Value| decision["time"].as_str().unwrap_or_default().to_owned();
-        // A time of before the calendar was set says nothing of when that was.
         let is_before = |decision: &&Value| (CALENDAR_BEGINS..=at).contains(&time(decision).as_str());
         let Some(last) = mine.iter().rposition(is_before) else {
             let known = mine.first().map_or_else(
