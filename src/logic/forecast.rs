@@ -13,10 +13,12 @@ use std::f64::consts::TAU;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+mod excursions;
 mod least_squares;
 mod season;
 
 use super::archive::{Archive, archived};
+pub use excursions::Excursions;
 use least_squares::{INPUTS, LeastSquares};
 use season::Season;
 
@@ -95,6 +97,8 @@ struct Origin {
     slow: f32,
     level: f32,
     trend: f32,
+    /// Logarithms of the first three, since each horizon needs them.
+    logs: [f32; 3],
 }
 
 /// One horizon's track record.
@@ -157,12 +161,13 @@ pub struct Forecast {
     now: Origin,
     pending: Vec<Origin>,
     season: Season,
+    excursions: Excursions,
     records: Vec<Record>,
 }
 
-archived!(Origin { slot, last, middle, slow, level, trend });
+archived!(Origin { slot, last, middle, slow, level, trend, logs });
 archived!(Record { errors, seen, spread, least_squares });
-archived!(Forecast { slots, known, from, now, pending, season, records });
+archived!(Forecast { slots, known, from, now, pending, season, excursions, records });
 
 impl Archive for Forecaster {
     fn write(&self, to: &mut Vec<u8>) {
@@ -183,6 +188,7 @@ impl Default for Forecast {
             now: Origin::default(),
             pending: vec![Origin::default(); PENDING],
             season: Season::default(),
+            excursions: Excursions::default(),
             records: vec![Record::default(); HORIZONS],
         }
     }
@@ -215,6 +221,11 @@ impl Forecast {
         self.season.period().map(|slots| SLOT * slots)
     }
 
+    /// How long the load stays above a height.
+    pub fn excursions(&self) -> &Excursions {
+        &self.excursions
+    }
+
     /// Slots that were learnt from.
     pub fn slots(&self) -> u32 {
         self.slots
@@ -239,8 +250,11 @@ impl Forecast {
         self.season.push(load);
         self.slots += 1;
         self.move_on(load, missed);
+        self.excursions.learn(self.season.mean_of_last(excursions::WIDTH));
+        let came = [1, 3].map(|slots| log(self.season.mean_of_last(slots)));
+        let day = time_of_day(self.slots);
         for horizon in 0..HORIZONS {
-            self.judge(horizon, without);
+            self.judge(horizon, came, day, without);
         }
         self.pending[self.slots as usize % PENDING] = self.now;
         if !without.contains(&Forecaster::Season) {
@@ -252,6 +266,7 @@ impl Forecast {
     /// time of day go on.
     pub fn skip(&mut self, slots: u32) {
         self.season.skip(slots);
+        self.excursions.interrupt();
         self.slots = self.slots.saturating_add(slots);
         self.from = self.slots + 1;
     }
@@ -262,6 +277,7 @@ impl Forecast {
             Some(away) => self.skip(u32::try_from(away.as_millis() / SLOT.as_millis()).unwrap_or(u32::MAX)),
             None => {
                 self.season.forget();
+                self.excursions.interrupt();
                 self.from = self.slots + 1;
             }
         }
@@ -291,31 +307,36 @@ impl Forecast {
         let next_level = expected + share(LEVEL) * (load - expected);
         let gain = 0.05 * share(LEVEL).sqrt();
         let next_trend = f64::from(trend) + gain * (next_level - f64::from(level) - f64::from(trend));
+        let means = [toward(last, LAST), toward(middle, MIDDLE), toward(slow, SLOW)];
+        let [last, middle, slow] = means;
         self.now = Origin {
             slot: self.slots,
-            last: toward(last, LAST),
-            middle: toward(middle, MIDDLE),
-            slow: toward(slow, SLOW),
+            last,
+            middle,
+            slow,
             level: narrow(next_level),
             trend: narrow(next_trend),
+            logs: means.map(|mean| narrow(log(f64::from(mean)))),
         };
     }
 
-    /// Compares what was forecast for now with what came.
-    fn judge(&mut self, horizon: usize, without: &[Forecaster]) {
+    /// Compares what was forecast for now, this time of day, with what came in the last slot and the last three, as logarithms.
+    fn judge(&mut self, horizon: usize, came: [f64; 2], day: [f64; 2], without: &[Forecaster]) {
         let ahead = u32::from(AHEAD[horizon]);
+        let came = if ahead < 3 { came[0] } else { came[1] };
         if self.slots <= ahead + 2 || self.slots - ahead < self.from {
             return;
         }
-        let came = log(self.season.mean_of_last(ahead.min(3)));
         let origin = self.pending[(self.slots - ahead) as usize % PENDING];
-        let inputs = self.inputs(AHEAD[horizon], &origin);
+        let season = self.season.at(origin.slot, ahead).map(log);
+        let inputs = origin.inputs(day, season);
         let [_, last, middle, slow, ..] = inputs;
         let forecasts = Forecaster::ALL.map(|by| match by {
             Forecaster::Last => last,
             Forecaster::Middle => middle,
             Forecaster::Slow => slow,
-            Forecaster::Trend | Forecaster::Season => log(self.forecast(by, horizon, AHEAD[horizon], &origin)),
+            Forecaster::Trend => log(origin.with_trend(TREND_STEPS[horizon])),
+            Forecaster::Season => season.unwrap_or(last),
             Forecaster::LeastSquares => self.learnt(horizon, &inputs),
         });
         let from = height_of_log(last);
@@ -339,29 +360,21 @@ impl Forecast {
             Forecaster::Last => f64::from(origin.last),
             Forecaster::Middle => f64::from(origin.middle),
             Forecaster::Slow => f64::from(origin.slow),
-            Forecaster::Trend => {
-                let steps = DAMPING * (1.0 - DAMPING.powi(i32::from(ahead))) / (1.0 - DAMPING);
-                (f64::from(origin.level) + f64::from(origin.trend) * steps).max(0.0)
-            }
+            Forecaster::Trend => origin.with_trend(trend_steps(ahead)),
             Forecaster::Season => {
                 self.season.at(origin.slot, u32::from(ahead)).unwrap_or_else(|| f64::from(origin.last))
             }
-            Forecaster::LeastSquares => load(self.learnt(horizon, &self.inputs(ahead, origin))),
+            Forecaster::LeastSquares => {
+                let season = self.season.at(origin.slot, u32::from(ahead)).map(log);
+                let day = time_of_day(origin.slot.saturating_add(u32::from(ahead)));
+                load(self.learnt(horizon, &origin.inputs(day, season)))
+            }
         }
     }
 
     /// What the one that learns says of these, as a logarithm.
     fn learnt(&self, horizon: usize, inputs: &[f64; INPUTS]) -> f64 {
         self.records[horizon].least_squares.estimate(inputs).clamp(0.0, 14.0)
-    }
-
-    /// What it looks at.
-    fn inputs(&self, ahead: u16, origin: &Origin) -> [f64; INPUTS] {
-        let [last, middle, slow] = [origin.last, origin.middle, origin.slow].map(f64::from);
-        let season = self.season.at(origin.slot, u32::from(ahead)).unwrap_or(slow);
-        let day = (f64::from(origin.slot) + f64::from(ahead)) * SLOT.as_secs_f64() / 86_400.0 * TAU;
-        let (sine, cosine) = day.sin_cos();
-        [1.0, log(last), log(middle), log(slow), sine, cosine, log(season)]
     }
 
     /// Who has erred least at each horizon, from the height at which the load is, but for those who do not take part.
@@ -388,10 +401,11 @@ impl Forecast {
         let View { horizon, by, value } = view;
         let weights = self.records[horizon].weights(height(value), horizon);
         let total: f64 = weights.iter().sum();
-        let base = log(value);
-        let odds = weights.iter().enumerate().map(|(bin, weight)| (bin, weight / total));
+        let per_total = 1.0 / total;
+        let odds = ERROR_RATIOS.iter().zip(weights).map(|(ratio, weight)| (ratio, weight * per_total));
         let likely = odds.filter(|(_, probability)| *probability > 1e-5);
-        let mut outcomes: Vec<_> = likely.map(|(bin, probability)| (load(base + error_of(bin)), probability)).collect();
+        let with_error = |ratio: &f64| ((1.0 + value) * ratio - 1.0).max(0.0);
+        let mut outcomes: Vec<_> = likely.map(|(ratio, probability)| (with_error(ratio), probability)).collect();
         let kept: f64 = outcomes.iter().map(|(_, probability)| probability).sum();
         outcomes.iter_mut().for_each(|(_, probability)| *probability /= kept);
         let mean = outcomes.iter().map(|(load, probability)| load * probability).sum();
@@ -409,6 +423,19 @@ impl Forecast {
         let record = &self.records[horizon];
         let from = height(self.last());
         record.errors_near(from).map(|errors| errors[record.best(from, &[]) as usize])
+    }
+}
+
+impl Origin {
+    /// What the one that learns looks at, of a slot at this time of day and what comes then one period ago, as a logarithm.
+    fn inputs(&self, [sine, cosine]: [f64; 2], season: Option<f64>) -> [f64; INPUTS] {
+        let [last, middle, slow] = self.logs.map(f64::from);
+        [1.0, last, middle, slow, sine, cosine, season.unwrap_or(slow)]
+    }
+
+    /// Where the trend leads in so many steps.
+    fn with_trend(&self, steps: f64) -> f64 {
+        (f64::from(self.level) + f64::from(self.trend) * steps).max(0.0)
     }
 }
 
@@ -445,29 +472,42 @@ impl Record {
     /// How much each error is to be expected of a forecast of this height: what was seen there, less of what was seen near it, and an
     /// assumption for where nothing was seen yet.
     fn weights(&self, height: usize, horizon: usize) -> [f64; ERRORS] {
-        let mut weights = [0.0; ERRORS];
+        let mut weights = ASSUMED_WEIGHTS[horizon];
         for other in near(height) {
-            let share = neighbour(other, height);
+            let share = narrow(neighbour(other, height));
             for (weight, seen) in weights.iter_mut().zip(&self.spread[other]) {
-                *weight += share * f64::from(*seen);
+                *weight += share * seen;
             }
         }
-        for (weight, assumed) in weights.iter_mut().zip(ASSUMED_WEIGHTS[horizon]) {
-            *weight += assumed;
-        }
-        weights
+        weights.map(f64::from)
     }
 }
 
 /// What is assumed of each error at each horizon before anything was seen.
-static ASSUMED_WEIGHTS: LazyLock<[[f64; ERRORS]; HORIZONS]> = LazyLock::new(|| {
+static ASSUMED_WEIGHTS: LazyLock<[[f32; ERRORS]; HORIZONS]> = LazyLock::new(|| {
     AHEAD.map(|ahead| {
         let width = 0.075 + 0.05 * f64::from(ahead).ln();
         let assumed: [f64; ERRORS] = std::array::from_fn(|bin| (-error_of(bin).abs() / width).exp());
         let total: f64 = assumed.iter().sum();
-        assumed.map(|assumed| ASSUMED * assumed / total)
+        assumed.map(|assumed| narrow(ASSUMED * assumed / total))
     })
 });
+
+/// Each error as what it makes of 1 + load.
+static ERROR_RATIOS: LazyLock<[f64; ERRORS]> = LazyLock::new(|| std::array::from_fn(|bin| error_of(bin).exp2()));
+
+/// How many steps of the trend are believed at each horizon.
+static TREND_STEPS: LazyLock<[f64; HORIZONS]> = LazyLock::new(|| AHEAD.map(trend_steps));
+
+fn trend_steps(ahead: u16) -> f64 {
+    DAMPING * (1.0 - DAMPING.powi(i32::from(ahead))) / (1.0 - DAMPING)
+}
+
+/// A slot's time of day as sine and cosine.
+fn time_of_day(slot: u32) -> [f64; 2] {
+    let (sine, cosine) = (f64::from(slot) * SLOT.as_secs_f64() / 86_400.0 * TAU).sin_cos();
+    [sine, cosine]
+}
 
 /// The horizon that is nearest to so many slots ahead.
 fn horizon_of(ahead: u16) -> usize {

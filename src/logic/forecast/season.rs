@@ -6,8 +6,10 @@ use crate::logic::archive::archived;
 const DAY: usize = 21_600;
 /// The period is sought in means of so many slots, half a minute.
 const GRAIN: usize = 8;
-/// It is sought again after so many slots, five minutes.
+/// It is sought again after so many slots, five minutes, where an hour or less is known; that takes four times as long where twice as much
+/// is, so it is done half as often then.
 const EVERY: u32 = 75;
+const HOUR: usize = 900;
 /// Fewer grains than this show no period.
 const FEWEST: usize = 60;
 /// Load that repeats is at least so much like itself one period ago.
@@ -95,7 +97,8 @@ impl Season {
     /// Seeks the period anew where it is time to: the first distance, beyond one at which the load is unlike itself, at which it is most
     /// like itself.
     pub(super) fn search(&mut self, slots: u32) {
-        if !slots.is_multiple_of(EVERY) {
+        let doublings = (self.loads.len() / HOUR).max(1).ilog2();
+        if !slots.is_multiple_of(EVERY << doublings) {
             return;
         }
         let grains = self.grains();

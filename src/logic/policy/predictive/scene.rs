@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{ASSUMED_START, Config, FREE, LATE_PRICE, LOCAL_START, Part, REACTION, STEADY};
-use crate::logic::forecast::{Forecast, Forecaster, Outlook, SLOT};
+use crate::logic::forecast::{Excursions, Forecast, Forecaster, Outlook, SLOT};
 use crate::logic::policy::Observation;
 
 /// How far ahead of a launch gains and costs are added up, in seconds.
@@ -23,14 +23,13 @@ const BY_OVERLOAD: f64 = 0.9;
 const END: f64 = 20.0;
 /// Nobody waits where so many times the square root of the places are free.
 const AMPLE: f64 = 4.0;
-/// An overload is taken to last so long, in seconds.
-const OVERLOAD: f64 = 30.0;
 
 /// All that one decision is made from.
 pub(super) struct Scene {
     moments: Vec<Moment>,
     /// What is to be expected; several moments may share one.
     outlooks: Vec<Outlook>,
+    excursions: Excursions,
     /// What those that are alive cost.
     here: Course,
     slots: f64,
@@ -60,6 +59,15 @@ struct Moment {
     from: f64,
     length: f64,
     outlook: usize,
+}
+
+/// What so many replicas offer, and cost a second.
+struct Places {
+    count: f64,
+    per_root: f64,
+    /// How long a load above them stays above them, in seconds.
+    excursion: f64,
+    hire: f64,
 }
 
 /// Something a second at each moment.
@@ -143,6 +151,7 @@ impl Scene {
             cloud: launch(1),
             moments,
             outlooks,
+            excursions: forecast.excursions().clone(),
         };
         scene.here = scene.cost(scene.alive);
         scene
@@ -182,31 +191,36 @@ impl Scene {
 
     /// What so many cost a second at each moment, late requests included.
     fn cost(&self, replicas: u32) -> Course {
-        let costs: Vec<f64> = self.outlooks.iter().map(|outlook| self.cost_at(replicas, outlook)).collect();
+        let places = self.places(replicas);
+        let costs: Vec<f64> = self.outlooks.iter().map(|outlook| self.cost_at(&places, outlook)).collect();
         self.moments.iter().map(|moment| costs[moment.outlook]).collect()
     }
 
-    /// The same where this is to be expected.
-    fn cost_at(&self, replicas: u32, outlook: &Outlook) -> f64 {
-        let places = f64::from(replicas) * self.slots;
-        let root = places.sqrt();
-        let none_waits_below = places - AMPLE * root;
-        let per_root = 1.0 / root;
-        let busy = outlook.outcomes.iter().rev().take_while(|(load, _)| *load > none_waits_below);
-        let late: f64 = busy.map(|(load, odds)| odds * load * self.late_share(places, per_root, *load)).sum();
-        self.late_price * late / self.service_time + self.hire(replicas)
+    fn places(&self, replicas: u32) -> Places {
+        let count = f64::from(replicas) * self.slots;
+        let excursion = self.excursions.last_above(count);
+        Places { count, per_root: 1.0 / count.sqrt(), excursion, hire: self.hire(replicas) }
     }
 
-    /// The share of requests that wait too long; `per_root` is one over the square root of the places.
-    fn late_share(&self, places: f64, per_root: f64, load: f64) -> f64 {
-        let patience = self.late_after / self.service_time;
-        if load < places {
-            let free = places - load;
-            return (1.0 - BY_OVERLOAD) * odds_of_waiting(free * per_root) * (-free * patience).exp();
+    /// What these cost a second where this is to be expected, late requests included.
+    fn cost_at(&self, places: &Places, outlook: &Outlook) -> f64 {
+        let none_waits_below = places.count - AMPLE * places.count.sqrt();
+        let busy = outlook.outcomes.iter().rev().take_while(|(load, _)| *load > none_waits_below);
+        let late: f64 = busy.map(|(load, odds)| odds * self.late(places, *load)).sum();
+        self.late_price * late / self.service_time + places.hire
+    }
+
+    /// Of so much load the part that waits too long.
+    fn late(&self, places: &Places, load: f64) -> f64 {
+        if load <= places.count {
+            let free = places.count - load;
+            let patience = self.late_after / self.service_time;
+            return load * (1.0 - BY_OVERLOAD) * odds_of_waiting(free * places.per_root) * (-free * patience).exp();
         }
-        // Nothing where as much comes as goes: what is above it divides by zero.
-        let overload = (1.0 - patience * places / ((load - places) * OVERLOAD)).max(0.0);
-        BY_OVERLOAD * overload + (1.0 - BY_OVERLOAD)
+        // A queue grows for as long as the load stays above: who comes before it has grown to the patience is in time.
+        let overload = load - places.count;
+        let grown = overload * places.excursion;
+        load * (BY_OVERLOAD * grown / (grown + self.late_after * places.count) + (1.0 - BY_OVERLOAD))
     }
 
     /// How long a backlog takes to be worked off by so many replicas; no request of it takes less than its own time.
@@ -258,17 +272,18 @@ impl Scene {
             if self.most_saved(here, alive, count, launch) + most_relief <= saved {
                 break;
             }
-            let there = self.cost(count);
-            let gain = here.iter().zip(&there).map(|(here, there)| here - there);
-            let extra = self.hire(count) - self.hire(alive);
-            let (mut value, lasts) = self.best_sum(gain, launch.then);
-            let is_due = backlog > 0.0 || here[launch.then] > there[launch.then];
-            if backlog > 0.0 {
-                value = value.max(0.0) + self.relief(count, alive, backlog, load);
-            }
-            value -= extra * launch.paid_for_nothing(lasts);
-            if is_due && value > saved {
-                (best, saved) = (count, value);
+            if backlog > 0.0 || here[launch.then] > self.cost_at(&self.places(count), self.later(launch)) {
+                let there = self.cost(count);
+                let gain = here.iter().zip(&there).map(|(here, there)| here - there);
+                let extra = self.hire(count) - self.hire(alive);
+                let (mut value, lasts) = self.best_sum(gain, launch.then);
+                if backlog > 0.0 {
+                    value = value.max(0.0) + self.relief(count, alive, backlog, load);
+                }
+                value -= extra * launch.paid_for_nothing(lasts);
+                if value > saved {
+                    (best, saved) = (count, value);
+                }
             }
             // Far beyond anything that pays.
             if f64::from(count) * self.slots > 60.0 && best < count / 3 {
@@ -313,8 +328,9 @@ impl Scene {
     /// What is saved over the first two moments by ending all beyond a count now, were none of them paid already.
     fn saves_at_once(&self, count: u32) -> f64 {
         let [first, second] = [self.moments[0].outlook, self.moments[1].outlook];
-        let costs = self.cost_at(count, &self.outlooks[first]);
-        let costs_then = if second == first { costs } else { self.cost_at(count, &self.outlooks[second]) };
+        let places = self.places(count);
+        let costs = self.cost_at(&places, &self.outlooks[first]);
+        let costs_then = if second == first { costs } else { self.cost_at(&places, &self.outlooks[second]) };
         self.here[0] - costs + self.here[1] - costs_then
     }
 

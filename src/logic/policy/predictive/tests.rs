@@ -224,26 +224,60 @@ fn the_odds_of_waiting_agree_with_erlangs_formula() {
 
 #[test]
 fn requests_that_last_a_minute_are_no_load_that_comes_and_goes_with_each() {
-    let mut play = Play::new(config(1200));
-    // One in ten seconds, a minute each: six at a time.
-    let mut changes = 0;
-    for second in 0..7200_u32 {
-        let before = play.wanted;
-        play.second += 1;
-        let seen = Observation {
-            arrivals_per_s: Some(if second % 10 == 0 { 1.0 } else { 0.0 }),
-            service_time: Some(60.0),
-            completed: 0.1,
-            in_flight: 6,
-            ..play.seen(None)
-        };
-        let (state, decision) = play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
-        play.state = state;
-        play.wanted = decision.wanted;
-        changes += u32::from(second > 1800 && play.wanted != before);
+    for (price, every) in [(100, 7), (100, 10), (300, 13), (900, 7), (900, 10), (3000, 13)] {
+        let mut play = Play::new(config(price));
+        // A minute each, four to nine at a time.
+        let places = 60 / every;
+        let mut changes = 0;
+        for second in 0..4800_u32 {
+            let before = play.wanted;
+            play.second += 1;
+            let seen = Observation {
+                arrivals_per_s: Some(if second % every == 0 { 1.0 } else { 0.0 }),
+                service_time: Some(60.0),
+                completed: 1.0 / f64::from(every),
+                in_flight: u64::from(places),
+                ..play.seen(None)
+            };
+            let (state, decision) =
+                play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+            play.state = state;
+            play.wanted = decision.wanted;
+            changes += u32::from(second > 1800 && play.wanted != before);
+        }
+        assert!(changes <= 4, "{changes} changes of the count in fifty minutes of one in {every} s at {price} s");
+        assert!(
+            (places.div_ceil(2)..=places + 2).contains(&play.wanted),
+            "{} replicas of two places for {places}",
+            play.wanted
+        );
     }
-    assert!(changes <= 4, "{changes} changes of the count in an hour and a half of the same load");
-    assert!((3..=8).contains(&play.wanted), "{} replicas of two places for six requests at a time", play.wanted);
+}
+
+#[test]
+fn a_late_request_is_as_late_for_short_requests_as_for_long_ones() {
+    // A load of ten in the mean that is at twenty for a minute in four; what counts is how long the queue is in seconds.
+    let wanted = [0.05, 5.0].map(|service_time| {
+        let mut play =
+            Play::new(Config::new(2, Duration::from_secs(1), Some(Duration::from_secs_f64(20.0 * service_time))));
+        let mut least = u32::MAX;
+        for second in 0..7200_u32 {
+            play.second += 1;
+            let load = if second / 60 % 4 == 0 { 20.0 } else { 6.7 };
+            let seen = Observation {
+                arrivals_per_s: Some(load / service_time),
+                service_time: Some(service_time),
+                completed: load / service_time,
+                ..play.seen(None)
+            };
+            let (state, decision) =
+                play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+            (play.state, play.wanted) = (state, decision.wanted);
+            least = if second > 3600 { least.min(play.wanted) } else { least };
+        }
+        least
+    });
+    assert_eq!(wanted[0], wanted[1]);
 }
 
 #[test]
