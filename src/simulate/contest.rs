@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::baseline::{Foresight, Static};
 use super::engine::{Outcome, Rule, World, play};
-use super::optimum;
+use super::optimum::{self, Plan};
 use super::own::Own;
 use super::trace::Trace;
 use super::tune::{Tuned, planned};
@@ -137,9 +137,14 @@ pub fn run_with(
         (Contender::BestStatic, None) => return best_static(trace, world, terms, progress),
         (Contender::Static(count), None) => planned(Static(count), world),
         (Contender::Reactive, None) => {
-            planned(Foresight::new(optimum::reactive(trace, world, terms.late_price)), world)
+            let plans = optimum::reactive_plans(trace, world, terms.late_price);
+            return best_plan(plans, trace, world, terms, progress);
         }
-        (Contender::Optimum, None) => planned(Foresight::new(optimum::plan(trace, world, terms.late_price)), world),
+        (Contender::Optimum, None) => {
+            let mut plans = optimum::plans(trace, world, terms.late_price);
+            plans.extend(optimum::reactive_plans(trace, world, terms.late_price));
+            return best_plan(plans, trace, world, terms, progress);
+        }
         // All others have parameters.
         (Contender::Without(part), None) => Box::new(Own::new(predictive(world, terms, vec![part]), world)),
         (_, None) => Box::new(Own::new(predictive(world, terms, Vec::new()), world)),
@@ -167,6 +172,21 @@ fn best_static(trace: &Trace, world: &World, terms: Terms, progress: &mut dyn Fn
         }
     }
     best.map_or_else(Outcome::default, |(_, outcome)| outcome)
+}
+
+/// Plays each, and takes the one that cost least.
+fn best_plan(plans: Vec<Plan>, trace: &Trace, world: &World, terms: Terms, progress: &mut dyn FnMut(f64)) -> Outcome {
+    let share = 1.0 / f64::from(u32::try_from(plans.len()).unwrap_or(u32::MAX));
+    let mut done = 0.0;
+    let played = plans.into_iter().map(|plan| {
+        let outcome = play(trace, world, &mut *planned(Foresight::new(plan), world), &mut |part| {
+            progress(done + part * share);
+        });
+        done += share;
+        outcome
+    });
+    let loss = |outcome: &Outcome| loss(outcome, terms.late_price);
+    played.min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or_default()
 }
 
 /// What it came to: time of instances in seconds, late requests at their price.

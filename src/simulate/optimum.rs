@@ -2,10 +2,12 @@
 //!
 //! Time is cut into slices. For each slice and each count of replicas it is played how many requests would come too late; then the course of
 //! counts is sought that costs least, late requests and starts at their price (dynamic programming). It is a plan that can be carried out, so
-//! what it comes to bounds the best possible from above: a slice does not know the backlog of the one before.
+//! what it comes to bounds the best possible from above: a slice does not know the backlog of the one before. So two plans are made, one that
+//! holds nobody to account for the backlog that a slice leaves and one that does, and the better one when played counts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::engine::World;
@@ -16,23 +18,52 @@ const SLICE: Duration = Duration::from_secs(10);
 const MOST: u32 = 20_000;
 /// A slice is played with what came so long before it, so that it begins with replicas at work.
 const RUN_UP: Duration = Duration::from_secs(10);
+/// Plans are made with these shares of a late request's price too, since slices that are played alone count some twice.
+const SHARES: [f64; 3] = [0.25, 0.5, 1.0];
+/// How long after a slice a backlog is charged to it.
+const AFTERMATH: Duration = Duration::from_secs(30);
 
-/// From when on how many replicas are wanted. `late_price` is a late request's cost as the time of a replica that costs as much.
-pub fn plan(trace: &Trace, world: &World, late_price: Duration) -> Vec<(Duration, u32)> {
-    let slice = SLICE.max(trace.length() / MOST);
-    let lates = lates(trace, world, slice);
+/// From when on how many replicas are wanted.
+pub type Plan = Vec<(Duration, u32)>;
+
+/// What a slice is charged with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charge {
+    /// Its own late requests.
+    Own,
+    /// And those of after it that its backlog makes late.
+    Aftermath,
+}
+
+/// Plans of which the best counts. `late_price` is a late request's cost as the time of a replica that costs as much.
+pub fn plans(trace: &Trace, world: &World, late_price: Duration) -> Vec<Plan> {
     let start = longest_start(world);
-    let counts = cheapest(&lates, world, slice.as_secs_f64(), late_price.as_secs_f64(), start.as_secs_f64());
-    let needed =
-        counts.into_iter().enumerate().map(|(index, count)| (slice * u32::try_from(index).unwrap_or(u32::MAX), count));
-    ahead(&needed.collect::<Vec<_>>(), start + world.tick * 2)
+    let slice = SLICE.max(trace.length() / MOST);
+    let mut plans = Vec::new();
+    for charge in [Charge::Own, Charge::Aftermath] {
+        let lates = lates(trace, world, slice, charge);
+        for share in SHARES {
+            let price = late_price.as_secs_f64() * share;
+            let counts = cheapest(&lates, world, slice.as_secs_f64(), price, start.as_secs_f64());
+            plans.push(ahead(&in_time(counts, slice), start + world.tick * 2));
+        }
+    }
+    plans
+}
+
+fn in_time(counts: Vec<u32>, slice: Duration) -> Plan {
+    counts.into_iter().enumerate().map(|(at, count)| (slice * u32::try_from(at).unwrap_or(u32::MAX), count)).collect()
 }
 
 /// The same by somebody who sees no rise coming, but knows when one has begun how long it lasts: nothing is launched before it is needed. So
 /// requests of bursts shorter than a start, and of the first start of longer ones, are late; who holds replicas for them can do better.
-pub fn reactive(trace: &Trace, world: &World, late_price: Duration) -> Vec<(Duration, u32)> {
+pub fn reactive_plans(trace: &Trace, world: &World, late_price: Duration) -> Vec<Plan> {
+    [Charge::Own, Charge::Aftermath].map(|charge| reactive(trace, world, late_price, charge)).to_vec()
+}
+
+fn reactive(trace: &Trace, world: &World, late_price: Duration, charge: Charge) -> Plan {
     let slice = SLICE.max(trace.length() / MOST);
-    let lates = lates(trace, world, slice);
+    let lates = lates(trace, world, slice, charge);
     let start = (longest_start(world) + world.tick * 2).div_duration_f64(slice).ceil();
     let most = lates.iter().map(Vec::len).max().unwrap_or(1).saturating_sub(1);
     let mut counts = vec![world.local; lates.len()];
@@ -45,8 +76,7 @@ pub fn reactive(trace: &Trace, world: &World, late_price: Duration) -> Vec<(Dura
         let is_on = reacting(&saved, slice.as_secs_f64(), whole(start));
         counts.iter_mut().zip(is_on).for_each(|(count, is_on)| *count += u32::from(is_on));
     }
-    let at = |index: usize| slice * u32::try_from(index).unwrap_or(u32::MAX);
-    counts.into_iter().enumerate().map(|(index, count)| (at(index), count)).collect()
+    in_time(counts, slice)
 }
 
 /// When a replica that saves so much in each slice while it is ready is best had, if it can be launched only in a slice in which it would save
@@ -91,16 +121,19 @@ fn longest_start(world: &World) -> Duration {
 }
 
 /// Late requests of each slice by the count of replicas, until there are none.
-fn lates(trace: &Trace, world: &World, slice: Duration) -> Vec<Vec<u32>> {
+fn lates(trace: &Trace, world: &World, slice: Duration, charge: Charge) -> Vec<Vec<u32>> {
     let requests = trace.requests();
     let mut slices = Vec::new();
     let mut from = Duration::ZERO;
     while from <= trace.length() {
         let first = requests.partition_point(|request| request.at < from.saturating_sub(RUN_UP));
-        let last = requests.partition_point(|request| request.at < from + slice);
+        let to = from + slice;
+        let after = if charge == Charge::Aftermath { AFTERMATH } else { Duration::ZERO };
+        let last = requests.partition_point(|request| request.at < to + after);
         let mut by_count = Vec::new();
         for count in world.local..=world.max_replicas {
-            let late = late(&requests[first..last], from, count.saturating_mul(world.concurrency), world.slo_wait);
+            let places = count.saturating_mul(world.concurrency);
+            let late = late(&requests[first..last], from..to, places, world.slo_wait);
             by_count.push(late);
             if late == 0 {
                 break;
@@ -112,20 +145,29 @@ fn lates(trace: &Trace, world: &World, slice: Duration) -> Vec<Vec<u32>> {
     slices
 }
 
-/// How many of the requests from a moment on wait too long at so many places.
-fn late(requests: &[Request], from: Duration, places: u32, slo_wait: Duration) -> u32 {
+/// How many of the requests of a slice, and of those that come while its backlog is worked off, wait too long at so many places.
+fn late(requests: &[Request], slice: Range<Duration>, places: u32, slo_wait: Duration) -> u32 {
     let mut busy: BinaryHeap<Reverse<Duration>> = BinaryHeap::new();
     let mut late = 0;
     for request in requests {
         if places == 0 {
-            late += u32::from(request.at >= from);
+            late += u32::from(request.at >= slice.start);
             continue;
         }
         let free =
-            if busy.len() < places as usize { request.at } else { busy.pop().map_or(request.at, |Reverse(at)| at) };
-        // What came before the slice is answered in time in a plan that is any good; its backlog is not of this slice.
-        let begins = if request.at < from { request.at } else { free.max(request.at) };
-        late += u32::from(request.at >= from && begins - request.at > slo_wait);
+            if busy.len() < places as usize { request.at } else { busy.peek().map_or(request.at, |Reverse(at)| *at) };
+        let begins = free.max(request.at);
+        // A backlog from before the slice is not of it.
+        if request.at < slice.start && begins - request.at > slo_wait {
+            continue;
+        }
+        if busy.len() >= places as usize {
+            busy.pop();
+        }
+        if request.at >= slice.end && begins == request.at {
+            break;
+        }
+        late += u32::from(request.at >= slice.start && begins - request.at > slo_wait);
         busy.push(Reverse(begins + request.work));
     }
     late
@@ -179,7 +221,7 @@ fn entries(costs: &[f64], start: f64) -> (Vec<f64>, Vec<u32>) {
 }
 
 /// Wants what is needed within `lead`, so that it is ready when it is.
-fn ahead(needed: &[(Duration, u32)], lead: Duration) -> Vec<(Duration, u32)> {
+fn ahead(needed: &[(Duration, u32)], lead: Duration) -> Plan {
     let mut plan = Vec::new();
     let mut moments: Vec<Duration> = needed.iter().flat_map(|(at, _)| [*at, at.saturating_sub(lead)]).collect();
     moments.sort_unstable();

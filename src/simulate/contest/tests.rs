@@ -151,6 +151,20 @@ fn a_request_that_nobody_can_answer_is_late() {
 }
 
 #[test]
+fn who_knows_the_trace_does_best_with_requests_of_a_tenth_of_a_second_too() {
+    let work = Duration::from_millis(100);
+    let terms = Terms { late_price: work * 5, mean_work: work };
+    let length = Duration::from_secs(5400);
+    let trace = Recipe { shape: Shape::Ramp, rate: 50.0, length, work, work_spread: 0.5, seed: 7 }.make();
+    let world = World { warmup: Duration::from_secs(1800), ..world() };
+    let loss_of = |contender| loss(&run(contender, &trace, &world, terms, &mut |_| {}), terms.late_price);
+    let optimum = loss_of(Contender::Optimum);
+    for other in [Contender::Predictive, Contender::Reactive, Contender::Kpa] {
+        assert!(optimum <= loss_of(other), "{other}: {} beside {optimum}", loss_of(other));
+    }
+}
+
+#[test]
 fn a_part_that_is_left_out_is_missed() {
     let missed = [
         (Part::Horizon, Shape::Constant),
