@@ -39,7 +39,7 @@ const ERRORS: usize = 49;
 /// An error's weight is halved after so many of the same height: some seven hours of them.
 const FADING: f32 = 6000.0;
 /// What was seen at the neighbouring height counts so much, and at the one beyond so much of that.
-const NEIGHBOUR: f64 = 0.3;
+const NEIGHBOUR: f32 = 0.3;
 /// Before anything was seen, errors are assumed as if so many had been.
 const ASSUMED: f64 = 2.0;
 
@@ -108,8 +108,9 @@ struct Record {
     errors: [[f32; FORECASTERS]; HEIGHTS],
     /// How many slots of that height were learnt from, older ones fading.
     seen: [f32; HEIGHTS],
-    /// Errors of the forecaster that counted, by the height that it forecast.
+    /// Errors of the forecaster that counted, by the height that it forecast, and how many there are.
     spread: [[f32; ERRORS]; HEIGHTS],
+    spread_of: [f32; HEIGHTS],
     least_squares: LeastSquares,
 }
 
@@ -166,7 +167,7 @@ pub struct Forecast {
 }
 
 archived!(Origin { slot, last, middle, slow, level, trend, logs });
-archived!(Record { errors, seen, spread, least_squares });
+archived!(Record { errors, seen, spread, spread_of, least_squares });
 archived!(Forecast { slots, known, from, now, pending, season, excursions, records });
 
 impl Archive for Forecaster {
@@ -200,6 +201,7 @@ impl Default for Record {
             errors: [[0.0; FORECASTERS]; HEIGHTS],
             seen: [0.0; HEIGHTS],
             spread: [[0.0; ERRORS]; HEIGHTS],
+            spread_of: [0.0; HEIGHTS],
             least_squares: LeastSquares::default(),
         }
     }
@@ -347,9 +349,11 @@ impl Forecast {
         }
         let best = record.best(from, without) as usize;
         let keep = 0.5_f32.powf(1.0 / FADING);
-        let spread = &mut record.spread[height_of_log(forecasts[best])];
+        let height = height_of_log(forecasts[best]);
+        let spread = &mut record.spread[height];
         spread.iter_mut().for_each(|weight| *weight *= keep);
         spread[error_bin(came - forecasts[best])] += 1.0;
+        record.spread_of[height] = record.spread_of[height] * keep + 1.0;
         record.seen[from] = record.seen[from] * keep + 1.0;
         record.least_squares.learn(&inputs, came);
     }
@@ -405,7 +409,8 @@ impl Forecast {
         let odds = ERROR_RATIOS.iter().zip(weights).map(|(ratio, weight)| (ratio, weight * per_total));
         let likely = odds.filter(|(_, probability)| *probability > 1e-5);
         let with_error = |ratio: &f64| ((1.0 + value) * ratio - 1.0).max(0.0);
-        let mut outcomes: Vec<_> = likely.map(|(ratio, probability)| (with_error(ratio), probability)).collect();
+        let mut outcomes = Vec::with_capacity(ERRORS);
+        outcomes.extend(likely.map(|(ratio, probability)| (with_error(ratio), probability)));
         let kept: f64 = outcomes.iter().map(|(_, probability)| probability).sum();
         outcomes.iter_mut().for_each(|(_, probability)| *probability /= kept);
         let mean = outcomes.iter().map(|(load, probability)| load * probability).sum();
@@ -449,15 +454,15 @@ impl Outlook {
 impl Record {
     /// How much each has erred from this height and those near it; `None` where nothing was judged yet.
     fn errors_near(&self, height: usize) -> Option<[f64; FORECASTERS]> {
-        let (mut errors, mut total) = ([0.0; FORECASTERS], 0.0);
-        for other in near(height) {
-            let weight = neighbour(other, height) * f64::from(self.seen[other]);
+        let (mut errors, mut total) = ([0.0_f32; FORECASTERS], 0.0);
+        for other in near(height).filter(|other| self.seen[*other] > 0.0) {
+            let weight = neighbour(other, height) * self.seen[other];
             total += weight;
             for (sum, error) in errors.iter_mut().zip(self.errors[other]) {
-                *sum += weight * f64::from(error);
+                *sum += weight * error;
             }
         }
-        (total > 0.0).then(|| errors.map(|sum| sum / total))
+        (total > 0.0).then(|| errors.map(|sum| f64::from(sum / total)))
     }
 
     /// The forecaster that has erred least from this height, and less so from those near it, of those who take part. One further down the
@@ -473,8 +478,8 @@ impl Record {
     /// assumption for where nothing was seen yet.
     fn weights(&self, height: usize, horizon: usize) -> [f64; ERRORS] {
         let mut weights = ASSUMED_WEIGHTS[horizon];
-        for other in near(height) {
-            let share = narrow(neighbour(other, height));
+        for other in near(height).filter(|other| self.spread_of[*other] > 0.0) {
+            let share = neighbour(other, height);
             for (weight, seen) in weights.iter_mut().zip(&self.spread[other]) {
                 *weight += share * seen;
             }
@@ -522,8 +527,8 @@ fn near(height: usize) -> std::ops::Range<usize> {
 }
 
 /// How much that is.
-fn neighbour(other: usize, height: usize) -> f64 {
-    const SHARES: [f64; 4] = [1.0, NEIGHBOUR, NEIGHBOUR * NEIGHBOUR, NEIGHBOUR * NEIGHBOUR * NEIGHBOUR];
+fn neighbour(other: usize, height: usize) -> f32 {
+    const SHARES: [f32; 4] = [1.0, NEIGHBOUR, NEIGHBOUR * NEIGHBOUR, NEIGHBOUR * NEIGHBOUR * NEIGHBOUR];
     SHARES[other.abs_diff(height).min(3)]
 }
 
