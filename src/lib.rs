@@ -24,7 +24,6 @@ pub mod gateway;
 pub mod host;
 pub mod infer;
 pub mod journal;
-pub mod logic;
 #[cfg(feature = "onnx")]
 pub mod model;
 pub mod mqtt;
@@ -34,5 +33,6 @@ pub mod tls;
 pub mod trust;
 pub mod wrap;
 
-/// A crate of its own, in `src/wire`: what comes from the network is decoded at full speed, the rest is built small.
-pub use ::wire;
+/// Crates of their own, in `src/logic` and `src/wire`: decisions are made and what comes from the network is decoded at full speed, the rest is
+/// built small. And what decides cannot name what it must not know.
+pub use ::{logic, wire};

@@ -33,44 +33,46 @@ pub fn from_bytes<T: Archive>(mut bytes: &[u8]) -> Option<T> {
 }
 
 /// Writes and reads a struct by its fields.
+#[macro_export]
 macro_rules! archived {
     ($type:ty { $($field:ident),+ $(,)? }) => {
-        impl $crate::logic::archive::Archive for $type {
+        impl $crate::archive::Archive for $type {
             fn write(&self, to: &mut Vec<u8>) {
-                $($crate::logic::archive::Archive::write(&self.$field, to);)+
+                $($crate::archive::Archive::write(&self.$field, to);)+
             }
 
             fn read(from: &mut &[u8]) -> Option<Self> {
-                Some(Self { $($field: $crate::logic::archive::Archive::read(from)?),+ })
+                Some(Self { $($field: $crate::archive::Archive::read(from)?),+ })
             }
         }
     };
 }
-pub(crate) use archived;
+pub use archived;
 
 /// Writes and reads an enum whose variants have a value each, by their numbers.
+#[macro_export]
 macro_rules! archived_variants {
     ($type:ty { $($number:literal => $variant:ident),+ $(,)? }) => {
-        impl $crate::logic::archive::Archive for $type {
+        impl $crate::archive::Archive for $type {
             fn write(&self, to: &mut Vec<u8>) {
                 match self {
                     $(Self::$variant(value) => {
-                        $crate::logic::archive::Archive::write(&($number as u8), to);
-                        $crate::logic::archive::Archive::write(value, to);
+                        $crate::archive::Archive::write(&($number as u8), to);
+                        $crate::archive::Archive::write(value, to);
                     })+
                 }
             }
 
             fn read(from: &mut &[u8]) -> Option<Self> {
-                match <u8 as $crate::logic::archive::Archive>::read(from)? {
-                    $($number => $crate::logic::archive::Archive::read(from).map(Self::$variant),)+
+                match <u8 as $crate::archive::Archive>::read(from)? {
+                    $($number => $crate::archive::Archive::read(from).map(Self::$variant),)+
                     _ => None,
                 }
             }
         }
     };
 }
-pub(crate) use archived_variants;
+pub use archived_variants;
 
 macro_rules! numbers {
     ($($type:ty),+) => {

@@ -135,7 +135,7 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::policy::{Metric, predictive, threshold};
+    use crate::policy::{Metric, predictive, threshold};
 
     const BOUNDS: Bounds = Bounds { min: 1, max: 20 };
 

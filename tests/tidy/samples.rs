@@ -50,8 +50,8 @@ pub(crate) const SAMPLES: &[Sample] = &[
     ),
     sample(
         "rooms",
-        "src/logic/plan.rs",
-        "//! Plans actions.\n▶use crate::wire::announcement::Announcement;\n▷use crate::logic::fleet::Fleet;\n",
+        "src/journal/memory.rs",
+        "//! Keeps what was learnt.\n▶use crate::wire::announcement::Announcement;\n▷use crate::logic::fleet::Fleet;\n",
     ),
     sample("rooms", "src/console.rs", "//! The API.\n▶use crate::node::Node;\n▷use crate::wire::event::Event;\n"),
     sample(
@@ -122,7 +122,7 @@ pub(crate) const SAMPLES: &[Sample] = &[
     sample(
         "pure-logic",
         "src/logic/policy/threshold.rs",
-        "//! Threshold.\n▶use tokio::sync::watch;\n▷use crate::logic::policy::Reason;\n",
+        "//! Threshold.\n▶use tokio::sync::watch;\n▷use crate::policy::Reason;\n",
     ),
     sample(
         "pure-logic",

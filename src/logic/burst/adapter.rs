@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::StartTimes;
-use crate::logic::breaker::{self, Backoff, Circuit};
-use crate::logic::budget::Terms;
-use crate::logic::fleet::{Failure, Timing};
+use crate::breaker::{self, Backoff, Circuit};
+use crate::budget::Terms;
+use crate::fleet::{Failure, Timing};
 
 /// The shortest lease that is chosen where the configuration names none: a node must be able to restart, or a link to
 /// come back, without losing what runs.

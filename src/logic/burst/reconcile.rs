@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Engine, Event, FleetEvent, Known, LIST_RETRY, Stage};
-use crate::logic::budget::{Entry, Ledger, Money, Terms};
-use crate::logic::fleet::{Address, Timing};
+use crate::budget::{Entry, Ledger, Money, Terms};
+use crate::fleet::{Address, Timing};
 
 /// Instances that end within this time are confirmed by one list: a thousand orphans must not cost a thousand lists.
 const CONFIRM_TOGETHER: Duration = Duration::from_millis(50);

@@ -1,8 +1,8 @@
 use super::*;
-use crate::logic::breaker;
-use crate::logic::budget::Caps;
-use crate::logic::fleet::{Address, Seen};
-use crate::logic::route::Transport;
+use crate::breaker;
+use crate::budget::Caps;
+use crate::fleet::{Address, Seen};
+use crate::route::Transport;
 
 mod reconfigure;
 
@@ -209,7 +209,7 @@ fn an_intent_that_no_list_shows_costs_until_its_end_is_confirmed_and_again_if_it
     let mut play = Play::new(settings(), vec![record("l1", Recorded::Intended)]);
     play.on(2.0);
     assert!(play.engine.fleet().is_empty());
-    let spent = |play: &Play| play.engine.ledger().spent(at(play.now), crate::logic::budget::Window::Hour);
+    let spent = |play: &Play| play.engine.ledger().spent(at(play.now), crate::budget::Window::Hour);
     let until_confirmed = spent(&play);
     let terms = settings().adapters["cloud"].terms;
     // The former run may have launched it, and its lease have ended it, while nobody looked.
@@ -224,7 +224,7 @@ fn an_intent_that_no_list_shows_costs_until_its_end_is_confirmed_and_again_if_it
 fn what_a_former_run_left_is_committed_for_a_whole_lease_from_now() {
     let play = Play::new(settings(), vec![record("l1", Recorded::Ready)]);
     let tail = Duration::from_secs(30) + settings().step;
-    let committed = play.engine.ledger().committed(at(0.0), crate::logic::budget::Window::Hour);
+    let committed = play.engine.ledger().committed(at(0.0), crate::budget::Window::Hour);
     assert_eq!(committed, settings().adapters["cloud"].terms.cost(Duration::from_secs(100) + tail));
 }
 
@@ -308,7 +308,7 @@ fn what_nobody_reaches_any_more_is_not_drained_by_the_budget_too() {
 fn rows_of_an_adapter_that_is_down_cost_until_their_leases_end_and_no_longer() {
     let play = Play::new(settings(), vec![record("l1", Recorded::Ready)]);
     let mut engine = play.engine;
-    let window = crate::logic::budget::Window::Hour;
+    let window = crate::budget::Window::Hour;
     let at_start = engine.ledger().committed(at(0.0), window);
     for second in 0..30 {
         engine.due(at(f64::from(second)));

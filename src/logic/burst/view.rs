@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Adapter, Engine};
-use crate::logic::fleet::{Instance, Stage};
-use crate::logic::plan::{AdapterView, Phase};
+use crate::fleet::{Instance, Stage};
+use crate::plan::{AdapterView, Phase};
 
 impl Engine {
     /// Instances that take a place at an adapter: all but those of which the provider said that it started nothing.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Operation;
-use crate::logic::breaker::Backoff;
-use crate::logic::route::Transport;
+use crate::breaker::Backoff;
+use crate::route::Transport;
 
 /// The fleet's clock settings for one adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

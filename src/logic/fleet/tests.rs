@@ -1,5 +1,5 @@
 use super::*;
-use crate::logic::route::Transport;
+use crate::route::Transport;
 
 const TIMING: Timing = Timing {
     lease_ttl: Duration::from_secs(20),

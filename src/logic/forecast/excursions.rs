@@ -1,7 +1,7 @@
 //! How long the load stays above a height, once it is: its excursions.
 
 use super::{HEIGHTS, SLOT, height, log};
-use crate::logic::archive::archived;
+use crate::archive::archived;
 
 /// The load here is the mean of so many slots: the chance of one slot is no excursion.
 pub(super) const WIDTH: u32 = 3;

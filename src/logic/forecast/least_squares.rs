@@ -1,6 +1,6 @@
 //! Recursive least squares with forgetting: a linear model that learns from one observation at a time.
 
-use crate::logic::archive::archived;
+use crate::archive::archived;
 
 /// How many inputs the model has.
 pub(super) const INPUTS: usize = 7;

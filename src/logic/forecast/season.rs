@@ -1,6 +1,6 @@
 //! A day of load, and the period at which it repeats.
 
-use crate::logic::archive::archived;
+use crate::archive::archived;
 
 /// A day of slots.
 const DAY: usize = 21_600;

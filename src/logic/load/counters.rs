@@ -10,7 +10,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::integral::Integral;
-use crate::logic::route::Placement;
+use crate::route::Placement;
 
 /// One hour: the longest latency told apart; longer ones count as this.
 const MAX_LATENCY_US: u64 = 3_600_000_000;

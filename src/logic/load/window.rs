@@ -82,7 +82,7 @@ fn is_within(newest: Duration, at: Duration, span: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::load::HostLoad;
+    use crate::load::HostLoad;
 
     fn sample(second: u64, cpu: f64) -> LoadSample {
         let host = HostLoad { cpu: Some(cpu), ..HostLoad::default() };

@@ -1,15 +1,15 @@
 use super::*;
 
 /// A small seeded generator (xorshift64*), so that a failing run can be repeated.
-pub(in crate::logic) struct XorShift(u64);
+pub(crate) struct XorShift(u64);
 
 impl XorShift {
-    pub(in crate::logic) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
     /// Below `bound`, which is above 0.
-    pub(in crate::logic) fn below(&mut self, bound: u32) -> u32 {
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -17,7 +17,7 @@ impl XorShift {
         u32::try_from(high % u64::from(bound)).expect("below a u32")
     }
 
-    pub(in crate::logic) fn one_in(&mut self, chances: u32) -> bool {
+    pub(crate) fn one_in(&mut self, chances: u32) -> bool {
         self.below(chances) == 0
     }
 }

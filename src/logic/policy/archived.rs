@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{
     Basis, Bounds, Change, Metric, Observation, Policy, PolicyState, Side, concurrency, predictive, threshold,
 };
-use crate::logic::archive::{Archive, archived, archived_variants};
-use crate::logic::forecast::Forecaster;
+use crate::archive::{Archive, archived, archived_variants};
+use crate::forecast::Forecaster;
 
 archived!(Bounds { min, max });
 archived!(Observation {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Reason};
-use crate::logic::archive::archived;
+use crate::archive::archived;
 
 /// How a service scales by concurrency.
 #[derive(Clone, Debug, PartialEq)]

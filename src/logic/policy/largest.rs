@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Policy, PolicyState, Reason};
-use crate::logic::archive::archived;
+use crate::archive::archived;
 
 /// What several policies remember.
 #[derive(Clone, Debug, PartialEq)]

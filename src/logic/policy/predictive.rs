@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Reason};
-use crate::logic::archive::archived;
-use crate::logic::forecast::{Forecast, Forecaster, SLOT};
+use crate::archive::archived;
+use crate::forecast::{Forecast, Forecaster, SLOT};
 
 mod part;
 mod scene;

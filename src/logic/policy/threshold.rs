@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::{Basis, Bounds, Change, Decision, Metric, Observation, Reason, Side};
-use crate::logic::archive::archived;
+use crate::archive::archived;
 
 /// Slack for comparing with an edge: 0.80 + 0.05 is not the number 0.85 in binary, and an operator means that it is.
 const TOLERANCE: f64 = 1e-9;

@@ -60,7 +60,7 @@ impl Spare {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::route::{EndpointCounters, Transport};
+    use crate::route::{EndpointCounters, Transport};
 
     fn endpoint(placement: Placement, concurrency: u32, taken: u32) -> Arc<Endpoint> {
         let endpoint = Endpoint {

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::logic::plan::{Phase, ReplicaView};
-use crate::logic::route::Placement;
+use crate::plan::{Phase, ReplicaView};
+use crate::route::Placement;
 
 /// Whether a replica could be started now, and whether there is a place for one more than there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

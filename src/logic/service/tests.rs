@@ -1,6 +1,6 @@
 use super::*;
-use crate::logic::load::HostLoad;
-use crate::logic::policy::{Metric, threshold};
+use crate::load::HostLoad;
+use crate::policy::{Metric, threshold};
 
 fn settings() -> ServiceSettings {
     let policy = threshold::Config {

@@ -2,7 +2,7 @@
 //!
 //! The map:
 //!
-//! - [`logic`] and the wrapper's lease and life are the production files themselves, by path.
+//! - [`logic`] is the production crate; the wrapper's lease and life are the production files themselves, by path.
 //! - [`scenario`]: what a seed's world is like; [`chance`]: where all of its randomness comes from.
 //! - [`world`]: time, the queue of what happens, and who gets it. [`weather`]: what goes wrong for a while.
 //! - `node`: the envelope around the engine, as the burst actor is in production; `carry_out`: its calls; `journal`: its
@@ -14,15 +14,7 @@
 //! `TIDEGATE_SEED=7 cargo test -p burst-simulation --test seeds -- --nocapture` plays one seed in words.
 
 /// The decisions, as production compiles them.
-#[path = "../../../src/logic"]
-pub mod logic {
-    pub mod breaker;
-    pub mod budget;
-    pub mod burst;
-    pub mod fleet;
-    pub mod plan;
-    pub mod route;
-}
+pub use ::logic;
 
 mod bill;
 mod carry_out;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::logic::archive::Archive;
-use crate::logic::forecast::Forecaster;
+use crate::archive::Archive;
+use crate::forecast::Forecaster;
 
 /// Something that the policy does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{ASSUMED_START, Config, FREE, LATE_PRICE, LOCAL_START, Part, REACTION, STEADY};
-use crate::logic::forecast::{Excursions, Forecast, Forecaster, Outlook, SLOT};
-use crate::logic::policy::Observation;
+use crate::forecast::{Excursions, Forecast, Forecaster, Outlook, SLOT};
+use crate::policy::Observation;
 
 /// How far ahead of a launch gains and costs are added up, in seconds.
 const REACH: f64 = 1280.0;

@@ -2,8 +2,8 @@
 
 use super::scene::odds_of_waiting;
 use super::*;
-use crate::logic::archive;
-use crate::logic::policy::PolicyState;
+use crate::archive;
+use crate::policy::PolicyState;
 
 const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::logic::route::{EndpointCounters, Transport, Verdict};
+use crate::route::{EndpointCounters, Transport, Verdict};
 
 const NOW: Duration = Duration::from_secs(100);
 
