@@ -2,8 +2,8 @@
 //!
 //! Time is cut into slices. For each slice and each count of replicas it is played how many requests would come too late; then the course of
 //! counts is sought that costs least, late requests and starts at their price (dynamic programming). It is a plan that can be carried out, so
-//! what it comes to bounds the best possible from above: a slice does not know the backlog of the one before. So two plans are made, one that
-//! holds nobody to account for the backlog that a slice leaves and one that does, and the better one when played counts.
+//! what it comes to bounds the best possible from above: a slice does not know the backlog of the one before. So several plans are made,
+//! with and without what a slice's backlog makes late later, and at several prices; the one that does best when played counts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
