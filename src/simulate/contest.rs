@@ -137,13 +137,10 @@ pub fn run_with(
         (Contender::BestStatic, None) => return best_static(trace, world, terms, progress),
         (Contender::Static(count), None) => planned(Static(count), world),
         (Contender::Reactive, None) => {
-            let plans = optimum::reactive_plans(trace, world, terms.late_price);
-            return best_plan(plans, trace, world, terms, progress);
+            return best_plan(optimum::reactive_plans(trace, world, terms.late_price), trace, world, terms, progress);
         }
         (Contender::Optimum, None) => {
-            let mut plans = optimum::plans(trace, world, terms.late_price);
-            plans.extend(optimum::reactive_plans(trace, world, terms.late_price));
-            return best_plan(plans, trace, world, terms, progress);
+            return best_plan(optimum::plans(trace, world, terms.late_price), trace, world, terms, progress);
         }
         // All others have parameters.
         (Contender::Without(part), None) => Box::new(Own::new(predictive(world, terms, vec![part]), world)),

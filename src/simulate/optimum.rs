@@ -35,20 +35,29 @@ enum Charge {
     Aftermath,
 }
 
+impl Charge {
+    const ALL: [Self; 2] = [Self::Own, Self::Aftermath];
+}
+
 /// Plans of which the best counts. `late_price` is a late request's cost as the time of a replica that costs as much.
 pub fn plans(trace: &Trace, world: &World, late_price: Duration) -> Vec<Plan> {
     let start = longest_start(world);
-    let slice = SLICE.max(trace.length() / MOST);
+    let slice = slice(trace);
     let mut plans = Vec::new();
-    for charge in [Charge::Own, Charge::Aftermath] {
+    for charge in Charge::ALL {
         let lates = lates(trace, world, slice, charge);
         for share in SHARES {
             let price = late_price.as_secs_f64() * share;
             let counts = cheapest(&lates, world, slice.as_secs_f64(), price, start.as_secs_f64());
             plans.push(ahead(&in_time(counts, slice), start + world.tick * 2));
         }
+        plans.push(reactive(&lates, world, slice, late_price));
     }
     plans
+}
+
+fn slice(trace: &Trace) -> Duration {
+    SLICE.max(trace.length() / MOST)
 }
 
 fn in_time(counts: Vec<u32>, slice: Duration) -> Plan {
@@ -58,12 +67,11 @@ fn in_time(counts: Vec<u32>, slice: Duration) -> Plan {
 /// The same by somebody who sees no rise coming, but knows when one has begun how long it lasts: nothing is launched before it is needed. So
 /// requests of bursts shorter than a start, and of the first start of longer ones, are late; who holds replicas for them can do better.
 pub fn reactive_plans(trace: &Trace, world: &World, late_price: Duration) -> Vec<Plan> {
-    [Charge::Own, Charge::Aftermath].map(|charge| reactive(trace, world, late_price, charge)).to_vec()
+    let slice = slice(trace);
+    Charge::ALL.map(|charge| reactive(&lates(trace, world, slice, charge), world, slice, late_price)).to_vec()
 }
 
-fn reactive(trace: &Trace, world: &World, late_price: Duration, charge: Charge) -> Plan {
-    let slice = SLICE.max(trace.length() / MOST);
-    let lates = lates(trace, world, slice, charge);
+fn reactive(lates: &[Vec<u32>], world: &World, slice: Duration, late_price: Duration) -> Plan {
     let start = (longest_start(world) + world.tick * 2).div_duration_f64(slice).ceil();
     let most = lates.iter().map(Vec::len).max().unwrap_or(1).saturating_sub(1);
     let mut counts = vec![world.local; lates.len()];
@@ -151,7 +159,8 @@ fn late(requests: &[Request], slice: Range<Duration>, places: u32, slo_wait: Dur
     let mut late = 0;
     for request in requests {
         if places == 0 {
-            late += u32::from(request.at >= slice.start);
+            // What comes later is late by itself, not by a backlog.
+            late += u32::from(slice.contains(&request.at));
             continue;
         }
         let free =

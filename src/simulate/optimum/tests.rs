@@ -48,3 +48,16 @@ fn what_is_needed_later_is_wanted_before() {
     let plan = ahead(&needed, second(5));
     assert_eq!(plan, [(second(0), 0), (second(5), 3), (second(20), 1), (second(30), 0)]);
 }
+
+#[test]
+fn a_slice_without_places_is_not_charged_with_what_comes_after_it() {
+    let second = Duration::from_secs;
+    let requests: Vec<_> = (100..130).map(|at| Request { at: second(at), work: second(1) }).collect();
+    let late_from = |from| late(&requests, second(from)..second(from + 10), 0, second(1));
+    assert_eq!([80, 90, 100, 110].map(late_from), [0, 0, 10, 10]);
+    // A backlog is of the slice that leaves it: at one place two a second are worked off as slowly.
+    let twice: Vec<_> = requests.iter().flat_map(|request| [*request; 2]).collect();
+    let (own, after) = (&twice[..20], &twice[..40]);
+    let [own, after] = [own, after].map(|requests| late(requests, second(100)..second(110), 1, second(1)));
+    assert!(own > 10 && after == own + 20, "{own} and {after}");
+}
