@@ -97,8 +97,11 @@ impl Season {
     /// Seeks the period anew where it is time to: the first distance, beyond one at which the load is unlike itself, at which it is most
     /// like itself.
     pub(super) fn search(&mut self, slots: u32) {
-        let doublings = (self.loads.len() / HOUR).max(1).ilog2();
-        if !slots.is_multiple_of(EVERY << doublings) {
+        if !slots.is_multiple_of(EVERY) {
+            return;
+        }
+        let known = self.loads.iter().filter(|load| load.is_finite()).count();
+        if !slots.is_multiple_of(EVERY << (known / HOUR).max(1).ilog2()) {
             return;
         }
         let grains = self.grains();
@@ -160,6 +163,9 @@ struct Likeness {
 impl Likeness {
     /// `None` where the load never changes.
     fn of(mut grains: Vec<f64>) -> Option<Self> {
+        // Of nothing, before the first that is known, nothing follows.
+        let first = grains.iter().position(|value| value.is_finite())?;
+        grains.drain(..first);
         let usual = mean(grains.iter().copied())?;
         let variance = mean(grains.iter().map(|value| (value - usual) * (value - usual)))?;
         let is_whole = grains.iter().all(|value| value.is_finite());

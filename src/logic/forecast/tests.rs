@@ -145,3 +145,19 @@ fn a_forecaster_that_is_left_out_takes_no_part() {
     let simple = [Forecaster::Last, Forecaster::Middle, Forecaster::Slow];
     assert!(period.is_none() && by.iter().all(|by| simple.contains(by)), "{by:?}");
 }
+
+#[test]
+fn after_a_time_away_that_nobody_knows_a_period_is_found_as_soon_as_at_first() {
+    let repeats = |slot: u32| if slot % 150 < 75 { 1.0 } else { 20.0 };
+    let slots_until_found = |mut forecast: Forecast| {
+        (1..5000_u32).find(|slot| {
+            forecast.learn(repeats(*slot));
+            forecast.period().is_some()
+        })
+    };
+    let at_first = slots_until_found(Forecast::default()).unwrap();
+    let mut after_a_day = learnt(22_000, repeats);
+    after_a_day.resume(None);
+    let again = slots_until_found(after_a_day).unwrap();
+    assert!(again <= at_first + 75, "{again} slots, and {at_first} at first");
+}
