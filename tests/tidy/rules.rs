@@ -125,7 +125,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli", "node"]),
 ];
 
-/// A room that is a crate: `crate::` is itself, and it cannot import another room, since they depend on it.
+/// A room that is a crate: `crate::` is itself there, and it names no room that depends on it. Elsewhere its name is as good as `crate::` and its
+/// name. `logic` may name nothing at all, which `pure-logic` sees to.
 const CRATES: &[&str] = &["logic", "wire"];
 
 /// A library and the rooms that may name it. Libraries that are not here may be used in every room but `logic`.
@@ -218,8 +219,16 @@ fn own_imports(source: &Source) -> Vec<Finding> {
     let may = |room: &str| {
         room == here || allowed.contains(&room) || (allowed.contains(&"*") && room != "node" && room != "cli")
     };
-    let own = references(source).into_iter().filter(|r| r.segments[0] == "crate" && r.segments.len() > 1);
-    own.filter(|r| !may(&r.segments[1])).map(|r| (r.line, format!("`{}` is not for `{here}`", r.display()))).collect()
+    let room_of = |r: &Reference| match r.segments[0].as_str() {
+        "crate" => r.segments.get(1).cloned(),
+        name => CRATES.contains(&name).then(|| name.to_owned()).filter(|name| !declares_module(source, name)),
+    };
+    let barred = |r: &Reference| room_of(r).is_some_and(|room| !may(&room));
+    references(source)
+        .iter()
+        .filter(|r| barred(r))
+        .map(|r| (r.line, format!("`{}` is not for `{here}`", r.display())))
+        .collect()
 }
 
 fn guest_imports(source: &Source) -> Vec<Finding> {

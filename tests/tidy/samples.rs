@@ -53,6 +53,7 @@ pub(crate) const SAMPLES: &[Sample] = &[
         "src/journal/memory.rs",
         "//! Keeps what was learnt.\n▶use crate::wire::announcement::Announcement;\n▷use crate::logic::fleet::Fleet;\n",
     ),
+    sample("rooms", "src/mqtt/link.rs", "//! The link.\n▶use logic::load::Window;\n▷use crate::tls::Pin;\n"),
     sample("rooms", "src/console.rs", "//! The API.\n▶use crate::node::Node;\n▷use crate::wire::event::Event;\n"),
     sample(
         "rooms",
