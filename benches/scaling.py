@@ -25,7 +25,7 @@ PEAK = 1.5
 
 def loss(report, options):
     """The cells."""
-    progress("cargo bench --bench scaling (built first); ten seeds take an hour on two cores")
+    progress("cargo bench --bench scaling (built first); ten seeds take over an hour on two cores")
     settings = {"TIDEGATE_BENCH_SEEDS": str(SEEDS_QUICK if options.quick else SEEDS)}
     if options.tune:
         settings["TIDEGATE_BENCH_TUNE"] = "1"
@@ -48,6 +48,7 @@ def loss(report, options):
     for part, times in sorted(found["without"].items(), key=lambda item: -item[1]):
         report.shown(f"loss without {part}, beside with all", f"{times:.3f} times")
     report.below("a decision for 100 services, 1,000 replicas", DECISION_US, found["decision_us"], "us", 0)
+    report.below("the same where loads vary", DECISION_US, found["varying_decision_us"], "us", 0)
     report.below("a million requests simulated", MILLION_S, found["million_s"], "s", 1)
 
 

@@ -156,8 +156,9 @@ fn search() {
     }
 }
 
-/// A decision of the policy for each of a hundred services with ten replicas each, in the mean of many.
-fn decision_us() -> f64 {
+/// A decision of the policy for each of a hundred services with ten replicas each, in the mean of many; the arrivals a second are up to so many
+/// more and less than sixteen.
+fn decision_us(varies: f64) -> f64 {
     const SERVICES: u32 = 100;
     const ROUNDS: u32 = 50;
     let policy = Policy::Predictive(predictive::Config::new(2, seconds(1), Some(seconds(20))));
@@ -173,8 +174,11 @@ fn decision_us() -> f64 {
     };
     let mut states: Vec<_> = (0..SERVICES).map(|_| policy.start(10)).collect();
     let mut now = Duration::ZERO;
+    let mut chance = fastrand::Rng::with_seed(1);
     let mut round = |states: &mut Vec<_>| {
         now += seconds(4);
+        let arrivals_per_s = Some(16.0 + varies * (2.0 * chance.f64() - 1.0));
+        let seen = tidegate::logic::policy::Observation { arrivals_per_s, ..seen.clone() };
         let all = std::mem::take(states);
         *states = all.into_iter().map(|state| policy.decide(state, &seen, bounds, now).0).collect();
     };
@@ -236,7 +240,7 @@ fn main() {
     let found = json!({
         "seeds": count, "ratios": ratios, "best": ratio(&ours, &best), "cells": cells, "without": parts,
         "bounds": of_bounds,
-        "decision_us": decision_us(), "million_s": million_s(),
+        "decision_us": decision_us(0.0), "varying_decision_us": decision_us(6.0), "million_s": million_s(),
     });
     println!("{found}");
 }

@@ -18,7 +18,8 @@ mod least_squares;
 mod season;
 
 use super::archive::{Archive, archived};
-pub use excursions::Excursions;
+use excursions::Excursions;
+pub use excursions::Lengths;
 use least_squares::{INPUTS, LeastSquares};
 use season::Season;
 
@@ -223,9 +224,9 @@ impl Forecast {
         self.season.period().map(|slots| SLOT * slots)
     }
 
-    /// How long the load stays above a height.
-    pub fn excursions(&self) -> &Excursions {
-        &self.excursions
+    /// How long the load stays above each height.
+    pub fn excursions(&self) -> Lengths {
+        self.excursions.lengths()
     }
 
     /// Slots that were learnt from.

@@ -10,7 +10,8 @@
 //! - **Backlog.** What waits now and cannot be answered before a start is over delays all that come until it is worked off; more
 //!   replicas work it off earlier.
 //!
-//! A quantile is nowhere configured: the two prices give it. A wish falls only once it was lower for a fifth of a start, as estimates tremble.
+//! A quantile is nowhere configured: the two prices give it. A wish falls only once it was lower for a fifth of a start, and for as long as a
+//! request takes, as estimates tremble.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,7 +54,7 @@ const LOCAL_START: Duration = Duration::from_secs(5);
 const REACTION: f64 = 4.0;
 /// What a free replica costs, of one that does not: enough to end it when nothing is to do.
 const FREE: f64 = 0.01;
-/// A wish falls once it was lower for this share of a start.
+/// A wish falls once it was lower for this share of a start, and for a service time: ending takes as long anyway.
 const STEADY: f64 = 0.2;
 /// The mean service time is that of so many requests.
 const REQUESTS: f64 = 200.0;
@@ -258,7 +259,7 @@ impl Config {
         }
         // None is ended that would be launched again at once.
         let wish = scene.more_than(scene.fewer()).min(alive);
-        let steady = Duration::from_secs_f64(STEADY * scene.launch(alive).start);
+        let steady = Duration::from_secs_f64(scene.steady());
         while state.wishes.back().is_some_and(|(_, earlier)| *earlier <= wish) {
             state.wishes.pop_back();
         }

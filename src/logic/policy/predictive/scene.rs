@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{ASSUMED_START, Config, FREE, LATE_PRICE, LOCAL_START, Part, REACTION, STEADY};
-use crate::forecast::{Excursions, Forecast, Forecaster, Outlook, SLOT};
+use crate::forecast::{Forecast, Forecaster, Lengths, Outlook, SLOT};
 use crate::policy::Observation;
 
 /// How far ahead of a launch gains and costs are added up, in seconds.
@@ -29,7 +29,7 @@ pub(super) struct Scene {
     moments: Vec<Moment>,
     /// What is to be expected; several moments may share one.
     outlooks: Vec<Outlook>,
-    excursions: Excursions,
+    excursions: Lengths,
     /// What those that are alive cost.
     here: Course,
     slots: f64,
@@ -151,7 +151,7 @@ impl Scene {
             cloud: launch(1),
             moments,
             outlooks,
-            excursions: forecast.excursions().clone(),
+            excursions: forecast.excursions(),
         };
         scene.here = scene.cost(scene.alive);
         scene
@@ -160,6 +160,11 @@ impl Scene {
     /// How the next replica after so many starts.
     pub(super) fn launch(&self, after: u32) -> &Launch {
         if after < self.free { &self.local } else { &self.cloud }
+    }
+
+    /// For how many seconds a wish must have been lower until it falls.
+    pub(super) fn steady(&self) -> f64 {
+        (STEADY * self.launch(self.alive).start).max(self.service_time)
     }
 
     /// What is to be expected when a launch of now is ready.
@@ -198,7 +203,7 @@ impl Scene {
 
     fn places(&self, replicas: u32) -> Places {
         let count = f64::from(replicas) * self.slots;
-        let excursion = self.excursions.last_above(count);
+        let excursion = self.excursions.above(count);
         Places { count, per_root: 1.0 / count.sqrt(), excursion, hire: self.hire(replicas) }
     }
 
@@ -356,7 +361,7 @@ impl Scene {
     /// While what is ended is paid for already, keeping it costs nothing.
     fn add_what_is_paid(&self, gain: &mut Course, ended: u32) {
         // A fall is held back for a while, and then takes its time: one that is to be over before the next step begins is due before.
-        let due_before = STEADY * self.launch(self.alive).start + END;
+        let due_before = self.steady() + END;
         let ended = self.paid_ahead.iter().take(ended as usize).map(|ahead| ahead - due_before);
         for ahead in ended.filter(|ahead| *ahead > 0.0) {
             for (moment, gain) in self.moments.iter().zip(gain.iter_mut()) {

@@ -224,7 +224,33 @@ fn the_odds_of_waiting_agree_with_erlangs_formula() {
 
 #[test]
 fn requests_that_last_a_minute_are_no_load_that_comes_and_goes_with_each() {
-    for (price, every) in [(100, 7), (100, 10), (300, 13), (900, 7), (900, 10), (3000, 13)] {
+    let mut play = Play::new(config(1200));
+    // One in ten seconds, a minute each: six at a time.
+    let mut changes = 0;
+    for second in 0..7200_u32 {
+        let before = play.wanted;
+        play.second += 1;
+        let seen = Observation {
+            arrivals_per_s: Some(if second % 10 == 0 { 1.0 } else { 0.0 }),
+            service_time: Some(60.0),
+            completed: 0.1,
+            in_flight: 6,
+            ..play.seen(None)
+        };
+        let (state, decision) = play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(play.second));
+        play.state = state;
+        play.wanted = decision.wanted;
+        changes += u32::from(second > 1800 && play.wanted != before);
+    }
+    assert!(changes <= 4, "{changes} changes of the count in an hour and a half of the same load");
+    assert!((3..=8).contains(&play.wanted), "{} replicas of two places for six requests at a time", play.wanted);
+}
+
+#[test]
+fn nor_do_they_at_other_prices_and_rates() {
+    let prices = [100, 300, 600, 900, 1000, 1100, 1200, 1300, 1400, 1500, 2000, 3000];
+    let all = prices.into_iter().flat_map(|price| [7, 9, 10, 11, 13].map(|every| (price, every)));
+    for (price, every) in all {
         let mut play = Play::new(config(price));
         // A minute each, four to nine at a time.
         let places = 60 / every;
