@@ -73,18 +73,32 @@ pub fn reactive_plans(trace: &Trace, world: &World, late_price: Duration) -> Vec
 
 fn reactive(lates: &[Vec<u32>], world: &World, slice: Duration, late_price: Duration) -> Plan {
     let start = (longest_start(world) + world.tick * 2).div_duration_f64(slice).ceil();
-    let most = lates.iter().map(Vec::len).max().unwrap_or(1).saturating_sub(1);
+    let falls: Vec<Vec<f64>> = lates.iter().map(|by_count| falls(by_count)).collect();
+    let most = falls.iter().map(Vec::len).max().unwrap_or(0);
     let mut counts = vec![world.local; lates.len()];
     for level in 0..most {
-        let saved = |by_count: &Vec<u32>| {
-            let late = |count: usize| by_count.get(count).copied().unwrap_or(0);
-            f64::from(late(level).saturating_sub(late(level + 1))) * late_price.as_secs_f64()
-        };
-        let saved: Vec<f64> = lates.iter().map(saved).collect();
+        let fewer = falls.iter().map(|falls| falls.get(level).copied().unwrap_or(0.0));
+        let saved: Vec<f64> = fewer.map(|fewer| fewer * late_price.as_secs_f64()).collect();
         let is_on = reacting(&saved, slice.as_secs_f64(), whole(start));
         counts.iter_mut().zip(is_on).for_each(|(count, is_on)| *count += u32::from(is_on));
     }
     in_time(counts, slice)
+}
+
+/// By how many the late requests fall with each replica, those that help only together sharing what they save: the first of ten that a crowd
+/// needs may save nothing alone. So it is the greatest convex course that is nowhere above: from each count straight to the one to which they
+/// fall most steeply.
+fn falls(by_count: &[u32]) -> Vec<f64> {
+    let mut falls = Vec::new();
+    let mut at = 0;
+    while at + 1 < by_count.len() {
+        let fall = |to: usize| (f64::from(by_count[at]) - f64::from(by_count[to])) / index_f64(to - at);
+        // Of equal ones the furthest: `max_by` takes the last.
+        let to = (at + 1..by_count.len()).max_by(|a, b| fall(*a).total_cmp(&fall(*b))).unwrap_or(at + 1);
+        falls.resize(to, fall(to).max(0.0));
+        at = to;
+    }
+    falls
 }
 
 /// When a replica that saves so much in each slice while it is ready is best had, if it can be launched only in a slice in which it would save

@@ -106,7 +106,7 @@ fn who_knew_the_trace_loses_least_and_the_best_fixed_number_is_the_best() {
     }
 }
 
-/// What the issue of the policies asks for in full is measured by `benches/run scaling`; this is a cell of it.
+/// All cells are measured by `benches/run scaling`; this is one of them.
 #[test]
 fn the_forecast_pays() {
     let trace = made(Shape::OnOff, 4);
@@ -199,4 +199,13 @@ fn who_sees_no_rise_coming_does_worse_than_who_does() {
         let (optimum, reactive) = (lost(Contender::Optimum), lost(Contender::Reactive));
         assert!(optimum * 1.2 < reactive, "{}: {optimum} and {reactive}", shape.as_str());
     }
+}
+
+#[test]
+fn who_sees_no_rise_coming_launches_also_what_helps_only_together() {
+    let work = Duration::from_millis(100);
+    let length = Duration::from_secs(5400);
+    let trace = Recipe { shape: Shape::FlashCrowd, rate: 50.0, length, work, work_spread: 0.5, seed: 7 }.make();
+    let outcome = play_of(Contender::Reactive, &trace, &World { local: 0, ..world() });
+    assert!(outcome.late < outcome.requests / 4, "{} of {} late", outcome.late, outcome.requests);
 }

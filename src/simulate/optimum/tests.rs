@@ -42,6 +42,15 @@ fn who_sees_no_rise_coming_launches_when_it_has_begun_and_only_for_one_that_last
 }
 
 #[test]
+fn replicas_that_help_only_together_share_what_they_save() {
+    assert_eq!(falls(&[30, 30, 30, 0]), [10.0; 3]);
+    assert_eq!(falls(&[30, 10, 5, 0]), [20.0, 5.0, 5.0]);
+    // One whose backlog makes others late is none that harms, where two help.
+    assert_eq!(falls(&[10, 40, 0]), [5.0, 5.0]);
+    assert_eq!(falls(&[0]), [0.0; 0]);
+}
+
+#[test]
 fn what_is_needed_later_is_wanted_before() {
     let second = Duration::from_secs;
     let needed = [(second(0), 0), (second(10), 3), (second(20), 1), (second(30), 0)];
