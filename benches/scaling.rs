@@ -99,8 +99,10 @@ impl Entrant {
     }
 }
 
+/// The cells of one entrant; says on standard error how long they took.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn evaluate(entrant: Entrant, rate: f64, seeds: &[u64]) -> Cells {
+    let began = Instant::now();
     let jobs: Vec<_> = (0..Shape::ALL.len()).flat_map(|shape| seeds.iter().map(move |seed| (shape, *seed))).collect();
     let (next, cells) = (AtomicUsize::new(0), Mutex::new(Cells::new()));
     let work = || {
@@ -128,6 +130,7 @@ fn evaluate(entrant: Entrant, rate: f64, seeds: &[u64]) -> Cells {
             scope.spawn(work);
         }
     });
+    eprintln!("... {entrant:?}: {} s", began.elapsed().as_secs());
     cells.into_inner().expect("nobody panics with it")
 }
 

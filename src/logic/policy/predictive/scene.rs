@@ -153,7 +153,7 @@ impl Scene {
             outlooks,
             excursions: forecast.excursions(),
         };
-        scene.here = scene.cost(scene.alive);
+        scene.here = scene.cost(scene.alive, 0);
         scene
     }
 
@@ -194,11 +194,20 @@ impl Scene {
         f64::from(replicas.saturating_sub(self.free)) + FREE * f64::from(replicas.min(self.free))
     }
 
-    /// What so many cost a second at each moment, late requests included.
-    fn cost(&self, replicas: u32) -> Course {
+    /// What so many cost a second at each moment from this one on, late requests included, and nothing before: a launch is judged by what comes
+    /// once it is ready.
+    fn cost(&self, replicas: u32, from: usize) -> Course {
         let places = self.places(replicas);
-        let costs: Vec<f64> = self.outlooks.iter().map(|outlook| self.cost_at(&places, outlook)).collect();
-        self.moments.iter().map(|moment| costs[moment.outlook]).collect()
+        let mut costs = Course::with_capacity(self.moments.len());
+        costs.resize(from, 0.0);
+        let mut last = (usize::MAX, 0.0);
+        costs.extend(self.moments[from..].iter().map(|moment| {
+            if moment.outlook != last.0 {
+                last = (moment.outlook, self.cost_at(&places, &self.outlooks[moment.outlook]));
+            }
+            last.1
+        }));
+        costs
     }
 
     fn places(&self, replicas: u32) -> Places {
@@ -267,7 +276,7 @@ impl Scene {
         if most <= alive {
             return alive;
         }
-        let elsewhere = if alive == self.alive { None } else { Some(self.cost(alive)) };
+        let elsewhere = if alive == self.alive { None } else { Some(self.cost(alive, launch.then)) };
         let here = elsewhere.as_ref().unwrap_or(&self.here);
         let load = self.later(launch).mean;
         let most_relief = self.late_price * load / self.service_time * self.working_off(alive, backlog, load);
@@ -278,7 +287,7 @@ impl Scene {
                 break;
             }
             if backlog > 0.0 || here[launch.then] > self.cost_at(&self.places(count), self.later(launch)) {
-                let there = self.cost(count);
+                let there = self.cost(count, launch.then);
                 let gain = here.iter().zip(&there).map(|(here, there)| here - there);
                 let extra = self.hire(count) - self.hire(alive);
                 let (mut value, lasts) = self.best_sum(gain, launch.then);
@@ -317,7 +326,7 @@ impl Scene {
             if saved_at_once <= most {
                 continue;
             }
-            let mut gain = difference(&self.cost(count), &self.here);
+            let mut gain = difference(&self.cost(count, 0), &self.here);
             self.add_what_is_paid(&mut gain, self.alive - count);
             let extra = self.hire(self.alive) - self.hire(count);
             let keep = self.best_sum(gain.iter().copied(), 0).0 + self.relief(self.alive, count, self.backlog, load);

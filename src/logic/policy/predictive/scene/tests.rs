@@ -4,11 +4,11 @@ use super::*;
 
 /// As `more_by` decides, each count looked at.
 fn more_of_all(scene: &Scene, alive: u32, most: u32, launch: &Launch, backlog: f64) -> u32 {
-    let here = scene.cost(alive);
+    let here = scene.cost(alive, 0);
     let load = scene.later(launch).mean;
     let (mut best, mut saved) = (alive, 0.0);
     for count in counts_above(alive).take_while(|count| *count <= most) {
-        let gain = difference(&here, &scene.cost(count));
+        let gain = difference(&here, &scene.cost(count, 0));
         let (mut value, lasts) = scene.best_sum(gain.iter().copied(), launch.then);
         if backlog > 0.0 {
             value = value.max(0.0) + scene.relief(count, alive, backlog, load);
@@ -29,7 +29,7 @@ fn fewer_of_all(scene: &Scene) -> u32 {
     let load = scene.later(scene.launch(scene.alive)).mean;
     let (mut best, mut most) = (scene.alive, 0.0);
     for count in counts_below(scene.alive) {
-        let mut gain = difference(&scene.cost(count), &scene.here);
+        let mut gain = difference(&scene.cost(count, 0), &scene.here);
         scene.add_what_is_paid(&mut gain, scene.alive - count);
         let extra = scene.hire(scene.alive) - scene.hire(count);
         let keep = scene.best_sum(gain.iter().copied(), 0).0 + scene.relief(scene.alive, count, scene.backlog, load);
