@@ -209,3 +209,14 @@ fn who_sees_no_rise_coming_launches_also_what_helps_only_together() {
     let outcome = play_of(Contender::Reactive, &trace, &World { local: 0, ..world() });
     assert!(outcome.late < outcome.requests / 4, "{} of {} late", outcome.late, outcome.requests);
 }
+
+#[test]
+fn what_was_launched_for_a_rise_that_comes_is_not_ended_and_launched_again() {
+    let trace = made(Shape::OnOff, 8);
+    let mut world = World { warmup: Duration::from_secs(4 * 3600), ..world() };
+    world.providers[0].cold_start.median = Duration::from_secs(180);
+    let terms = Terms { late_price: Duration::from_secs(4), ..TERMS };
+    let of = |contender| run(contender, &trace, &world, terms, &mut |_| {});
+    let (own, optimum) = (of(Contender::Predictive), of(Contender::Optimum));
+    assert!(own.launches < 2 * optimum.launches, "{} beside {}", own.launches, optimum.launches);
+}

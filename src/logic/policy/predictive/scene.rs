@@ -179,11 +179,13 @@ impl Scene {
         (outlook.mean, Duration::from_secs_f64(launch.lead), outlook.by)
     }
 
-    /// Work that will wait when a launch of now is ready.
-    fn backlog_then(&self, launch: &Launch) -> f64 {
+    /// Work that will wait when a launch of now is ready, if so many of those that are alive stay.
+    fn backlog_then(&self, launch: &Launch, staying: u32) -> f64 {
         // What is ready works the whole time, what starts from when it is ready.
-        let started = self.starting_for.iter().map(|age| (REACTION + age.as_secs_f64()).min(launch.lead));
-        let places = (f64::from(self.ready) * launch.lead + started.sum::<f64>()) * self.slots;
+        let ready = self.ready.min(staying);
+        let starting = self.starting_for.iter().take((staying - ready) as usize);
+        let started = starting.map(|age| (REACTION + age.as_secs_f64()).min(launch.lead));
+        let places = (f64::from(ready) * launch.lead + started.sum::<f64>()) * self.slots;
         let backlog = self.backlog + f64::midpoint(self.now, self.later(launch).mean) * launch.lead - places;
         // Less than one request is none.
         if backlog < self.service_time { 0.0 } else { backlog }
@@ -259,16 +261,23 @@ impl Scene {
     /// The count, at least `alive`, that saves most once it is ready: of local ones, and where all of those are wanted of instances.
     pub(super) fn more(&self, alive: u32) -> u32 {
         let here = if alive < self.free {
-            self.more_by(alive, self.free, &self.local, self.backlog_then(&self.local))
+            self.more_by(alive, self.free, &self.local, self.backlog_then(&self.local, alive))
         } else {
             alive
         };
-        if here < self.free { here } else { self.more_by(here, u32::MAX, &self.cloud, self.backlog_then(&self.cloud)) }
+        if here < self.free {
+            return here;
+        }
+        self.more_by(here, u32::MAX, &self.cloud, self.backlog_then(&self.cloud, alive))
     }
 
-    /// The same of a count that is not there, where nothing waits, up to what is.
+    /// The same of a count to which all others would end, up to what is alive.
     pub(super) fn more_than(&self, count: u32) -> u32 {
-        if self.keeps { self.more_by(count, self.alive, self.launch(count), 0.0) } else { count }
+        if !self.keeps {
+            return count;
+        }
+        let launch = self.launch(count);
+        self.more_by(count, self.alive, launch, self.backlog_then(launch, count))
     }
 
     /// The count from `alive` to `most` that saves most, all of them launched so.
