@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
     work: Duration,
     /// Who decides, separated by commas: predictive, concurrency (kpa), threshold, hpa, ray, skyserve, static:N, best-static, reactive,
-    /// optimum, without:PART (predictive without least-squares, trend, season, horizon, spread, keeping or backlog).
+    /// optimum, without:PART (predictive without least-squares, trend, season, horizon, spread, keeping, backlog or age).
     #[arg(
         long,
         value_name = "NAMES",

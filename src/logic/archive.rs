@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Changes with every state that is written.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What can be written and read again.
 pub trait Archive: Sized {

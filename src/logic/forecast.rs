@@ -16,12 +16,14 @@ use std::time::Duration;
 mod excursions;
 mod least_squares;
 mod season;
+mod stays;
 
 use super::archive::{Archive, archived};
 use excursions::Excursions;
 pub use excursions::Lengths;
 use least_squares::{INPUTS, LeastSquares};
 use season::Season;
+use stays::{Stay, Stays};
 
 /// The unit of time here.
 pub const SLOT: Duration = Duration::from_secs(4);
@@ -115,9 +117,19 @@ struct Record {
     least_squares: LeastSquares,
 }
 
-/// Who is believed at each horizon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bests([Forecaster; HORIZONS]);
+/// Who is believed at each horizon, and how long the load has been at its level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bests {
+    by: [Forecaster; HORIZONS],
+    stay: Option<Stay>,
+}
+
+impl Bests {
+    /// The same for who does not look at how long that is.
+    pub fn of_any_age(self) -> Self {
+        Self { stay: None, ..self }
+    }
+}
 
 /// What is forecast for one slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -164,12 +176,13 @@ pub struct Forecast {
     pending: Vec<Origin>,
     season: Season,
     excursions: Excursions,
+    stays: Stays,
     records: Vec<Record>,
 }
 
 archived!(Origin { slot, last, middle, slow, level, trend, logs });
 archived!(Record { errors, seen, spread, spread_of, least_squares });
-archived!(Forecast { slots, known, from, now, pending, season, excursions, records });
+archived!(Forecast { slots, known, from, now, pending, season, excursions, stays, records });
 
 impl Archive for Forecaster {
     fn write(&self, to: &mut Vec<u8>) {
@@ -191,6 +204,7 @@ impl Default for Forecast {
             pending: vec![Origin::default(); PENDING],
             season: Season::default(),
             excursions: Excursions::default(),
+            stays: Stays::default(),
             records: vec![Record::default(); HORIZONS],
         }
     }
@@ -254,6 +268,7 @@ impl Forecast {
         self.slots += 1;
         self.move_on(load, missed);
         self.excursions.learn(self.season.mean_of_last(excursions::WIDTH));
+        self.stays.learn(self.season.mean_of_last(excursions::WIDTH));
         let came = [1, 3].map(|slots| log(self.season.mean_of_last(slots)));
         let day = time_of_day(self.slots);
         for horizon in 0..HORIZONS {
@@ -270,6 +285,7 @@ impl Forecast {
     pub fn skip(&mut self, slots: u32) {
         self.season.skip(slots);
         self.excursions.interrupt();
+        self.stays.interrupt();
         self.slots = self.slots.saturating_add(slots);
         self.from = self.slots + 1;
     }
@@ -281,6 +297,7 @@ impl Forecast {
             None => {
                 self.season.forget();
                 self.excursions.interrupt();
+                self.stays.interrupt();
                 self.from = self.slots + 1;
             }
         }
@@ -289,7 +306,7 @@ impl Forecast {
     /// Whether what was read is as long as it has to be.
     pub(super) fn is_sound(&self) -> bool {
         let counts = self.pending.len() == PENDING && self.records.len() == HORIZONS;
-        counts && self.known <= self.slots && self.season.is_at(self.slots)
+        counts && self.known <= self.slots && self.season.is_at(self.slots) && self.stays.is_sound()
     }
 
     /// How many slots just now were skipped.
@@ -385,24 +402,26 @@ impl Forecast {
     /// Who has erred least at each horizon, from the height at which the load is, but for those who do not take part.
     pub fn bests(&self, without: &[Forecaster]) -> Bests {
         let from = height(self.last());
-        Bests(std::array::from_fn(|horizon| self.records[horizon].best(from, without)))
+        let by = std::array::from_fn(|horizon| self.records[horizon].best(from, without));
+        Bests { by, stay: self.stays.stay() }
     }
 
     /// What is forecast for a slot so far ahead, by who has erred least at the nearest horizon.
     pub fn view(&self, bests: &Bests, ahead: u32) -> View {
         let ahead = u16::try_from(ahead).unwrap_or(u16::MAX).max(1);
         let horizon = horizon_of(ahead);
-        let by = bests.0[horizon];
+        let by = bests.by[horizon];
         View { horizon, by, value: self.forecast(by, horizon, ahead, &self.now) }
     }
 
     /// What is to be expected at a horizon.
     pub fn outlook(&self, horizon: usize) -> Outlook {
-        self.outlook_of(self.view(&self.bests(&[]), u32::from(AHEAD[horizon])))
+        let bests = self.bests(&[]);
+        self.outlook_of(self.view(&bests, u32::from(AHEAD[horizon])), &bests)
     }
 
     /// What is to be expected where this is forecast.
-    pub fn outlook_of(&self, view: View) -> Outlook {
+    pub fn outlook_of(&self, view: View, bests: &Bests) -> Outlook {
         let View { horizon, by, value } = view;
         let weights = self.records[horizon].weights(height(value), horizon);
         let total: f64 = weights.iter().sum();
@@ -412,6 +431,10 @@ impl Forecast {
         let with_error = |ratio: &f64| ((1.0 + value) * ratio - 1.0).max(0.0);
         let mut outcomes = Vec::with_capacity(ERRORS);
         outcomes.extend(likely.map(|(ratio, probability)| (with_error(ratio), probability)));
+        if let Some(stay) = &bests.stay {
+            let odds = stay.odds(AHEAD[horizon]);
+            outcomes.iter_mut().filter(|(load, _)| stay.is_near(*load)).for_each(|(_, weight)| *weight *= odds);
+        }
         let kept: f64 = outcomes.iter().map(|(_, probability)| probability).sum();
         outcomes.iter_mut().for_each(|(_, probability)| *probability /= kept);
         let mean = outcomes.iter().map(|(load, probability)| load * probability).sum();

@@ -162,6 +162,11 @@ impl Observation {
     pub fn in_use(&self) -> bool {
         self.demand() || self.value(Metric::RequestRate).is_some_and(|rate| rate > 0.0)
     }
+
+    /// It is known that nobody waits, and that nobody came during that window.
+    pub fn is_idle(&self) -> bool {
+        !self.in_use() && self.value(Metric::RequestRate).is_some()
+    }
 }
 
 /// The fewest and the most replicas a service may have. Should they contradict each other, the maximum holds: it is

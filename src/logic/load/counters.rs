@@ -91,9 +91,9 @@ pub struct CounterReading {
     pub in_flight_area: Duration,
     /// The integral of `queued` over time, in request-seconds.
     pub queued_area: Duration,
-    /// Time at a replica of all requests that ended there and were not cancelled.
+    /// Time at a replica of the requests that were answered.
     pub service_time_sum: Duration,
-    /// How many requests `service_time_sum` is the sum of.
+    /// How many those are.
     pub service_time_count: u64,
 }
 
@@ -188,10 +188,11 @@ impl ServiceCounters {
         tally.count(finish.outcome);
         if finish.outcome == Outcome::Ok {
             tally.answered.add(finish.placement);
-        }
-        if finish.outcome != Outcome::Cancelled {
+            // A replica that refuses at once tells nothing of how long an answer takes.
             tally.service_time_sum += service_time;
             tally.service_time_count += 1;
+        }
+        if finish.outcome != Outcome::Cancelled {
             tally.latencies.saturating_record(micros(now.saturating_sub(finish.arrived_at)));
         }
     }

@@ -56,8 +56,12 @@ const REACTION: f64 = 4.0;
 const FREE: f64 = 0.01;
 /// A wish falls once it was lower for this share of a start, and for a service time: ending takes as long anyway.
 const STEADY: f64 = 0.2;
+/// Before the first answer, what nobody has asked for so long ends; not before a start is over.
+const UNASKED: Duration = Duration::from_secs(60);
 /// The mean service time is that of so many requests.
 const REQUESTS: f64 = 200.0;
+/// No request takes less, in seconds.
+const SHORTEST: f64 = 1e-6;
 /// After a silence of so many slots, and as many of the usual ticks, what came before says nothing of what comes.
 const SILENCE: u32 = 8;
 
@@ -66,8 +70,9 @@ const SILENCE: u32 = 8;
 pub struct State {
     wanted: u32,
     forecast: Forecast,
-    /// Mean service time in seconds, and the arrivals a second over as long.
+    /// Mean service time in seconds, of how many requests that is, and the arrivals a second over as long.
     service_time: Option<f64>,
+    answered: f64,
     rate: Option<f64>,
     /// When it was last asked, and the shortest time between two times of late.
     at: Option<Duration>,
@@ -89,7 +94,20 @@ struct Last {
 }
 
 archived!(Last { expected, basis });
-archived!(State { wanted, forecast, service_time, rate, at, tick, arrivals, filled, wishes, last, last_change });
+archived!(State {
+    wanted,
+    forecast,
+    service_time,
+    answered,
+    rate,
+    at,
+    tick,
+    arrivals,
+    filled,
+    wishes,
+    last,
+    last_change
+});
 
 impl State {
     pub(super) fn start(alive: u32) -> Self {
@@ -97,6 +115,7 @@ impl State {
             wanted: alive,
             forecast: Forecast::default(),
             service_time: None,
+            answered: 0.0,
             rate: None,
             at: None,
             tick: None,
@@ -118,7 +137,8 @@ impl State {
 
     /// Begins anew with so many alive, and with what was learnt.
     pub(super) fn begin_at(self, alive: u32) -> Self {
-        Self { forecast: self.forecast, service_time: self.service_time, ..Self::start(alive) }
+        let Self { forecast, service_time, answered, .. } = self;
+        Self { forecast, service_time, answered, ..Self::start(alive) }
     }
 
     /// Goes on after the process was not there.
@@ -128,7 +148,8 @@ impl State {
 
     pub(super) fn is_sound(&self) -> bool {
         let is_time = self.service_time.is_none_or(|time| time.is_finite() && time > 0.0);
-        is_time && self.forecast.is_sound()
+        let is_count = (0.0..=REQUESTS).contains(&self.answered);
+        is_time && is_count && self.forecast.is_sound()
     }
 
     pub(super) fn wanted(&self) -> u32 {
@@ -141,12 +162,12 @@ impl State {
     }
 
     /// Takes in what came since the last time; whether a slot is over.
-    fn take_in(&mut self, rate: f64, now: Duration, without: &[Forecaster]) -> bool {
+    fn take_in(&mut self, rate: f64, seen: &Observation, now: Duration, without: &[Forecaster]) -> bool {
         let Some(at) = self.at.replace(now) else { return false };
         let elapsed = now.saturating_sub(at);
         // How often it is asked is the node's tick, of which nothing is told here.
-        // The shortest of late: after a stall several may come at once.
-        let tick = self.tick.map_or(elapsed, |tick| elapsed.min(tick * 2));
+        // The usual time of late: a stall makes one long, and several may come at once after it.
+        let tick = self.tick.map_or(elapsed, |tick| elapsed.clamp(tick / 2, tick * 2));
         self.tick = Some(tick);
         if elapsed > SLOT * SILENCE && elapsed > tick * SILENCE {
             let slots = (self.filled + elapsed).as_millis() / SLOT.as_millis();
@@ -158,6 +179,9 @@ impl State {
         self.arrivals += rate * elapsed.as_secs_f64();
         self.filled += elapsed;
         let is_over = self.filled >= SLOT;
+        if is_over {
+            self.begin_rate(seen);
+        }
         // A tick longer than a slot tells the same of all slots in it; what is left over begins the next one.
         let rate = self.arrivals / self.filled.as_secs_f64().max(f64::MIN_POSITIVE);
         while self.filled >= SLOT {
@@ -166,6 +190,17 @@ impl State {
             self.arrivals = rate * self.filled.as_secs_f64();
         }
         is_over
+    }
+
+    /// Where requests last longer than a slot, the arrivals of the first slot tell little: so many came lately as are here, and as were
+    /// expected.
+    fn begin_rate(&mut self, seen: &Observation) {
+        let Some(time) = self.service_time.filter(|time| self.rate.is_none() && *time > SLOT.as_secs_f64()) else {
+            return;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "requests are far fewer than 2^52")]
+        let here = seen.in_flight.saturating_add(seen.queued) as f64;
+        self.rate = Some(here.max(self.forecast.last()) / time);
     }
 
     /// Takes in a slot. Work that lasts longer than a slot is at a replica for many: what came over its time is what is there.
@@ -178,9 +213,30 @@ impl State {
         self.forecast.learn_without(rate * time, without);
     }
 
+    /// What is wanted before a request was ever answered: what is there, until nobody has asked for a while.
+    fn wait_for_one(&mut self, seen: &Observation, bounds: Bounds, now: Duration) -> Change {
+        if seen.in_use() {
+            self.wishes.clear();
+            return if seen.demand() { Change::NoData } else { Change::Inside };
+        }
+        if self.wishes.is_empty() {
+            self.wishes.push_back((now, self.wanted));
+        }
+        let patience = UNASKED.max(seen.start_time.unwrap_or_default());
+        if self.wishes.front().is_none_or(|(since, _)| now.saturating_sub(*since) < patience) {
+            return Change::Inside;
+        }
+        let before = std::mem::replace(&mut self.wanted, bounds.clamp(0));
+        super::change(before, 0, bounds, self.wanted)
+    }
+
     fn learn_service_time(&mut self, seen: &Observation) {
         let Some(time) = seen.service_time.filter(|time| time.is_finite() && *time > 0.0) else { return };
-        let share = (seen.completed / REQUESTS).clamp(0.0, 0.5);
+        let completed = if seen.completed.is_finite() { seen.completed.max(1.0) } else { 1.0 };
+        // The first ones are from a cold start and weigh no more than any other.
+        self.answered = (self.answered + completed).min(REQUESTS);
+        let share = (completed / self.answered).min(1.0);
+        let time = time.max(SHORTEST);
         self.service_time = Some(self.service_time.map_or(time, |mean| mean + share * (time - mean)));
     }
 }
@@ -221,14 +277,14 @@ impl Config {
         let rate = seen.arrivals_per_s.filter(|rate| rate.is_finite() && *rate >= 0.0);
         // What is missing for a moment is taken to have been as it is afterwards, what is for long is not known.
         let Some(rate) = rate else { return Change::NoData };
-        let is_over = state.take_in(rate, now, &self.forecasters_left_out());
+        let is_over = state.take_in(rate, seen, now, &self.forecasters_left_out());
         if let Some((wanted, change)) = super::wake(before, seen, bounds) {
             state.wanted = wanted;
             return change;
         }
-        // Before the first answer nobody knows how much work a request is, and so what the load is.
+        // Before the first answer nobody knows how much work a request is, and so what the load is; where none comes, there is none.
         let Some(service_time) = state.service_time else {
-            return if seen.demand() { Change::NoData } else { Change::Inside };
+            return state.wait_for_one(seen, bounds, now);
         };
         if !is_over {
             return super::still(state.last_change);

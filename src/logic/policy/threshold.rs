@@ -87,8 +87,13 @@ impl Config {
         if state.wanted == 0 && seen.ready == 0 && seen.demand() {
             return wake(state, bounds, now);
         }
-        let Some(value) = seen.value(self.metric) else { return Change::NoData };
-        let Some(side) = self.side(value) else { return Change::Inside };
+        let side = match seen.value(self.metric) {
+            Some(value) => self.side(value),
+            // Nobody was answered because nobody asked.
+            None if self.metric == Metric::LatencyP95 && seen.is_idle() => Some(Side::Below),
+            None => return Change::NoData,
+        };
+        let Some(side) = side else { return Change::Inside };
         if let Some(limit) = at_limit(state.wanted, side, bounds) {
             state.carry = None;
             return limit;

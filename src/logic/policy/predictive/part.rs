@@ -22,12 +22,22 @@ pub enum Part {
     Keeping,
     /// What waits already and delays what comes.
     Backlog,
+    /// How long the load has been at its level: without, it may leave it at any time.
+    Age,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::LeastSquares, Self::Trend, Self::Season, Self::Horizon, Self::Spread, Self::Keeping, Self::Backlog];
+    pub const ALL: [Self; 8] = [
+        Self::LeastSquares,
+        Self::Trend,
+        Self::Season,
+        Self::Horizon,
+        Self::Spread,
+        Self::Keeping,
+        Self::Backlog,
+        Self::Age,
+    ];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Part {
             Self::Spread => "spread",
             Self::Keeping => "keeping",
             Self::Backlog => "backlog",
+            Self::Age => "age",
         }
     }
 
@@ -48,7 +59,7 @@ impl Part {
             Self::LeastSquares => Some(Forecaster::LeastSquares),
             Self::Trend => Some(Forecaster::Trend),
             Self::Season => Some(Forecaster::Season),
-            Self::Horizon | Self::Spread | Self::Keeping | Self::Backlog => None,
+            Self::Horizon | Self::Spread | Self::Keeping | Self::Backlog | Self::Age => None,
         }
     }
 }

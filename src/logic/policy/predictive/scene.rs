@@ -70,6 +70,13 @@ struct Places {
     hire: f64,
 }
 
+impl Places {
+    /// The load up to which as good as nobody waits.
+    fn none_waits_below(&self) -> f64 {
+        self.count - AMPLE * self.count.sqrt()
+    }
+}
+
 /// Something a second at each moment.
 type Course = Vec<f64>;
 
@@ -98,6 +105,7 @@ fn moments(config: &Config, forecast: &Forecast, leads: [f64; 2]) -> (Vec<Moment
     let (mut moments, mut outlooks) = (Vec::with_capacity(64), Vec::<Outlook>::with_capacity(16));
     let end = leads[0].max(leads[1]) + REACH;
     let bests = forecast.bests(&config.forecasters_left_out());
+    let bests = if config.has(Part::Age) { bests } else { bests.of_any_age() };
     let (mut from, mut length) = (0.0, FIRST_MOMENT);
     while from < end {
         let next_lead = leads.into_iter().filter(|lead| *lead > from + 1e-9).fold(f64::INFINITY, f64::min);
@@ -105,7 +113,11 @@ fn moments(config: &Config, forecast: &Forecast, leads: [f64; 2]) -> (Vec<Moment
         let ahead = if config.has(Part::Horizon) { slots_until(f64::midpoint(from, to)) } else { 1 };
         let view = forecast.view(&bests, ahead);
         if outlooks.last().is_none_or(|last| !last.is_of(&view)) {
-            outlooks.push(if config.has(Part::Spread) { forecast.outlook_of(view) } else { view.for_certain() });
+            outlooks.push(if config.has(Part::Spread) {
+                forecast.outlook_of(view, &bests)
+            } else {
+                view.for_certain()
+            });
         }
         moments.push(Moment { from, length: to - from, outlook: outlooks.len() - 1 });
         length = if to == next_lead { FIRST_MOMENT } else { length * LONGER };
@@ -122,7 +134,6 @@ fn slots_until(seconds: f64) -> u32 {
 
 impl Scene {
     pub(super) fn new(config: &Config, forecast: &Forecast, service_time: f64, seen: &Observation) -> Self {
-        let service_time = service_time.max(1e-3);
         let starts = [LOCAL_START, seen.start_time.unwrap_or(ASSUMED_START)].map(|start| start.as_secs_f64());
         let is_local_of_interest = seen.ready + seen.starting <= seen.local;
         let leads = starts.map(|start| start + REACTION);
@@ -220,7 +231,7 @@ impl Scene {
 
     /// What these cost a second where this is to be expected, late requests included.
     fn cost_at(&self, places: &Places, outlook: &Outlook) -> f64 {
-        let none_waits_below = places.count - AMPLE * places.count.sqrt();
+        let none_waits_below = places.none_waits_below();
         let busy = outlook.outcomes.iter().rev().take_while(|(load, _)| *load > none_waits_below);
         let late: f64 = busy.map(|(load, odds)| odds * self.late(places, *load)).sum();
         self.late_price * late / self.service_time + places.hire
@@ -239,23 +250,32 @@ impl Scene {
         load * (BY_OVERLOAD * grown / (grown + self.late_after * places.count) + (1.0 - BY_OVERLOAD))
     }
 
+    /// The greatest load that may come.
+    fn greatest(&self) -> f64 {
+        let loads = self.outlooks.iter().filter_map(|outlook| outlook.outcomes.last()).map(|(load, _)| *load);
+        loads.fold(0.0, f64::max)
+    }
+
     /// How long a backlog takes to be worked off by so many replicas; no request of it takes less than its own time.
     fn working_off(&self, replicas: u32, backlog: f64, load: f64) -> f64 {
         let spare = f64::from(replicas) * self.slots - load;
+        let longest = LONGEST_BACKLOG.max(2.0 * self.service_time);
         match backlog > 0.0 {
             false => 0.0,
-            true if spare > 0.0 => (backlog / spare).max(self.service_time).min(LONGEST_BACKLOG),
-            true => LONGEST_BACKLOG,
+            true if spare > 0.0 => (backlog / spare).max(self.service_time).min(longest),
+            true => longest,
         }
     }
 
-    /// What `many` replicas save over `few` by working a backlog off earlier, their hire for that time taken off.
-    fn relief(&self, many: u32, few: u32, backlog: f64, load: f64) -> f64 {
+    /// What `many` replicas save over `few` by working a backlog off earlier, their hire for that time taken off as far as it is not counted
+    /// already, for so many seconds. What waits is no reason to have fewer.
+    fn relief(&self, many: u32, few: u32, backlog: f64, load: f64, counted: f64) -> f64 {
         if backlog <= 0.0 {
             return 0.0;
         }
         let (sooner, longer) = (self.working_off(many, backlog, load), self.working_off(few, backlog, load));
-        self.late_price * load / self.service_time * (longer - sooner) - sooner * (self.hire(many) - self.hire(few))
+        let saved = self.late_price * load / self.service_time * (longer - sooner);
+        (saved - (sooner - counted).max(0.0) * (self.hire(many) - self.hire(few))).max(0.0)
     }
 
     /// The count, at least `alive`, that saves most once it is ready: of local ones, and where all of those are wanted of instances.
@@ -265,10 +285,10 @@ impl Scene {
         } else {
             alive
         };
-        if here < self.free {
-            return here;
-        }
-        self.more_by(here, u32::MAX, &self.cloud, self.backlog_then(&self.cloud, alive))
+        // Where it takes many, the local ones alone may help nobody.
+        let all_here = here.max(self.free);
+        let beyond = self.more_by(all_here, u32::MAX, &self.cloud, self.backlog_then(&self.cloud, alive));
+        if beyond > all_here { beyond } else { here }
     }
 
     /// The same of a count to which all others would end, up to what is alive.
@@ -289,6 +309,7 @@ impl Scene {
         let here = elsewhere.as_ref().unwrap_or(&self.here);
         let load = self.later(launch).mean;
         let most_relief = self.late_price * load / self.service_time * self.working_off(alive, backlog, load);
+        let greatest = self.greatest();
         let (mut best, mut saved) = (alive, 0.0);
         for count in counts_above(alive).take_while(|count| *count <= most) {
             // Neither this many nor more could save as much.
@@ -300,16 +321,13 @@ impl Scene {
                 let gain = here.iter().zip(&there).map(|(here, there)| here - there);
                 let extra = self.hire(count) - self.hire(alive);
                 let (mut value, lasts) = self.best_sum(gain, launch.then);
-                if backlog > 0.0 {
-                    value = value.max(0.0) + self.relief(count, alive, backlog, load);
-                }
-                value -= extra * launch.paid_for_nothing(lasts);
+                value += self.relief(count, alive, backlog, load, lasts) - extra * launch.paid_for_nothing(lasts);
                 if value > saved {
                     (best, saved) = (count, value);
                 }
             }
-            // Far beyond anything that pays.
-            if f64::from(count) * self.slots > 60.0 && best < count / 3 {
+            // Nobody is late any more, whatever comes.
+            if backlog <= 0.0 && self.places(count).none_waits_below() >= greatest {
                 break;
             }
         }
@@ -338,7 +356,8 @@ impl Scene {
             let mut gain = difference(&self.cost(count, 0), &self.here);
             self.add_what_is_paid(&mut gain, self.alive - count);
             let extra = self.hire(self.alive) - self.hire(count);
-            let keep = self.best_sum(gain.iter().copied(), 0).0 + self.relief(self.alive, count, self.backlog, load);
+            let (gained, lasts) = self.best_sum(gain.iter().copied(), 0);
+            let keep = gained + self.relief(self.alive, count, self.backlog, load, lasts);
             let (again, is_at_once) = self.launching_again(&gain, extra, self.launch(count));
             let saved = -(gain[0] + gain[1]);
             if (keep <= again && !is_at_once || !self.keeps) && saved > most {

@@ -174,7 +174,7 @@ fn a_slow_tick_is_no_silence() {
     let mut state = State::start(1);
     state.service_time = Some(1.0);
     for tick in 0..100 {
-        state.take_in(5.0, Duration::from_secs(60 * tick), &[]);
+        state.take_in(5.0, &Observation::default(), Duration::from_secs(60 * tick), &[]);
     }
     assert!(state.forecast.slots() > 1400, "{}", state.forecast.slots());
 }
@@ -184,7 +184,7 @@ fn a_tick_that_is_no_part_of_a_slot_loses_no_time() {
     let mut state = State::start(1);
     state.service_time = Some(1.0);
     for tick in 0..=400 {
-        state.take_in(5.0, Duration::from_secs(3 * tick), &[]);
+        state.take_in(5.0, &Observation::default(), Duration::from_secs(3 * tick), &[]);
     }
     assert_eq!(state.forecast.slots(), 300, "1,200 seconds in slots of four");
     assert!((state.forecast.last() - 5.0).abs() < 1e-6);
@@ -467,4 +467,133 @@ fn an_idle_instance_that_is_billed_by_the_hour_is_ended_before_its_next_hour_wha
         let ahead = ended_with.unwrap_or_else(|| panic!("with a start of {start} s it is never ended"));
         assert!((8..=120).contains(&ahead), "with a start of {start} s it is ended {ahead} s before it is paid again");
     }
+}
+
+#[test]
+fn an_overload_of_many_times_what_is_there_is_answered_with_as_many() {
+    // The first ones of fifty help nobody: each queue grows as long as the load stays.
+    let mut play = Play::new(Config::new(4, Duration::from_secs(1), None));
+    for _ in 0..3 {
+        play.run(1800, 0.2);
+        play.run(1800, 200.0);
+    }
+    play.run(1800, 0.2);
+    assert!(play.run(120, 200.0) >= 50, "{}", play.reason);
+    // Half of them are lost at once.
+    for left in [1, 5, 20] {
+        play.wanted = left;
+        assert!(play.run(30, 200.0) >= 50, "of {left}: {}", play.reason);
+    }
+}
+
+#[test]
+fn what_cannot_be_had_is_no_reason_to_have_less() {
+    let mut play = Play::new(Config::new(4, Duration::from_secs(1), None));
+    play.bounds.max = 5;
+    for _ in 0..3 {
+        play.run(1800, 0.2);
+        assert_eq!(play.run(1800, 100.0), 5, "{}", play.reason);
+    }
+}
+
+#[test]
+fn where_the_box_alone_helps_nobody_instances_are_launched() {
+    let mut play = Play::new(Config::new(1, Duration::from_secs(1), None));
+    play.run(3600, 10.0);
+    let few = Observation { local: 2, ready: 1, ..play.seen(Some(10.0)) };
+    let now = Duration::from_secs(play.second + 4);
+    play.state.wanted = 1;
+    let (_, decision) = play.config.decide(play.state.clone(), &few, BOUNDS, now);
+    assert!(decision.wanted >= 10, "{}", decision.reason);
+}
+
+#[test]
+fn a_cold_first_answer_weighs_no_more_than_any_other() {
+    let mut play = Play::new(config(20));
+    let mut most = 0;
+    for second in 0..60 {
+        let service_time = Some(if second == 0 { 30.0 } else { 0.1 });
+        let completed = if second == 0 { 1.0 } else { 10.0 };
+        let seen = Observation { service_time, completed, ..play.seen(Some(10.0)) };
+        let (state, decision) = play.config.decide(play.state.clone(), &seen, BOUNDS, Duration::from_secs(second));
+        (play.state, play.wanted, most) = (state, decision.wanted, most.max(decision.wanted));
+    }
+    let time = play.state.service_time.unwrap();
+    assert!(time < 0.3, "{time} s after some six hundred answers");
+}
+
+#[test]
+fn who_was_never_asked_or_whose_only_caller_gave_up_ends() {
+    let mut state = State::start(0);
+    let bounds = Bounds { min: 0, max: 5 };
+    let nobody = Observation {
+        arrivals_per_s: Some(0.0),
+        request_rate: Some(0.0),
+        start_time: Some(Duration::from_secs(90)),
+        ..Observation::default()
+    };
+    let asked = Observation { arrivals_per_s: Some(1.0), queued: 1, ..nobody.clone() };
+    let mut step = |seen: &Observation, second| {
+        let (next, decision) = config(20).decide(state.clone(), seen, bounds, Duration::from_secs(second));
+        state = next;
+        decision.wanted
+    };
+    assert_eq!(step(&asked, 0), 1, "it wakes");
+    let there = Observation { ready: 1, ..nobody };
+    assert!((1..=90).all(|second| step(&there, second) == 1), "not before its start is over");
+    assert_eq!(step(&there, 92), 0);
+}
+
+#[test]
+fn what_is_here_tells_of_requests_that_last_for_minutes_after_a_restart() {
+    // One a minute, each of ten minutes: ten are here at a time.
+    let seen = |arrivals: f64, here: u64| Observation {
+        arrivals_per_s: Some(arrivals),
+        service_time: Some(600.0),
+        completed: 0.01,
+        ready: 10,
+        in_flight: here,
+        start_time: Some(Duration::from_secs(30)),
+        local: 1,
+        ..Observation::default()
+    };
+    for first in [0.0, 0.25] {
+        let mut state = State::start(10);
+        let most = (0..30).map(|slot| {
+            let arrivals = if slot == 1 { first } else { 1.0 / 60.0 };
+            let (next, decision) = config(20).decide(state.clone(), &seen(arrivals, 10), BOUNDS, SLOT * slot);
+            state = next;
+            decision.wanted
+        });
+        assert!(most.max() <= Some(20), "{first}");
+        assert!((5.0..20.0).contains(&state.forecast().last()), "{}", state.forecast().last());
+    }
+}
+
+#[test]
+fn a_queue_never_calls_for_less() {
+    for (time, price) in [(600, 300), (600, 12_000), (60, 1200), (10, 200)] {
+        let config = Config::new(1, Duration::from_secs(1), Some(Duration::from_secs(price)));
+        let mut forecast = Forecast::default();
+        (0..900).for_each(|_| forecast.learn(3.0));
+        let wanted = |queued| {
+            let seen =
+                Observation { ready: 2, queued, start_time: Some(Duration::from_secs(30)), ..Default::default() };
+            Scene::new(&config, &forecast, Duration::from_secs(time).as_secs_f64(), &seen).more(2)
+        };
+        let counts: Vec<u32> = [0, 1, 5, 20, 100, 500].map(wanted).to_vec();
+        assert!(counts[0] >= 3 && counts.iter().all(|count| *count >= counts[0]), "{time} s: {counts:?}");
+    }
+}
+
+#[test]
+fn two_ticks_at_once_after_a_slow_one_are_no_silence_afterwards() {
+    let mut play = Play::new(config(20));
+    let mut now = 0.0;
+    for tick in 0..40 {
+        now += if tick == 10 { 1e-5 } else { 40.0 };
+        let seen = play.seen(Some(10.0));
+        play.state = play.config.decide(play.state, &seen, BOUNDS, Duration::from_secs_f64(now)).0;
+    }
+    assert!(play.state.forecast().known() > 300, "{} slots are known", play.state.forecast().known());
 }

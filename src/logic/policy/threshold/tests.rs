@@ -270,3 +270,20 @@ fn utilisation_counts_the_queue_and_has_no_value_without_replicas() {
     assert_eq!(super::super::utilisation(6.0, 2.0, 2, 4), Some(1.0));
     assert_eq!(super::super::utilisation(6.0, 2.0, 0, 4), None);
 }
+
+#[test]
+fn latency_of_nobody_is_none_and_no_reason_to_keep_anything() {
+    let by_latency = Config { metric: Metric::LatencyP95, threshold: 0.5, ..config(2.0, 10.0, 0.0) };
+    let mut run = Run::new(by_latency, 6);
+    let busy =
+        Observation { latency_p95: Some(0.6), request_rate: Some(5.0), in_flight: 3, ready: 6, ..Default::default() };
+    assert_eq!(run.see(0.0, &busy).wanted, 7);
+    // What is answered late is not known yet; of nobody there is nothing to know.
+    let waiting = Observation { latency_p95: None, ..busy.clone() };
+    assert_eq!(run.see(20.0, &waiting).reason.change, Change::NoData);
+    let unknown = Observation { request_rate: None, in_flight: 0, ..waiting.clone() };
+    assert_eq!(run.see(30.0, &unknown).reason.change, Change::NoData);
+    let idle = Observation { request_rate: Some(0.0), in_flight: 0, ..waiting };
+    let course: Vec<u32> = (4..12).map(|step| run.see(f64::from(step) * 10.0, &idle).wanted).collect();
+    assert!(course.is_sorted_by(|before, after| before >= after) && course.ends_with(&[1, 1]), "{course:?}");
+}

@@ -10,15 +10,10 @@ fn more_of_all(scene: &Scene, alive: u32, most: u32, launch: &Launch, backlog: f
     for count in counts_above(alive).take_while(|count| *count <= most) {
         let gain = difference(&here, &scene.cost(count, 0));
         let (mut value, lasts) = scene.best_sum(gain.iter().copied(), launch.then);
-        if backlog > 0.0 {
-            value = value.max(0.0) + scene.relief(count, alive, backlog, load);
-        }
+        value += scene.relief(count, alive, backlog, load, lasts);
         value -= (scene.hire(count) - scene.hire(alive)) * launch.paid_for_nothing(lasts);
         if (backlog > 0.0 || gain[launch.then] > 0.0) && value > saved {
             (best, saved) = (count, value);
-        }
-        if f64::from(count) * scene.slots > 60.0 && best < count / 3 {
-            break;
         }
     }
     best
@@ -32,7 +27,8 @@ fn fewer_of_all(scene: &Scene) -> u32 {
         let mut gain = difference(&scene.cost(count, 0), &scene.here);
         scene.add_what_is_paid(&mut gain, scene.alive - count);
         let extra = scene.hire(scene.alive) - scene.hire(count);
-        let keep = scene.best_sum(gain.iter().copied(), 0).0 + scene.relief(scene.alive, count, scene.backlog, load);
+        let (gained, lasts) = scene.best_sum(gain.iter().copied(), 0);
+        let keep = gained + scene.relief(scene.alive, count, scene.backlog, load, lasts);
         let (again, is_at_once) = scene.launching_again(&gain, extra, scene.launch(count));
         let saved = -(gain[0] + gain[1]);
         if keep <= again && !is_at_once && saved > most {
@@ -72,7 +68,7 @@ fn what_is_not_looked_at_could_not_have_been_best() {
             let scene = Scene::new(&config, &forecast, 0.05 + chance.f64() * 3.0, &seen);
             let alive = scene.alive;
             for (launch, most) in [(&scene.local, scene.free), (&scene.cloud, u32::MAX)] {
-                let backlog = scene.backlog_then(launch);
+                let backlog = scene.backlog_then(launch, scene.alive);
                 let more = scene.more_by(alive, most, launch, backlog);
                 assert_eq!(more, more_of_all(&scene, alive, most, launch, backlog), "{config:?} {seen:?}");
                 changes[0] += u32::from(more > alive);
