@@ -284,6 +284,6 @@ fn latency_of_nobody_is_none_and_no_reason_to_keep_anything() {
     let unknown = Observation { request_rate: None, in_flight: 0, ..waiting.clone() };
     assert_eq!(run.see(30.0, &unknown).reason.change, Change::NoData);
     let idle = Observation { request_rate: Some(0.0), in_flight: 0, ..waiting };
-    let course: Vec<u32> = (4..12).map(|step| run.see(f64::from(step) * 10.0, &idle).wanted).collect();
+    let course: Vec<u32> = (4..60).map(|step| run.see(f64::from(step) * 10.0, &idle).wanted).collect();
     assert!(course.is_sorted_by(|before, after| before >= after) && course.ends_with(&[1, 1]), "{course:?}");
 }
