@@ -499,7 +499,7 @@ fn what_cannot_be_had_is_no_reason_to_have_less() {
 #[test]
 fn where_the_box_alone_helps_nobody_instances_are_launched() {
     let mut play = Play::new(Config::new(1, Duration::from_secs(1), None));
-    play.run(3600, 10.0);
+    play.run(4 * 3600, 10.0);
     let few = Observation { local: 2, ready: 1, ..play.seen(Some(10.0)) };
     let now = Duration::from_secs(play.second + 4);
     play.state.wanted = 1;
