@@ -128,8 +128,8 @@ const SCALE_FACTOR: Number = Number { least: Least::Above(0.0), to: 10_000.0, un
 /// Decisions more than a day apart do not follow any load.
 const INTERVAL: Span = Span(Duration::from_millis(50)..=Duration::from_secs(86_400));
 
-/// What is averaged over more than an hour is history, not load.
-const WINDOW: Span = Span(Duration::from_millis(50)..=Duration::from_secs(3600));
+/// A node keeps five minutes of samples; what is averaged over more is history, not load.
+const WINDOW: Span = Span(Duration::from_millis(50)..=Duration::from_secs(300));
 
 /// A wait that nobody notices to one that everybody gives up.
 const LATE_AFTER: Span = Span(Duration::from_millis(1)..=Duration::from_secs(3600));

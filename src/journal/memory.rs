@@ -63,14 +63,17 @@ impl Memories {
         let count = |ms: i64| u64::try_from(ms).unwrap_or(0);
         let (since_boot_ms, at_ms) = (count(now.since_boot_ms), count(now.at_ms));
         let content = archive::to_bytes(&Written { boot: now.boot, since_boot_ms, at_ms, bytes });
+        // A flash card may lose a bit: what is damaged must not decide.
+        let content = [&crc32fast::hash(&content).to_le_bytes()[..], &content].concat();
         file::replace(&self.folder.join(service), &content)
     }
 
     /// `None` where nothing was kept, or nothing that can be read.
     pub(super) fn read(&self, service: &str, now: &Moment) -> Option<Memory> {
         let content = std::fs::read(self.folder.join(service)).ok()?;
-        let Some(written) = archive::from_bytes::<Written>(&content) else {
-            tracing::warn!(service, "what was learnt of its load is of another version, and is learnt anew");
+        let whole = content.split_first_chunk().filter(|(sum, rest)| crc32fast::hash(rest).to_le_bytes() == **sum);
+        let Some(written) = whole.and_then(|(_, rest)| archive::from_bytes::<Written>(rest)) else {
+            tracing::warn!(service, "what was learnt of its load is of another version or damaged, and is learnt anew");
             return None;
         };
         Some(Memory { ago: written.ago(now), bytes: written.bytes })
@@ -119,6 +122,27 @@ mod tests {
 
     fn moment(boot: &str, since_boot_ms: i64, at_ms: i64) -> Moment {
         Moment { boot: boot.to_owned(), since_boot_ms, at_ms }
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let memories = Memories::of(folder.path());
+        let now = moment("a", 5_000, NOT_SET_BEFORE_MS);
+        memories.write("digits", b"learnt".to_vec(), now.clone()).unwrap();
+        let path = folder.path().join(FOLDER).join("digits");
+        let whole = std::fs::read(&path).unwrap();
+        assert!(memories.read("digits", &now).is_some());
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(memories.read("digits", &now), None, "byte {at}");
+        }
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(memories.read("digits", &now), None, "{length} bytes");
+        }
     }
 
     #[test]

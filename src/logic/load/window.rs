@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::LoadSample;
 
-/// Five minutes at ten samples a second: whatever the tick, a window takes no more memory than this many samples.
-const MAX_SAMPLES: usize = 3_000;
+/// Five minutes at twenty samples a second, the shortest tick: a window takes no more memory than this many samples.
+const MAX_SAMPLES: usize = 6_000;
 
 /// A ring of samples, oldest first.
 #[derive(Clone, Debug)]

@@ -167,13 +167,14 @@ fn who_knows_the_trace_does_best_with_requests_of_a_tenth_of_a_second_too() {
 #[test]
 fn a_part_that_is_left_out_is_missed() {
     let missed = [
-        (Part::Horizon, Shape::Constant),
-        (Part::Spread, Shape::Diurnal),
-        (Part::Keeping, Shape::OnOff),
-        (Part::Backlog, Shape::OnOff),
+        (Part::Horizon, Shape::OnOff, 8),
+        (Part::Spread, Shape::Diurnal, 2),
+        (Part::Keeping, Shape::OnOff, 2),
+        (Part::Backlog, Shape::OnOff, 2),
+        (Part::Age, Shape::OnOff, 8),
     ];
-    for (part, shape) in missed {
-        let trace = made(shape, 2);
+    for (part, shape, hours) in missed {
+        let trace = made(shape, hours);
         let loss_of = |contender| loss(&play_of(contender, &trace, &world()), TERMS.late_price);
         let times = loss_of(Contender::Without(part)) / loss_of(Contender::Predictive);
         assert!(times > 1.1, "{part}: {times}");
