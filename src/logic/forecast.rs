@@ -309,6 +309,11 @@ impl Forecast {
         counts && self.known <= self.slots && self.season.is_at(self.slots) && self.stays.is_sound()
     }
 
+    /// The load as it was before what was skipped just now, where that is no longer than this.
+    pub fn last_before(&self, gap: Duration) -> Option<f64> {
+        (SLOT * self.missed() <= gap).then(|| self.last())
+    }
+
     /// How many slots just now were skipped.
     fn missed(&self) -> u32 {
         if self.from > self.slots { self.slots - self.now.slot } else { 0 }

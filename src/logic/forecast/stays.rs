@@ -34,7 +34,7 @@ struct Seen {
 /// What was seen of them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stays {
-    seen: [[Seen; AGES]; LEVELS],
+    seen: Vec<[Seen; AGES]>,
     /// The level of now, as a logarithm.
     level: Option<f64>,
     /// For how many slots it has been; nobody knows of the first one.
@@ -46,7 +46,7 @@ archived!(Stays { seen, level, age });
 
 impl Default for Stays {
     fn default() -> Self {
-        Self { seen: [[Seen::default(); AGES]; LEVELS], level: None, age: None }
+        Self { seen: vec![[Seen::default(); AGES]; LEVELS], level: None, age: None }
     }
 }
 
@@ -99,7 +99,7 @@ impl Stays {
     pub(super) fn is_sound(&self) -> bool {
         let is_count = |count: f32| count.is_finite() && count >= 0.0;
         let counts = self.seen.iter().flatten().all(|seen| is_count(seen.slots) && is_count(seen.ends));
-        counts && self.level.is_none_or(|level| (0.0..1e3).contains(&level))
+        self.seen.len() == LEVELS && counts && self.level.is_none_or(|level| (0.0..1e3).contains(&level))
     }
 }
 

@@ -192,15 +192,16 @@ impl State {
         is_over
     }
 
-    /// Where requests last longer than a slot, the arrivals of the first slot tell little: so many came lately as are here, and as were
-    /// expected.
+    /// Where requests last longer than a slot, the arrivals of the first slot tell little: so many came lately as are here, or as were before
+    /// a gap that is shorter than a request.
     fn begin_rate(&mut self, seen: &Observation) {
         let Some(time) = self.service_time.filter(|time| self.rate.is_none() && *time > SLOT.as_secs_f64()) else {
             return;
         };
         #[expect(clippy::cast_precision_loss, reason = "requests are far fewer than 2^52")]
         let here = seen.in_flight.saturating_add(seen.queued) as f64;
-        self.rate = Some(here.max(self.forecast.last()) / time);
+        let before = self.forecast.last_before(Duration::try_from_secs_f64(time).unwrap_or(Duration::MAX));
+        self.rate = Some(here.max(before.unwrap_or_default()) / time);
     }
 
     /// Takes in a slot. Work that lasts longer than a slot is at a replica for many: what came over its time is what is there.

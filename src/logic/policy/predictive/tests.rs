@@ -571,6 +571,28 @@ fn what_is_here_tells_of_requests_that_last_for_minutes_after_a_restart() {
 }
 
 #[test]
+fn a_load_of_long_requests_goes_on_after_a_short_restart_and_is_not_that_of_yesterday_after_a_long_one() {
+    for (away, goes_on) in [(60, true), (86_400, false)] {
+        let mut play = Play::new(config(20));
+        let long =
+            |play: &Play, rate| Observation { service_time: Some(600.0), completed: 0.1, ..play.seen(Some(rate)) };
+        for _ in 0..7200 {
+            play.second += 1;
+            let seen = long(&play, 0.1);
+            play.state = play.config.decide(play.state, &seen, BOUNDS, Duration::from_secs(play.second)).0;
+        }
+        let mut state = play.state.clone().begin_at(1);
+        state.resume(Some(Duration::from_secs(away)));
+        for second in 0..8 {
+            let seen = Observation { in_flight: 0, ..long(&play, 0.0) };
+            state = play.config.decide(state, &seen, BOUNDS, Duration::from_secs(second)).0;
+        }
+        let load = state.forecast().last();
+        assert_eq!(load > 30.0, goes_on, "{load} after {away} s");
+    }
+}
+
+#[test]
 fn a_queue_never_calls_for_less() {
     for (time, price) in [(600, 300), (600, 12_000), (60, 1200), (10, 200)] {
         let config = Config::new(1, Duration::from_secs(1), Some(Duration::from_secs(price)));
