@@ -190,13 +190,14 @@ impl Scene {
         (outlook.mean, Duration::from_secs_f64(launch.lead), outlook.by)
     }
 
-    /// Work that will wait when a launch of now is ready, if so many of those that are alive stay.
-    fn backlog_then(&self, launch: &Launch, staying: u32) -> f64 {
+    /// Work that will wait when a launch of now is ready, if so many of those that are alive stay, and so many local ones join them.
+    fn backlog_then(&self, launch: &Launch, staying: u32, joining: u32) -> f64 {
         // What is ready works the whole time, what starts from when it is ready.
         let ready = self.ready.min(staying);
         let starting = self.starting_for.iter().take((staying - ready) as usize);
         let started = starting.map(|age| (REACTION + age.as_secs_f64()).min(launch.lead));
-        let places = (f64::from(ready) * launch.lead + started.sum::<f64>()) * self.slots;
+        let joined = f64::from(joining) * (launch.lead - self.local.lead).max(0.0);
+        let places = (f64::from(ready) * launch.lead + started.sum::<f64>() + joined) * self.slots;
         let backlog = self.backlog + f64::midpoint(self.now, self.later(launch).mean) * launch.lead - places;
         // Less than one request is none.
         if backlog < self.service_time { 0.0 } else { backlog }
@@ -281,13 +282,14 @@ impl Scene {
     /// The count, at least `alive`, that saves most once it is ready: of local ones, and where all of those are wanted of instances.
     pub(super) fn more(&self, alive: u32) -> u32 {
         let here = if alive < self.free {
-            self.more_by(alive, self.free, &self.local, self.backlog_then(&self.local, alive))
+            self.more_by(alive, self.free, &self.local, self.backlog_then(&self.local, alive, 0))
         } else {
             alive
         };
         // Where it takes many, the local ones alone may help nobody.
         let all_here = here.max(self.free);
-        let beyond = self.more_by(all_here, u32::MAX, &self.cloud, self.backlog_then(&self.cloud, alive));
+        let backlog = self.backlog_then(&self.cloud, alive, all_here.saturating_sub(alive));
+        let beyond = self.more_by(all_here, u32::MAX, &self.cloud, backlog);
         if beyond > all_here { beyond } else { here }
     }
 
@@ -297,7 +299,7 @@ impl Scene {
             return count;
         }
         let launch = self.launch(count);
-        self.more_by(count, self.alive, launch, self.backlog_then(launch, count))
+        self.more_by(count, self.alive, launch, self.backlog_then(launch, count, 0))
     }
 
     /// The count from `alive` to `most` that saves most, all of them launched so.

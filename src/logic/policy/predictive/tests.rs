@@ -593,6 +593,19 @@ fn a_load_of_long_requests_goes_on_after_a_short_restart_and_is_not_that_of_yest
 }
 
 #[test]
+fn no_instance_is_launched_for_what_the_box_works_off_before_it_is_ready() {
+    let config = config(20);
+    let mut forecast = Forecast::default();
+    (0..900).for_each(|_| forecast.learn(5.0));
+    for queued in [0, 5, 20] {
+        let start_time = Some(Duration::from_secs(60));
+        let seen = Observation { ready: 1, queued, start_time, local: 4, ..Default::default() };
+        let more = Scene::new(&config, &forecast, 1.0, &seen).more(1);
+        assert!((3..=4).contains(&more), "{more} with {queued} waiting");
+    }
+}
+
+#[test]
 fn a_queue_never_calls_for_less() {
     for (time, price) in [(600, 300), (600, 12_000), (60, 1200), (10, 200)] {
         let config = Config::new(1, Duration::from_secs(1), Some(Duration::from_secs(price)));

@@ -68,7 +68,7 @@ fn what_is_not_looked_at_could_not_have_been_best() {
             let scene = Scene::new(&config, &forecast, 0.05 + chance.f64() * 3.0, &seen);
             let alive = scene.alive;
             for (launch, most) in [(&scene.local, scene.free), (&scene.cloud, u32::MAX)] {
-                let backlog = scene.backlog_then(launch, scene.alive);
+                let backlog = scene.backlog_then(launch, scene.alive, 0);
                 let more = scene.more_by(alive, most, launch, backlog);
                 assert_eq!(more, more_of_all(&scene, alive, most, launch, backlog), "{config:?} {seen:?}");
                 changes[0] += u32::from(more > alive);
