@@ -200,6 +200,8 @@ fn a_trace_is_played_and_a_wrong_one_refused() {
         (&["simulate", "--generate", "saw"], "there are constant, diurnal"),
         (&["simulate", "--generate", "burst", "--policy", "knative"], "there is no policy"),
         (&["simulate", "--generate", "burst", "--local", "5", "--max-replicas", "3"], "which includes them"),
+        (&["simulate", "--generate", "burst", "--local", "2", "--policy", "static:1"], "which are always there"),
+        (&["simulate", "--generate", "burst", "--tick", "1ms"], "from 50ms to 5m"),
         (&["simulate", "--generate", "burst", "--length", "1h", "--warmup", "2h"], "leaves nothing"),
         (&["simulate", "--generate", "burst", "--rate", "NaN"], "not a finite number"),
         (&["simulate", "--generate", "burst", "--launch-failures", "2"], "at most 1"),

@@ -1,5 +1,6 @@
 //! `tidegate simulate`: a trace against policies, in virtual time.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -145,6 +146,9 @@ struct Played {
 /// No trace, start or request is longer.
 const LONGEST: Duration = Duration::from_hours(366 * 24);
 
+/// Between two samples; a node keeps five minutes of them.
+const TICKS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(300);
+
 /// What is simulated is kept in memory: two gigabytes of requests.
 const MOST_REQUESTS: f64 = 5e7;
 
@@ -237,8 +241,8 @@ impl Args {
         if let Some(twice) = self.provider.iter().find(|one| names(one) > 1) {
             return Err(format!("--provider {} is there twice: give each a name of its own", twice.name));
         }
-        if self.tick.is_zero() {
-            return Err("--tick must be above 0".to_owned());
+        if !TICKS.contains(&self.tick) {
+            return Err("--tick must be from 50ms to 5m, as a node's is".to_owned());
         }
         if self.generate.is_some() && self.length.is_zero() {
             return Err("--length must be above 0".to_owned());
@@ -248,6 +252,9 @@ impl Args {
             return Err(format!(
                 "--rate and --length make {requests:.0} requests, and at most {MOST_REQUESTS:.0} are played: lower one of them"
             ));
+        }
+        if let Some(few) = self.policy.iter().find(|p| matches!(p, Contender::Static(n) if *n < self.local)) {
+            return Err(format!("--policy {few} is fewer than --local {}, which are always there", self.local));
         }
         let too_many = self.policy.iter().find(|p| matches!(p, Contender::Static(n) if *n > self.max_replicas));
         too_many.map_or(Ok(()), |policy| {

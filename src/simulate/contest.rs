@@ -158,12 +158,12 @@ fn predictive(world: &World, terms: Terms, without: Vec<Part>) -> Policy {
 /// Tries one more after the other until even without a late request it would cost more than the best so far.
 fn best_static(trace: &Trace, world: &World, terms: Terms, progress: &mut dyn FnMut(f64)) -> Outcome {
     let mut best: Option<(f64, Outcome)> = None;
-    for count in world.local..=world.max_replicas {
+    for count in world.local..=world.most_replicas() {
         let outcome = play(trace, world, &mut *planned(Static(count), world), progress);
-        if best.as_ref().is_some_and(|(least, _)| outcome.cloud_time.as_secs_f64() > *least) {
+        if best.as_ref().is_some_and(|(least, _)| paid(&outcome, world) > *least) {
             break;
         }
-        let loss = loss(&outcome, terms.late_price);
+        let loss = loss(&outcome, world, terms.late_price);
         if best.as_ref().is_none_or(|(least, _)| loss < *least) {
             best = Some((loss, outcome));
         }
@@ -182,15 +182,21 @@ fn best_plan(plans: Vec<Plan>, trace: &Trace, world: &World, terms: Terms, progr
         done += share;
         outcome
     });
-    let loss = |outcome: &Outcome| loss(outcome, terms.late_price);
+    let loss = |outcome: &Outcome| loss(outcome, world, terms.late_price);
     played.min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or_default()
 }
 
-/// What it came to: time of instances in seconds, late requests at their price.
-pub fn loss(outcome: &Outcome, late_price: Duration) -> f64 {
+/// What it came to, in seconds of the cheapest instance: what was spent, and late requests at their price.
+pub fn loss(outcome: &Outcome, world: &World, late_price: Duration) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "requests are far fewer than 2^52")]
     let late = outcome.late as f64;
-    outcome.cloud_time.as_secs_f64() + late * late_price.as_secs_f64()
+    paid(outcome, world) + late * late_price.as_secs_f64()
+}
+
+/// What was spent, in seconds of the cheapest instance.
+fn paid(outcome: &Outcome, world: &World) -> f64 {
+    let least = world.providers.iter().map(|provider| provider.price_per_hour).min_by(f64::total_cmp);
+    least.filter(|price| *price > 0.0).map_or(0.0, |price| outcome.spend / price * 3600.0)
 }
 
 #[cfg(test)]

@@ -68,6 +68,14 @@ pub struct World {
     pub seed: u64,
 }
 
+impl World {
+    /// The most replicas that can be had.
+    pub fn most_replicas(&self) -> u32 {
+        let instances = self.providers.iter().fold(0, |all: u32, provider| all.saturating_add(provider.capacity));
+        self.max_replicas.min(self.local.saturating_add(instances)).max(self.local)
+    }
+}
+
 /// What a rule sees on a tick.
 pub struct Seen<'a> {
     /// What the monitor measured since the last tick.
@@ -517,7 +525,7 @@ impl<'a> Play<'a> {
         }
         self.outcome.requests = self.waits.len() as u64;
         if !self.waits.is_empty() {
-            let place = (self.waits.len() * 99 / 100).min(self.waits.len() - 1);
+            let place = (self.waits.len() * 99).div_ceil(100) - 1;
             self.outcome.wait_p99 = Duration::from_millis(u64::from(*self.waits.select_nth_unstable(place).1));
         }
         self.outcome

@@ -16,7 +16,7 @@ use super::trace::{Request, Trace};
 /// A slice is no shorter than this, and none is so short that there are more than `MOST` of them.
 const SLICE: Duration = Duration::from_secs(10);
 const MOST: u32 = 20_000;
-/// A slice is played with what came so long before it, so that it begins with replicas at work.
+/// A slice is played with what came so long before it and with what is worked on still, so that it begins with replicas at work.
 const RUN_UP: Duration = Duration::from_secs(10);
 /// Plans are made with these shares of a late request's price too, since slices that are played alone count some twice.
 const SHARES: [f64; 3] = [0.25, 0.5, 1.0];
@@ -145,17 +145,22 @@ fn longest_start(world: &World) -> Duration {
 /// Late requests of each slice by the count of replicas, until there are none.
 fn lates(trace: &Trace, world: &World, slice: Duration, charge: Charge) -> Vec<Vec<u32>> {
     let requests = trace.requests();
+    let longest = requests.iter().map(|request| request.work).max().unwrap_or_default().max(RUN_UP);
+    let most = world.most_replicas();
     let mut slices = Vec::new();
     let mut from = Duration::ZERO;
     while from <= trace.length() {
-        let first = requests.partition_point(|request| request.at < from.saturating_sub(RUN_UP));
+        let first = requests.partition_point(|request| request.at < from.saturating_sub(longest));
         let to = from + slice;
         let after = if charge == Charge::Aftermath { AFTERMATH } else { Duration::ZERO };
         let last = requests.partition_point(|request| request.at < to + after);
+        let run_up = from.saturating_sub(RUN_UP);
+        let is_of_it = |request: &&Request| request.at >= run_up || request.at + request.work > from;
+        let of_it: Vec<Request> = requests[first..last].iter().filter(is_of_it).copied().collect();
         let mut by_count = Vec::new();
-        for count in world.local..=world.max_replicas {
+        for count in world.local..=most {
             let places = count.saturating_mul(world.concurrency);
-            let late = late(&requests[first..last], from..to, places, world.slo_wait);
+            let late = late(&of_it, from..to, places, world.slo_wait);
             by_count.push(late);
             if late == 0 {
                 break;

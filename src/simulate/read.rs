@@ -72,6 +72,8 @@ const LATEST: f64 = 1e11;
 
 /// Reads a trace. Requests whose work is not told take `work`.
 pub fn read(text: &str, format: Format, work: Duration) -> Result<Reading, Unreadable> {
+    // Spreadsheets begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let mut requests: Vec<(usize, f64, f64)> = Vec::new();
     for (number, line) in lines {
@@ -169,10 +171,19 @@ fn log_time(text: &str) -> Option<f64> {
     let month = MONTHS.iter().position(|name| *name == month)? + 1;
     let (year, hour, minute, second) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let utc = humantime::parse_rfc3339_weak(&format!("{year}-{month:02}-{day} {hour}:{minute}:{second}")).ok()?;
-    let (sign, zone) = (if zone.starts_with('-') { -1.0 } else { 1.0 }, zone.get(1..5)?);
-    let (hours, minutes) = (zone[..2].parse::<f64>().ok()?, zone[2..].parse::<f64>().ok()?);
-    let since = utc.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
-    Some(since - sign * (hours * 3600.0 + minutes * 60.0))
+    Some(utc.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64() - offset(zone)?)
+}
+
+/// By how many seconds a zone as `+0200` or `+02:00` is ahead.
+fn offset(zone: &str) -> Option<f64> {
+    let (sign, rest) = match zone.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, zone.strip_prefix('+')?),
+    };
+    let digits: String = rest.chars().filter(|letter| *letter != ':').collect();
+    let is_right = digits.len() == 4 && digits.chars().all(|letter| letter.is_ascii_digit());
+    let number = is_right.then(|| digits.parse::<u32>().ok()).flatten()?;
+    Some(sign * f64::from(number / 100 * 3600 + number % 100 * 60))
 }
 
 /// Seconds, since 1970 or since anything, or a date and a time of day.
@@ -180,12 +191,17 @@ fn time(text: &str) -> Result<f64, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Ok(seconds);
     }
-    let date = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
+    // A zone stands after the time of day; a date has its hyphens before.
+    let zone = text.rfind(['+', '-']).filter(|at| text[..*at].contains(':'));
+    let (date, ahead) = match zone {
+        Some(at) => (&text[..at], offset(&text[at..])),
+        None => (text.strip_suffix('Z').unwrap_or(text), Some(0.0)),
+    };
     let since =
         humantime::parse_rfc3339_weak(date).ok().and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
-    let since = since
-        .ok_or_else(|| format!("{text:?} is not a time: seconds, or a date since 1970 as in 2023-11-16 18:17:03.98"))?;
-    Ok(since.as_secs_f64())
+    since.zip(ahead).map(|(since, ahead)| since.as_secs_f64() - ahead).ok_or_else(|| {
+        format!("{text:?} is not a time: seconds, or a date since 1970 as in 2023-11-16 18:17:03.98 or 2023-11-16T18:17:03+02:00")
+    })
 }
 
 fn sane_time(at: f64) -> Result<f64, String> {

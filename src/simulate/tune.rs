@@ -137,7 +137,7 @@ pub fn best(
     let mut best: Option<(f64, Tuned)> = None;
     for (tried, tuned) in grid.into_iter().enumerate() {
         let outcome = play(trace, world, tuned.rule(world, terms).as_mut(), &mut |_| {});
-        let loss = loss(&outcome, terms.late_price);
+        let loss = loss(&outcome, world, terms.late_price);
         if best.is_none_or(|(least, _)| loss < least) {
             best = Some((loss, tuned));
         }

@@ -88,7 +88,7 @@ fn every_request_is_answered_and_limits_hold() {
 #[test]
 fn who_knew_the_trace_loses_least_and_the_best_fixed_number_is_the_best() {
     let trace = made(Shape::OnOff, 3);
-    let of = |contender| loss(&play_of(contender, &trace, &world()), TERMS.late_price);
+    let of = |contender| loss(&play_of(contender, &trace, &world()), &world(), TERMS.late_price);
     let optimum = of(Contender::Optimum);
     let fixed = of(Contender::BestStatic);
     for count in [1, 4, 8, 12] {
@@ -112,7 +112,7 @@ fn the_forecast_pays() {
     let trace = made(Shape::OnOff, 4);
     let mut world = world();
     world.warmup = Duration::from_secs(3600);
-    let of = |contender| loss(&play_of(contender, &trace, &world), TERMS.late_price);
+    let of = |contender| loss(&play_of(contender, &trace, &world), &world, TERMS.late_price);
     let own = of(Contender::Predictive);
     for contender in [Contender::Kpa, Contender::Hpa, Contender::Ray, Contender::SkyServe] {
         assert!(own < 0.9 * of(contender), "{contender}: {own} and {}", of(contender));
@@ -157,7 +157,7 @@ fn who_knows_the_trace_does_best_with_requests_of_a_tenth_of_a_second_too() {
     let length = Duration::from_secs(5400);
     let trace = Recipe { shape: Shape::Ramp, rate: 50.0, length, work, work_spread: 0.5, seed: 7 }.make();
     let world = World { warmup: Duration::from_secs(1800), ..world() };
-    let loss_of = |contender| loss(&run(contender, &trace, &world, terms, &mut |_| {}), terms.late_price);
+    let loss_of = |contender| loss(&run(contender, &trace, &world, terms, &mut |_| {}), &world, terms.late_price);
     let optimum = loss_of(Contender::Optimum);
     for other in [Contender::Predictive, Contender::Reactive, Contender::Kpa] {
         assert!(optimum <= loss_of(other), "{other}: {} beside {optimum}", loss_of(other));
@@ -175,7 +175,7 @@ fn a_part_that_is_left_out_is_missed() {
     ];
     for (part, shape, hours) in missed {
         let trace = made(shape, hours);
-        let loss_of = |contender| loss(&play_of(contender, &trace, &world()), TERMS.late_price);
+        let loss_of = |contender| loss(&play_of(contender, &trace, &world()), &world(), TERMS.late_price);
         let times = loss_of(Contender::Without(part)) / loss_of(Contender::Predictive);
         assert!(times > 1.1, "{part}: {times}");
     }
@@ -196,7 +196,7 @@ fn parts_are_left_out_by_name() {
 fn who_sees_no_rise_coming_does_worse_than_who_does() {
     for shape in [Shape::Burst, Shape::OnOff] {
         let trace = made(shape, 2);
-        let lost = |contender| loss(&play_of(contender, &trace, &world()), TERMS.late_price);
+        let lost = |contender| loss(&play_of(contender, &trace, &world()), &world(), TERMS.late_price);
         let (optimum, reactive) = (lost(Contender::Optimum), lost(Contender::Reactive));
         assert!(optimum * 1.2 < reactive, "{}: {optimum} and {reactive}", shape.as_str());
     }
@@ -220,4 +220,34 @@ fn what_was_launched_for_a_rise_that_comes_is_not_ended_and_launched_again() {
     let of = |contender| run(contender, &trace, &world, terms, &mut |_| {});
     let (own, optimum) = (of(Contender::Predictive), of(Contender::Optimum));
     assert!(own.launches < 2 * optimum.launches, "{} beside {}", own.launches, optimum.launches);
+}
+
+#[test]
+fn the_best_fixed_number_is_the_one_that_costs_least_money() {
+    let mut dear = world();
+    let provider = dear.providers[0].clone();
+    dear.providers = vec![
+        Provider { name: "a".to_owned(), price_per_hour: 0.1, capacity: 2, ..provider.clone() },
+        Provider { name: "b".to_owned(), price_per_hour: 20.0, ..provider },
+    ];
+    let trace = made(Shape::OnOff, 2);
+    let of = |contender| loss(&play_of(contender, &trace, &dear), &dear, TERMS.late_price);
+    let best = of(Contender::BestStatic);
+    for count in 1..8 {
+        assert!(best <= of(Contender::Static(count)), "{count}: {best}");
+    }
+}
+
+#[test]
+fn who_knows_the_trace_does_best_with_requests_of_half_a_minute_too() {
+    let work = Duration::from_secs(30);
+    let terms = Terms { late_price: work * 20, mean_work: work };
+    let length = Duration::from_secs(6 * 3600);
+    let trace = Recipe { shape: Shape::Diurnal, rate: 1.0, length, work, work_spread: 0.5, seed: 7 }.make();
+    let world = World { warmup: Duration::from_secs(3600), ..world() };
+    let loss_of = |contender| loss(&run(contender, &trace, &world, terms, &mut |_| {}), &world, terms.late_price);
+    let optimum = loss_of(Contender::Optimum);
+    for other in [Contender::Predictive, Contender::Reactive, Contender::Kpa, Contender::BestStatic] {
+        assert!(optimum <= loss_of(other), "{other}: {} beside {optimum}", loss_of(other));
+    }
 }

@@ -61,3 +61,24 @@ fn what_cannot_be_is_refused_with_its_line() {
     assert!(wrong("1,2\n", Format::AzureLlm).contains("GeneratedTokens is missing"));
     assert!(wrong("nobody was here\n", Format::AccessLog).contains("no time in square brackets"));
 }
+
+#[test]
+fn a_spreadsheets_mark_is_no_part_of_the_trace() {
+    assert_eq!(requests("\u{feff}time,work\n0,1\n10,2\n", Format::Csv), [(0.0, 1.0), (10.0, 2.0)]);
+    assert_eq!(requests("\u{feff}0\r\n10\r\n", Format::Csv), [(0.0, 1.0), (10.0, 1.0)]);
+}
+
+#[test]
+fn a_date_may_have_a_zone() {
+    let text =
+        "2023-11-16T18:17:04+01:00\n2023-11-16 18:17:06.5+0100\n2023-11-16T13:17:07-04:00\n2023-11-16T17:17:08+00:00\n";
+    assert_eq!(requests(text, Format::Csv).iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0.0, 2.5, 3.0, 4.0]);
+    let log = "a - - [2023-11-16T18:17:04+02:00] \"GET /\" 200 1\na - - [2023-11-16T16:17:05Z] \"GET /\" 200 1\n";
+    assert_eq!(requests(log, Format::AccessLog), [(0.0, 1.0), (1.0, 1.0)]);
+    for zone in ["+a\u{e9}b", "+1", "+01:0", "-", "01:00", "+9\u{661}00"] {
+        let problem = wrong(&format!("2023-11-16T18:17:04{zone}\n"), Format::Csv);
+        assert!(problem.contains("line 1") && problem.contains("is not a time"), "{problem}");
+        let problem = wrong(&format!("a - - [10/Oct/2000:13:55:36 {zone}] x\n"), Format::AccessLog);
+        assert!(problem.contains("line 1") && problem.contains("is not a time"), "{problem}");
+    }
+}
