@@ -46,6 +46,9 @@ const NEIGHBOUR: f32 = 0.3;
 /// Before anything was seen, errors are assumed as if so many had been.
 const ASSUMED: f64 = 2.0;
 
+/// Slots of a day.
+const A_DAY: u32 = 21_600;
+
 /// Time constants of the means of the last, middle and slow past.
 const LAST: f64 = 6.0;
 const MIDDLE: f64 = 60.0;
@@ -295,10 +298,9 @@ impl Forecast {
         match away {
             Some(away) => self.skip(u32::try_from(away.as_millis() / SLOT.as_millis()).unwrap_or(u32::MAX)),
             None => {
+                // As if it had been a day: nothing that fades is left of what was, and a slot has the time of day that it would have had.
+                self.skip(A_DAY);
                 self.season.forget();
-                self.excursions.interrupt();
-                self.stays.interrupt();
-                self.from = self.slots + 1;
             }
         }
     }

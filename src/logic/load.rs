@@ -49,7 +49,7 @@ pub struct ServiceLoad {
     pub queued_now: u64,
     /// Requests that had come by the end and were not answered to the end, those whose body is still arriving included.
     pub unanswered_now: u64,
-    /// Mean time at a replica of the requests that ended in the interval; `None` when none did.
+    /// Mean time at a replica of the requests that were answered, or waited for until their deadline, in the interval; `None` when none was.
     pub service_time: Option<Duration>,
     /// Whole request time, queue included; `None` when no request ended in the interval. The same for the next two.
     pub latency_p50: Option<Duration>,

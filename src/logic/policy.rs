@@ -620,6 +620,9 @@ impl Reason {
             Some(Side::Below) => ("below", '-'),
             _ => ("above", '+'),
         };
+        if self.value.is_none() {
+            return write!(f, "{} has no value, as nobody asked", self.metric);
+        }
         self.write_value(f)?;
         if self.band > 0.0 {
             let (edge, setpoint) = (number(self.threshold), number(self.setpoint));

@@ -98,7 +98,7 @@ pub struct ServiceLoadReport {
     /// In flight and queued over ready replicas × concurrency; none while nothing is ready.
     #[serde(default)]
     pub utilisation: Option<f64>,
-    /// Mean time that a replica takes for a request that is answered, in seconds.
+    /// Mean time that a replica takes for a request that does not fail, in seconds.
     #[serde(default)]
     pub service_time_s: Option<f64>,
     /// Median request time, waiting included, in seconds.

@@ -91,7 +91,7 @@ pub struct CounterReading {
     pub in_flight_area: Duration,
     /// The integral of `queued` over time, in request-seconds.
     pub queued_area: Duration,
-    /// Time at a replica of the requests that were answered.
+    /// Time at a replica of the requests that were answered or waited for until their deadline.
     pub service_time_sum: Duration,
     /// How many those are.
     pub service_time_count: u64,
@@ -188,7 +188,9 @@ impl ServiceCounters {
         tally.count(finish.outcome);
         if finish.outcome == Outcome::Ok {
             tally.answered.add(finish.placement);
-            // A replica that refuses at once tells nothing of how long an answer takes.
+        }
+        // A replica that refuses at once tells nothing of how long an answer takes; one that is waited for in vain takes as long at least.
+        if matches!(finish.outcome, Outcome::Ok | Outcome::Expired) {
             tally.service_time_sum += service_time;
             tally.service_time_count += 1;
         }
@@ -312,6 +314,19 @@ mod tests {
         assert_eq!((reading.arrivals, reading.ok, reading.answered.cloud), (1, 1, 1));
         assert_eq!((reading.queued_area, reading.in_flight_area), (ms(10), ms(30)));
         assert_eq!((reading.service_time_sum, reading.service_time_count), (ms(30), 1));
+    }
+
+    #[test]
+    fn what_fails_or_is_given_up_tells_no_service_time_and_what_is_waited_for_in_vain_does() {
+        let counters = ServiceCounters::new();
+        for (outcome, sum, count) in
+            [(Outcome::Ok, 10, 1), (Outcome::Failed, 10, 1), (Outcome::Cancelled, 10, 1), (Outcome::Expired, 20, 2)]
+        {
+            counters.start(ms(0));
+            counters.finish(finish(0, 0, outcome), ms(10));
+            let reading = counters.read(ms(10));
+            assert_eq!((reading.service_time_sum, reading.service_time_count), (ms(sum), count), "{outcome:?}");
+        }
     }
 
     #[test]

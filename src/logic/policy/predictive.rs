@@ -56,7 +56,7 @@ const REACTION: f64 = 4.0;
 const FREE: f64 = 0.01;
 /// A wish falls once it was lower for this share of a start, and for a service time: ending takes as long anyway.
 const STEADY: f64 = 0.2;
-/// Before the first answer, what nobody has asked for so long ends; not before a start is over.
+/// Before the first answer, what nobody has asked for so long ends; while it starts it is not counted.
 const UNASKED: Duration = Duration::from_secs(60);
 /// The mean service time is that of so many requests.
 const REQUESTS: f64 = 200.0;
@@ -74,7 +74,7 @@ pub struct State {
     service_time: Option<f64>,
     answered: f64,
     rate: Option<f64>,
-    /// When it was last asked, and the shortest time between two times of late.
+    /// When it was last asked, and the usual time between two times of late.
     at: Option<Duration>,
     tick: Option<Duration>,
     /// Requests that came in the slot that is not over, and how much of it is.
@@ -216,15 +216,14 @@ impl State {
 
     /// What is wanted before a request was ever answered: what is there, until nobody has asked for a while.
     fn wait_for_one(&mut self, seen: &Observation, bounds: Bounds, now: Duration) -> Change {
-        if seen.in_use() {
+        if seen.in_use() || seen.starting > 0 {
             self.wishes.clear();
             return if seen.demand() { Change::NoData } else { Change::Inside };
         }
         if self.wishes.is_empty() {
             self.wishes.push_back((now, self.wanted));
         }
-        let patience = UNASKED.max(seen.start_time.unwrap_or_default());
-        if self.wishes.front().is_none_or(|(since, _)| now.saturating_sub(*since) < patience) {
+        if self.wishes.front().is_none_or(|(since, _)| now.saturating_sub(*since) < UNASKED) {
             return Change::Inside;
         }
         let before = std::mem::replace(&mut self.wanted, bounds.clamp(0));
@@ -281,6 +280,7 @@ impl Config {
         let is_over = state.take_in(rate, seen, now, &self.forecasters_left_out());
         if let Some((wanted, change)) = super::wake(before, seen, bounds) {
             state.wanted = wanted;
+            state.wishes.clear();
             return change;
         }
         // Before the first answer nobody knows how much work a request is, and so what the load is; where none comes, there is none.

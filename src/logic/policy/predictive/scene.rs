@@ -173,6 +173,11 @@ impl Scene {
         if after < self.free { &self.local } else { &self.cloud }
     }
 
+    /// How the last of those that are alive would come back: where instances are among what ends, not as quickly as the local ones with them.
+    fn launch_again(&self) -> &Launch {
+        self.launch(self.alive.saturating_sub(1))
+    }
+
     /// For how many seconds a wish must have been lower until it falls.
     pub(super) fn steady(&self) -> f64 {
         (STEADY * self.launch(self.alive).start).max(self.service_time)
@@ -298,7 +303,7 @@ impl Scene {
         if !self.keeps {
             return count;
         }
-        let launch = self.launch(count);
+        let launch = self.launch_again();
         self.more_by(count, self.alive, launch, self.backlog_then(launch, count, 0))
     }
 
@@ -360,7 +365,7 @@ impl Scene {
             let extra = self.hire(self.alive) - self.hire(count);
             let (gained, lasts) = self.best_sum(gain.iter().copied(), 0);
             let keep = gained + self.relief(self.alive, count, self.backlog, load, lasts);
-            let (again, is_at_once) = self.launching_again(&gain, extra, self.launch(count));
+            let (again, is_at_once) = self.launching_again(&gain, extra, self.launch_again());
             let saved = -(gain[0] + gain[1]);
             if (keep <= again && !is_at_once || !self.keeps) && saved > most {
                 (best, most) = (count, saved);

@@ -29,7 +29,7 @@ fn fewer_of_all(scene: &Scene) -> u32 {
         let extra = scene.hire(scene.alive) - scene.hire(count);
         let (gained, lasts) = scene.best_sum(gain.iter().copied(), 0);
         let keep = gained + scene.relief(scene.alive, count, scene.backlog, load, lasts);
-        let (again, is_at_once) = scene.launching_again(&gain, extra, scene.launch(count));
+        let (again, is_at_once) = scene.launching_again(&gain, extra, scene.launch_again());
         let saved = -(gain[0] + gain[1]);
         if keep <= again && !is_at_once && saved > most {
             (best, most) = (count, saved);
