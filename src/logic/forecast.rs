@@ -46,9 +46,6 @@ const NEIGHBOUR: f32 = 0.3;
 /// Before anything was seen, errors are assumed as if so many had been.
 const ASSUMED: f64 = 2.0;
 
-/// Slots of a day.
-const A_DAY: u32 = 21_600;
-
 /// Time constants of the means of the last, middle and slow past.
 const LAST: f64 = 6.0;
 const MIDDLE: f64 = 60.0;
@@ -270,8 +267,9 @@ impl Forecast {
         self.season.push(load);
         self.slots += 1;
         self.move_on(load, missed);
-        self.excursions.learn(self.season.mean_of_last(excursions::WIDTH));
-        self.stays.learn(self.season.mean_of_last(excursions::WIDTH));
+        let recent = self.season.mean_of_last(excursions::WIDTH);
+        self.excursions.learn(recent);
+        self.stays.learn(recent);
         let came = [1, 3].map(|slots| log(self.season.mean_of_last(slots)));
         let day = time_of_day(self.slots);
         for horizon in 0..HORIZONS {
@@ -299,8 +297,7 @@ impl Forecast {
             Some(away) => self.skip(u32::try_from(away.as_millis() / SLOT.as_millis()).unwrap_or(u32::MAX)),
             None => {
                 // As if it had been a day: nothing that fades is left of what was, and a slot has the time of day that it would have had.
-                self.skip(A_DAY);
-                self.season.forget();
+                self.skip(u32::try_from(season::DAY).unwrap_or(u32::MAX));
             }
         }
     }

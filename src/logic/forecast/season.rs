@@ -3,7 +3,7 @@
 use crate::archive::archived;
 
 /// A day of slots.
-const DAY: usize = 21_600;
+pub(super) const DAY: usize = 21_600;
 /// The period is sought in means of so many slots, half a minute.
 const GRAIN: usize = 8;
 /// It is sought again after so many slots, five minutes, where an hour or less is known; that takes four times as long where twice as much
@@ -50,11 +50,6 @@ impl Season {
             return;
         }
         (0..slots).for_each(|_| self.push(f64::NAN));
-    }
-
-    /// Nothing is known of what was before, as nobody knows how long ago it was; slots go on.
-    pub(super) fn forget(&mut self) {
-        *self = Self { loads: vec![f32::NAN; self.slots.min(DAY)], slots: self.slots, period: 0 };
     }
 
     /// Whether it is as far as this, and as long as it has to be by then.

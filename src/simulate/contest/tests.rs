@@ -251,3 +251,12 @@ fn who_knows_the_trace_does_best_with_requests_of_half_a_minute_too() {
         assert!(optimum <= loss_of(other), "{other}: {} beside {optimum}", loss_of(other));
     }
 }
+
+#[test]
+fn one_in_a_hundred_may_wait_longer_than_what_99_of_100_waited() {
+    let request = |at: u64| Request { at: Duration::from_secs(at), work: Duration::from_secs(5) };
+    let mut requests: Vec<_> = (0..97).map(|n| request(n * 10)).collect();
+    requests.extend([request(1000); 3]);
+    let outcome = play_of(Contender::Static(1), &Trace::new(requests, Duration::from_secs(1100)), &world());
+    assert_eq!((outcome.requests, outcome.late, outcome.wait_p99), (100, 1, Duration::ZERO));
+}
