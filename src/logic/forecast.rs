@@ -43,6 +43,12 @@ const ERRORS: usize = 49;
 const FADING: f32 = 6000.0;
 /// What was seen at the neighbouring height counts so much, and at the one beyond so much of that.
 const NEIGHBOUR: f32 = 0.3;
+/// What was seen at other heights counts no more than so many slots of the same one.
+const MOST_OF_OTHERS: f32 = 100.0;
+/// Errors of less than a doubling.
+const SMALL_ERRORS: std::ops::Range<usize> = 21..28;
+/// A height is so many errors high.
+const BINS_A_HEIGHT: isize = 2;
 /// Before anything was seen, errors are assumed as if so many had been.
 const ASSUMED: f64 = 2.0;
 
@@ -502,18 +508,39 @@ impl Record {
         others.fold(Forecaster::Last, |best, next| if error(next) < error(best) * 0.98 { next } else { best })
     }
 
-    /// How much each error is to be expected of a forecast of this height: what was seen there, less of what was seen near it, and an
-    /// assumption for where nothing was seen yet.
+    /// How much each error is to be expected of a forecast of this height: what was seen there, less of what was seen near it, up to a limit, and
+    /// an assumption for where nothing was seen yet.
     fn weights(&self, height: usize, horizon: usize) -> [f64; ERRORS] {
         let mut weights = ASSUMED_WEIGHTS[horizon];
-        for other in near(height).filter(|other| self.spread_of[*other] > 0.0) {
-            let share = neighbour(other, height);
-            for (weight, seen) in weights.iter_mut().zip(&self.spread[other]) {
-                *weight += share * seen;
-            }
+        let others = || near(height).filter(|other| *other != height && self.spread_of[*other] > 0.0);
+        let of_others: f32 = others().map(|other| neighbour(other, height) * self.spread_of[other]).sum();
+        let limit = (MOST_OF_OTHERS / of_others).min(1.0);
+        add_as_seen(&mut weights, &self.spread[height], 1.0, 0);
+        for other in others() {
+            // So many bins further the same load lies, seen from here.
+            let shift = BINS_A_HEIGHT * (signed(other) - signed(height));
+            add_as_seen(&mut weights, &self.spread[other], limit * neighbour(other, height), shift);
         }
         weights.map(f64::from)
     }
+}
+
+/// Adds what was seen of errors at another height. Small ones are in proportion to what is forecast and the same here; who erred by more was
+/// taken by surprise by another level of load, and that is where it is, whatever was forecast.
+fn add_as_seen(weights: &mut [f32; ERRORS], seen: &[f32; ERRORS], share: f32, shift: isize) {
+    let mut add = |bins: std::ops::Range<usize>, shift: isize| {
+        let from = bins.start.max(0_usize.saturating_add_signed(-shift));
+        let to = bins.end.min(ERRORS.saturating_add_signed(-shift));
+        if from < to {
+            let here = &mut weights[from.saturating_add_signed(shift)..to.saturating_add_signed(shift)];
+            for (weight, seen) in here.iter_mut().zip(&seen[from..to]) {
+                *weight += share * seen;
+            }
+        }
+    };
+    add(0..SMALL_ERRORS.start, shift);
+    add(SMALL_ERRORS, 0);
+    add(SMALL_ERRORS.end..ERRORS, shift);
 }
 
 /// What is assumed of each error at each horizon before anything was seen.
@@ -589,6 +616,11 @@ fn error_bin(error: f64) -> usize {
 #[expect(clippy::cast_precision_loss, reason = "bins are few")]
 fn error_of(bin: usize) -> f64 {
     (bin as f64 - 24.0) / 4.0
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "heights are few")]
+fn signed(height: usize) -> isize {
+    height as isize
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a float of less precision is enough for what fades")]

@@ -17,8 +17,8 @@ const LEVELS: usize = 15;
 const AGES: usize = 40;
 /// What a slot weighs after the next one of the same level and age.
 const KEEP: f32 = 0.9999;
-/// Of each age as many ends are assumed as there would be at any age.
-const ASSUMED: f64 = 1.0;
+/// Of each age as many ends are assumed as there would be at any age: at least so many, and at most where ages do not differ by more than chance.
+const ASSUMED: [f64; 2] = [0.3, 1e4];
 /// An age tells nothing before so many stays of a level have ended.
 const FEW: f64 = 4.0;
 /// What an age tells changes the odds by no more than so many times.
@@ -84,10 +84,11 @@ impl Stays {
             return None;
         }
         let rate = ends / slots;
+        let assumed = assumed(seen, rate);
         let all: f64 = self.seen.iter().flatten().map(|seen| f64::from(seen.slots)).sum();
         Some(Stay {
             age,
-            rates: seen.map(|seen| (f64::from(seen.ends) + ASSUMED) / (f64::from(seen.slots) + ASSUMED / rate)),
+            rates: seen.map(|seen| (f64::from(seen.ends) + assumed) / (f64::from(seen.slots) + assumed / rate)),
             rate,
             share: slots / all,
             away: ((all - slots) / ends).max(1.0),
@@ -101,6 +102,19 @@ impl Stays {
         let counts = self.seen.iter().flatten().all(|seen| is_count(seen.slots) && is_count(seen.ends));
         self.seen.len() == LEVELS && counts && self.level.is_none_or(|level| (0.0..1e3).contains(&level))
     }
+}
+
+/// How many ends are to be assumed of each age (empirical Bayes): rates of ages are taken to be gamma distributed around the rate of all and ends to be
+/// Poisson distributed around those; by its moments, that distribution is wider the more the ends differ from what chance would make of them.
+fn assumed(seen: &[Seen; AGES], rate: f64) -> f64 {
+    let (mut squares, mut beyond_chance) = (0.0, 0.0);
+    for age in seen {
+        let expected = f64::from(age.slots) * rate;
+        squares += expected * expected;
+        beyond_chance += (f64::from(age.ends) - expected).powi(2) - expected;
+    }
+    let [least, most] = ASSUMED;
+    if beyond_chance > 0.0 { (squares / beyond_chance).clamp(least, most) } else { most }
 }
 
 /// A stay that goes on.
@@ -208,6 +222,21 @@ mod tests {
             let odds = odds(&stays, slots, 1.0);
             assert!((0.4..2.5).contains(&odds), "{odds} after {slots}");
         }
+    }
+
+    #[test]
+    fn so_much_is_assumed_of_an_age_as_ages_are_alike() {
+        let [least, most] = ASSUMED;
+        let alike = [Seen { slots: 1000.0, ends: 10.0 }; AGES];
+        assert_eq!(assumed(&alike, 0.01), most);
+        let mut one = alike.map(|seen| Seen { ends: 0.0, ..seen });
+        one[30].ends = 400.0;
+        assert_eq!(assumed(&one, 0.01), least);
+        // Ends are 10 or so, with a variance of 25, of which chance makes 10.
+        let mut between = alike;
+        between.iter_mut().enumerate().for_each(|(age, seen)| seen.ends = if age % 2 == 0 { 5.0 } else { 15.0 });
+        let expected = 100.0 / (25.0 - 10.0);
+        assert!((assumed(&between, 0.01) - expected).abs() < 1e-6, "{}", assumed(&between, 0.01));
     }
 
     #[test]

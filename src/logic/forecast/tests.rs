@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn learnt(slots: u32, load: impl Fn(u32) -> f64) -> Forecast {
+fn learnt(slots: u32, mut load: impl FnMut(u32) -> f64) -> Forecast {
     let mut forecast = Forecast::default();
     (0..slots).for_each(|slot| forecast.learn(load(slot)));
     forecast
@@ -42,10 +42,32 @@ fn a_load_that_repeats_is_known_by_its_period() {
 
 #[test]
 fn a_rare_burst_is_expected_as_often_as_it_came() {
-    let forecast = learnt(4000, |slot| if slot % 97 < 5 { 40.0 } else { 2.0 });
+    // Bursts of five slots at any time, a twentieth of it in all.
+    let mut chance = fastrand::Rng::with_seed(5);
+    let mut left = 0;
+    let forecast = learnt(4000, |_| {
+        left = if left == 0 && chance.u32(..92) == 0 { 5_u32 } else { left.saturating_sub(1) };
+        if left > 0 { 40.0 } else { 2.0 }
+    });
     let outlook = forecast.outlook(SOON);
     let high: f64 = outlook.outcomes.iter().filter(|(load, _)| *load > 10.0).map(|(_, odds)| odds).sum();
     assert!((0.005..0.35).contains(&high), "{high} of the time, and it was so in a twentieth");
+}
+
+#[test]
+fn a_surprise_leads_to_the_load_that_was_seen_and_not_to_as_many_times_more() {
+    // Pauses and work at random; on the way up all between them is forecast too, and followed by twenty all the same.
+    let mut chance = fastrand::Rng::with_seed(7);
+    let mut at = 1.0;
+    let forecast = learnt(8000, |_| {
+        at = if chance.u32(..40) == 0 { if at > 10.0 { 1.0 } else { 20.0 } } else { at };
+        at
+    });
+    for horizon in [2, SOON, 6] {
+        let outlook = forecast.outlook(horizon);
+        let beyond: f64 = outlook.outcomes.iter().filter(|(load, _)| *load > 40.0).map(|(_, odds)| odds).sum();
+        assert!(beyond < 0.001, "{beyond} of the time above 40 is expected, and it never was above 20: {outlook:?}");
+    }
 }
 
 #[test]

@@ -282,14 +282,18 @@ fn nor_do_they_at_other_prices_and_rates() {
 
 #[test]
 fn a_late_request_is_as_late_for_short_requests_as_for_long_ones() {
-    // A load of ten in the mean that is at twenty for a minute in four; what counts is how long the queue is in seconds.
+    // A load of ten in the mean that is at twenty for one minute of four, any one; what counts is how long the queue is in seconds.
     let wanted = [0.05, 5.0].map(|service_time| {
         let mut play =
             Play::new(Config::new(2, Duration::from_secs(1), Some(Duration::from_secs_f64(20.0 * service_time))));
         let mut least = u32::MAX;
+        let mut chance = fastrand::Rng::with_seed(2);
+        let mut load = 6.7;
         for second in 0..7200_u32 {
             play.second += 1;
-            let load = if second / 60 % 4 == 0 { 20.0 } else { 6.7 };
+            if second % 60 == 0 {
+                load = if chance.u32(..4) == 0 { 20.0 } else { 6.7 };
+            }
             let seen = Observation {
                 arrivals_per_s: Some(load / service_time),
                 service_time: Some(service_time),
@@ -303,7 +307,8 @@ fn a_late_request_is_as_late_for_short_requests_as_for_long_ones() {
         }
         least
     });
-    assert_eq!(wanted[0], wanted[1]);
+    // What takes five seconds is at a replica for more than a slot, so its load is told a little more smoothly.
+    assert!(wanted[0].abs_diff(wanted[1]) <= 1, "{wanted:?}");
 }
 
 #[test]
