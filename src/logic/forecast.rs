@@ -45,8 +45,8 @@ const FADING: f32 = 6000.0;
 const NEIGHBOUR: f32 = 0.3;
 /// What was seen at other heights counts no more than so many slots of the same one.
 const MOST_OF_OTHERS: f32 = 100.0;
-/// Errors of less than a doubling.
-const SMALL_ERRORS: std::ops::Range<usize> = 21..28;
+/// Errors of less than one and a half doublings.
+const SMALL_ERRORS: std::ops::Range<usize> = 19..30;
 /// A height is so many errors high.
 const BINS_A_HEIGHT: isize = 2;
 /// Before anything was seen, errors are assumed as if so many had been.
