@@ -75,6 +75,8 @@ def recorded(report, options):
         # How many hours are spent to have fewer late is the operator's choice, by the price of a late request.
         rows_by_price = [played(binary, trace, cold, ("predictive",), price)["predictive"] for price in PRICES]
         within = [row for row in rows_by_price if row["cloud_hours"] <= share * best["cloud_hours"]]
+        if not within:
+            raise CannotMeasure(f"{what}: more hours at every price than were aimed at; let PRICES begin lower")
         ours = max(within, key=lambda row: row["cloud_hours"])
         note = f"{ours['violations_pct']:.1f} % in {ours['cloud_hours']:.2f} hours"
         violations = round(ours["violations_pct"] / best["violations_pct"], 2)
