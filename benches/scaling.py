@@ -5,7 +5,7 @@ shapes of load of 24 hours each, the first two not scored; the geometric mean of
 all (optimum), who saw no rise coming but knew how long each lasts (reactive), and the policy without each of its parts. The baselines' parameters
 were chosen by a search on another seed and other rates (benches/scaling.rs); `--tune` repeats it, which takes an hour.
 trace: a recorded trace of language model requests in the folder that TIDEGATE_TRACES names; nothing was chosen on it. With the price of a
-late request that is the default, and at the prices at which no more hours are spent than were aimed at.
+late request that is the default, and at prices, chosen in hindsight, at which no more hours are spent than were aimed at.
 """
 
 import json
